@@ -1,0 +1,190 @@
+"""The command line of every command: one frozen dataclass in, flags out, and errors for people.
+
+A command's configuration is a frozen dataclass. Each field is a flag named after it, with its help in the field's metadata;
+fields made by `positional` come without dashes. Nothing here imports anything heavy, so `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import itertools
+import os
+import sys
+import traceback
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from features.errors import UserError, nearest
+
+Config = TypeVar("Config")
+
+
+def flag(default: Any, help: str, **extra: Any) -> Any:
+    """A dataclass field that becomes `--name`; `choices`, `metavar` and `aliases` go through to argparse."""
+    return dataclasses.field(default=default, metadata={"help": help, **extra})
+
+
+def positional(help: str, **extra: Any) -> Any:
+    """A dataclass field that becomes a positional argument."""
+    return dataclasses.field(metadata={"help": help, "positional": True, **extra})
+
+
+def required(help: str, **extra: Any) -> Any:
+    """A dataclass field that becomes a flag which must be given."""
+    return dataclasses.field(metadata={"help": help, "required": True, **extra})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists what it takes")
+
+
+def parse(
+    config_class: type[Config], prog: str, argv: Sequence[str], others: Callable[[], argparse.ArgumentParser] | None = None
+) -> tuple[Config, list[str], bool]:
+    """Flags to (configuration, somebody else's flags, verbose).
+
+    Flags are taken with `-` or `_` between their words. `others` makes the parser that knows somebody else's options
+    (Beam's); it is only called when a flag is not the command's own.
+
+    Raises:
+        UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
+    """
+    parser = _Parser(prog=prog, description=(config_class.__doc__ or "").split("\n\n")[0], allow_abbrev=False,
+                     epilog="Any Beam pipeline option may follow, such as --runner." if others else None)  # fmt: skip
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        if field.metadata:
+            _add_field(parser, field, hints[field.name])
+    parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
+    mine, theirs = _divide([_underscored(argument) for argument in argv], parser, others)
+    values = vars(parser.parse_args(mine))
+    verbose = values.pop("verbose")
+    return config_class(**values), theirs, verbose
+
+
+def _divide(
+    argv: list[str], parser: argparse.ArgumentParser, others: Callable[[], argparse.ArgumentParser] | None
+) -> tuple[list[str], list[str]]:
+    """Sorts flags, with their values, into the command's own and others'."""
+    own = parser._option_string_actions
+    unknown = [argument for argument in argv if argument.startswith("--") and argument.partition("=")[0] not in own]
+    if not unknown:
+        return argv, []
+    known = others()._option_string_actions if others else {}
+    mine: list[str] = []
+    theirs: list[str] = []
+    waiting = iter(argv)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if argument not in unknown:
+            mine.append(argument)
+            continue
+        if name not in known:
+            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *known])}")
+        theirs.append(argument)
+        if known[name].nargs != 0 and not equals:
+            theirs.extend(itertools.islice(waiting, 1))
+    return mine, theirs
+
+
+def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any) -> None:
+    options = {key: value for key, value in field.metadata.items() if key in ("help", "choices", "metavar", "nargs", "type")}
+    repeated = typing.get_origin(hint) is tuple
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):  # an optional value: parse what it is when given
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if field.metadata.get("positional"):
+        parser.add_argument(field.name, **options)
+        return
+    names = [f"--{field.name}", *field.metadata.get("aliases", ())]
+    default = field.default
+    if hint is bool:
+        parser.add_argument(*names, action="store_true", help=options["help"])
+        return
+    if default not in (None, (), "", dataclasses.MISSING):
+        options["help"] += f" (default: {default})"
+    if repeated:
+        parser.add_argument(*names, dest=field.name, action=_Append, default=(), **options)
+        return
+    options.setdefault("type", hint)
+    parser.add_argument(*names, dest=field.name, default=default, required=field.metadata.get("required", False), **options)
+
+
+class _Append(argparse.Action):
+    """A flag that may be repeated, into a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def run(prog: str, body: Callable[[], int | None]) -> int:
+    """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2."""
+    try:
+        return body() or 0
+    except UserError as error:
+        return _fail(prog, str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again")
+        if error.errno in (errno.EACCES, errno.EROFS):
+            return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
+        raise
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # Beam's worker threads outlive its runner
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(prog: str, message: str) -> int:
+    if os.environ.get("HEADSTART_TRACEBACK"):
+        traceback.print_exc()
+    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def load_quietly(verbose: bool = False) -> None:
+    """Imports TensorFlow and Beam's logging with their chatter held back, unless verbose."""
+    if verbose:
+        return
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    for name in ("tensorflow", "absl", "apache_beam", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with _stderr_to_null():  # TensorFlow's first words come from C++, before any level can be set
+        import tensorflow as tf
+
+        tf.constant(0)
+
+
+@contextlib.contextmanager
+def _stderr_to_null() -> Iterator[None]:
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

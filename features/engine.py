@@ -1,0 +1,116 @@
+"""A frozen backbone made fast: variables folded into constants, one batch shape, one stream a core.
+
+Equal bytes are promised for one machine, one build of TensorFlow and one batch size: the graph, the batch shape (the last
+batch is padded) and the threads of one stream (one) are pinned. Elsewhere features agree to 1e-5 of the largest.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features import backbone
+from features.errors import UserError
+from features.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import keras
+
+CPU_BATCH_SIZE = 4  # small batches stay in a core's cache
+GPU_BATCH_SIZE = 64
+
+
+def one_thread_a_stream() -> None:
+    """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU; makes it take memory as it grows, not all at once."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # already started, with whatever was chosen then
+            break
+    return bool(gpus)
+
+
+def default_batch_size() -> int:
+    """Images a batch where nobody says."""
+    return GPU_BATCH_SIZE if has_gpu() else CPU_BATCH_SIZE
+
+
+def default_streams() -> int:
+    """Batches under way at once: one a core; two on a GPU, so that one decodes while the other computes."""
+    return 2 if has_gpu() else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Engine:
+    """A backbone model as a frozen graph of one batch shape. Safe to call from several threads."""
+
+    def __init__(self, model: keras.Model, batch_size: int) -> None:
+        import tensorflow as tf
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        self.batch_size = batch_size
+        height, width, channels = model.inputs[0].shape[1:]
+        signature = tf.TensorSpec((batch_size, height, width, channels), tf.float32)
+        traced = tf.function(lambda pixels: model(pixels, training=False)).get_concrete_function(signature)
+        self._graph = convert_variables_to_constants_v2(traced)
+
+    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Features of up to `batch_size` images.
+
+        Args:
+            pixels: float32 [n, H, W, 3], 0..255, already resized; n from 1 to batch_size.
+
+        Returns:
+            float32 [n, *shape] for each tap.
+        """
+        import tensorflow as tf
+
+        count = len(pixels)
+        if count < self.batch_size:
+            pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), pixels.dtype)])
+        return [output.numpy()[:count] for output in self._graph(tf.constant(pixels))]
+
+
+_LOADING = threading.RLock()  # one model a process, however many threads ask for it
+
+
+def shared_base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
+    """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
+    with _LOADING:
+        return _base(name, weights, image_size)
+
+
+def shared_engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
+    """The spec's engine, one for this process.
+
+    Raises:
+        UserError: when the weights here are not those of the spec.
+    """
+    with _LOADING:
+        return _engine(spec, weights, batch_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
+    base = backbone.build(name, weights, image_size)
+    return base, backbone.weights_digest(base)
+
+
+@functools.lru_cache(maxsize=1)
+def _engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
+    base, digest = shared_base(spec.backbone, weights, spec.image_size)
+    if digest != spec.weights_digest:
+        raise UserError(f"the weights {weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
+                        f"{spec.weights_digest[:12]}: give every worker the same weights")  # fmt: skip
+    return Engine(backbone.tapped(spec.backbone, base, spec.taps)[0], batch_size)

@@ -1,0 +1,25 @@
+"""Errors meant for the person at the keyboard: one line, no traceback, exit status 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What was expected, what was received, and what to do about it, in one line."""
+
+
+class DecodeError(ValueError):
+    """One image's bytes cannot become pixels. Never fatal: it becomes a dead letter."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint such as ' Did you mean VGG16?', or '' when no name is near.
+
+    >>> nearest("vgg61", ["VGG16", "ResNet50"])
+    ' Did you mean VGG16?'
+    """
+    by_lower = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(by_lower[match] for match in close)}?" if close else ""

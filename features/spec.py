@@ -1,0 +1,118 @@
+"""What a feature is: FeatureSpec in, a fingerprint out. Standard library only.
+
+Two features may stand side by side only when their specs are equal. The spec says nothing of the dataset: labels, names,
+splits and groups can change without touching it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from features.errors import UserError
+
+STORE_DTYPES = ("float16", "bfloat16", "float32")
+RESIZE_MODES = ("squash", "crop", "pad")
+INTERPOLATIONS = ("bilinear", "bicubic", "area")
+PREPROCESSINGS = ("none", "tf", "caffe", "torch", "lite")
+DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+
+_POOL = re.compile(r"none|avg|max|grid[1-9]\d*")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where the backbone is read: a layer, how its map is pooled, and the shape that results (without the batch)."""
+
+    layer: str
+    pool: str = "avg"
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not _POOL.fullmatch(self.pool):
+            raise UserError(f"a tap's pooling is none, avg, max or gridK (grid3), not {self.pool!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Tap:
+        """'LAYER' or 'LAYER:POOL', as the command line takes it. An empty LAYER means the last feature map."""
+        layer, _, pool = text.partition(":")
+        return cls(layer, pool or "avg")
+
+    @property
+    def name(self) -> str:
+        """The tap's name, and its field in a record: no '/', which TFDS reads as nesting."""
+        return f"{self.layer.replace('/', '.')}:{self.pool}"
+
+    @property
+    def size(self) -> int:
+        """Numbers in one feature."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that decides a feature's value, given an image's bytes.
+
+    image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
+    preprocessing is the backbone's own scaling of 0..255 pixels.
+    """
+
+    backbone: str
+    weights_digest: str
+    image_size: tuple[int, int]
+    taps: tuple[Tap, ...]
+    preprocessing: str
+    resize_mode: str = "squash"
+    interpolation: str = "bilinear"
+    compute_dtype: str = "float32"
+    store_dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        object.__setattr__(self, "taps", tuple(self.taps))
+        _one_of("preprocessing", self.preprocessing, PREPROCESSINGS)
+        _one_of("resize_mode", self.resize_mode, RESIZE_MODES)
+        _one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
+        names = [tap.name for tap in self.taps]
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"expected one or more different taps, received {names}; name each tap once")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the spec's canonical JSON: equal if and only if the specs are."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Bytes of all taps of one image as stored, without the record's own few."""
+        return sum(tap.size for tap in self.taps) * DTYPE_BYTES[self.store_dtype]
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as plain JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FeatureSpec:
+        """The inverse of to_json."""
+        return cls(**{**values, "taps": tuple(Tap(**tap) for tap in values["taps"])})
+
+    def differences(self, other: FeatureSpec) -> list[str]:
+        """One 'field: mine is not theirs' for each field that differs, both values named."""
+        mine, theirs = self.to_json(), other.to_json()
+        mine["taps"], theirs["taps"] = ([tap.name for tap in spec.taps] for spec in (self, other))
+        return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name} is one of {', '.join(allowed)}, not {value!r}")

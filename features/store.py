@@ -1,0 +1,284 @@
+"""The feature store on disk, opened: what it holds, and its features as a tf.data pipeline or as arrays.
+
+    store/
+      spec.json, examples.csv                  what a feature is; what the dataset is
+      features-train.tfrecord-00000-of-00002   shards, TFDS naming, with a marker .json beside each
+      sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
+      backbone.keras                           the network itself, so that training needs the store alone
+      features.json, dataset_info.json         TFDS metadata
+      manifest.json                            written last: without it the store is not complete
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from features import files, record
+from features.errors import UserError, nearest
+from features.examples import Example, dataset_digest, from_csv
+from features.spec import FeatureSpec, Tap
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+FORMAT = 1
+DATASET_NAME = "features"
+MANIFEST, SPEC, TABLE = "manifest.json", "spec.json", "examples.csv"
+DEAD_LETTERS, SAMPLE, BACKBONE = "dead_letters.jsonl", "sample.tfrecord", "backbone.keras"
+WORK_FOLDER = ".partial"
+SAMPLE_SIZE = 64
+SHARDS_AT_ONCE = 4
+SHUFFLE_BUFFER = 16_384
+
+
+class Arrays(NamedTuple):
+    """A split in memory, in the store's order."""
+
+    features: np.ndarray  # [N, *tap.shape], the store's dtype
+    labels: np.ndarray  # int64 [N]
+    keys: list[str]
+
+
+class SampleImage(NamedTuple):
+    """One of the encoded images that the store keeps of its training split."""
+
+    key: str
+    digest: str
+    label: int
+    encoded: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStore:
+    """A complete store. `FeatureStore.open(path)` makes one."""
+
+    path: str
+    spec: FeatureSpec
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str, spec: FeatureSpec | None = None) -> FeatureStore:
+        """Opens a complete store.
+
+        Args:
+            path: its folder.
+            spec: when given, the spec that the store must have.
+
+        Raises:
+            UserError: when there is no store, when it is not complete (with the command that finishes it), or when its spec
+                is another than its manifest's or the one asked for (with both values).
+        """
+        manifest_path = os.path.join(path, MANIFEST)
+        if not os.path.isfile(manifest_path):
+            raise UserError(_why_not(path))
+        manifest = files.read_json(manifest_path)
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again")
+        found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
+        if found.fingerprint != manifest["fingerprint"]:
+            raise UserError(f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
+                            f"{manifest['fingerprint'][:12]}: the store was tampered with; delete it and extract again")  # fmt: skip
+        if spec is not None and spec != found:
+            raise UserError(f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
+                            f"extract into another --store, or ask for what it holds")  # fmt: skip
+        return cls(path, found, manifest)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names; a label is an index into them."""
+        return self.manifest["class_names"]
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits that hold examples."""
+        return [name for name, split in self.manifest["splits"].items() if split["examples"]]
+
+    def count(self, split: str) -> int:
+        """The number of stored examples of a split."""
+        return self._split(split)["examples"]
+
+    def tap(self, name: str | None = None) -> Tap:
+        """One of the spec's taps by its name; the only one, or the first, when not given."""
+        taps = {tap.name: tap for tap in self.spec.taps}
+        if name is not None and name not in taps:
+            raise UserError(f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}")
+        return taps[name] if name else self.spec.taps[0]
+
+    def dataset(
+        self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0, tap: str | None = None, keys: bool = False
+    ) -> tf.data.Dataset:
+        """A split as batches.
+
+        Args:
+            split: its name.
+            batch_size: examples a batch; the last one may be smaller.
+            shuffle: another order in each epoch, the same ones for the same seed; without it, the store's order.
+            seed: of the shuffling.
+            tap: the tap's name; the first one when not given.
+            keys: give dictionaries with key, digest, label and feature, in place of pairs.
+
+        Returns:
+            A dataset of known cardinality of (feature [B, *tap.shape] in the store's dtype, label int64 [B]).
+        """
+        import tensorflow as tf
+
+        chosen, count = self.tap(tap), self.count(split)
+        shards = tf.data.Dataset.from_tensor_slices(self.shard_paths(split))
+        if shuffle:
+            shards = shards.shuffle(len(self.shard_paths(split)), seed=seed)
+        records = shards.interleave(  # one at a time when the order matters
+            tf.data.TFRecordDataset, cycle_length=SHARDS_AT_ONCE if shuffle else 1, deterministic=True
+        )
+        if shuffle:  # records are shuffled as bytes, before they grow into tensors
+            records = records.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)
+        batches = records.batch(batch_size)
+        parsed = batches.map(  # batch, then parse: 4 times as fast as the other way round
+            lambda batch: record.parse_batch(batch, self.spec, chosen), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        if not keys:
+            parsed = parsed.map(lambda batch: (batch["feature"], batch["label"]))
+        exact = parsed.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+        return exact.prefetch(tf.data.AUTOTUNE)
+
+    def arrays(self, split: str, tap: str | None = None) -> Arrays:
+        """A whole split in memory, in the store's order."""
+        chosen, count = self.tap(tap), self.count(split)
+        features = np.empty((count, *chosen.shape), record.numpy_dtype(self.spec.store_dtype))
+        labels, keys = np.empty(count, np.int64), []
+        start = 0
+        for batch in self.dataset(split, 256, tap=tap, keys=True).as_numpy_iterator():
+            stop = start + len(batch["label"])
+            features[start:stop], labels[start:stop] = batch["feature"], batch["label"]
+            keys.extend(key.decode() for key in batch["key"])
+            start = stop
+        return Arrays(features, labels, keys)
+
+    @functools.cached_property
+    def table(self) -> list[Example]:
+        """The dataset table: every example that was planned and has a content, in the store's order."""
+        with open(os.path.join(self.path, TABLE), "rb") as file:
+            return from_csv(file.read())
+
+    def examples(self, split: str) -> list[Example]:
+        """The stored examples of a split, row for row what `arrays` and an unshuffled `dataset` give."""
+        dead = {letter["key"] for letter in self.dead_letters}
+        return [example for example in self.table if example.split == split and example.key not in dead]
+
+    @functools.cached_property
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What could not be stored: key, stage, reason, label, split."""
+        with open(os.path.join(self.path, DEAD_LETTERS), encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def sample(self) -> Iterator[SampleImage]:
+        """The encoded images that the store keeps of its training split."""
+        import tensorflow as tf
+
+        for content in record.read_records(os.path.join(self.path, SAMPLE)):
+            field = tf.train.Example.FromString(content).features.feature
+            key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
+            yield SampleImage(key.decode(), digest.decode(), field["label"].int64_list.value[0], encoded)
+
+    def backbone(self, tap: Tap) -> keras.Model:
+        """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
+
+        Raises:
+            UserError: when the network beside the shards is not the one of the spec.
+        """
+        import keras
+
+        from features.backbone import tapped, weights_digest
+
+        path = os.path.join(self.path, BACKBONE)
+        if not os.path.isfile(path):
+            raise UserError(f"{path!r} is missing: delete the store and extract again")
+        base = keras.saving.load_model(path, compile=False)
+        if (digest := weights_digest(base)) != self.spec.weights_digest:
+            raise UserError(f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
+                            f"{self.spec.weights_digest[:12]}: delete the store and extract again")  # fmt: skip
+        return tapped(self.spec.backbone, base, [tap])[0]
+
+    def shard_paths(self, split: str) -> list[str]:
+        """The paths of a split's shards, in order."""
+        return [os.path.join(self.path, shard["name"]) for shard in self._split(split)["shards"]]
+
+    def _split(self, name: str) -> dict[str, Any]:
+        if name not in self.splits:
+            raise UserError(f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.manifest["splits"][name]
+
+    def faults(self) -> Iterator[str]:
+        """Reads every shard and yields a line for each thing that does not hold; nothing when the store is sound."""
+        yield from self._table_faults()
+        try:
+            self.backbone(self.spec.taps[0])
+        except (UserError, ValueError, OSError) as error:
+            yield f"{BACKBONE}: {error}"
+        for name in sorted(self._strays()):
+            yield f"{name}: not in the manifest"
+        for split in self.manifest["splits"]:
+            examples = iter(self.examples(split))
+            for shard in self.manifest["splits"][split]["shards"]:
+                yield from self._shard_faults(shard, [next(examples, None) for _ in range(shard["examples"])])
+            if (left := len(list(examples))) > 0:
+                yield f"{TABLE}: {left} examples of the split {split} are in no shard"
+
+    def _table_faults(self) -> Iterator[str]:
+        for name, digest in self.manifest["files"].items():
+            path = os.path.join(self.path, name)
+            if not os.path.isfile(path):
+                yield f"{name}: missing"
+            elif files.sha256_file(path) != digest:
+                yield f"{name}: its content is not what the manifest says"
+        if dataset_digest(self.table, self.class_names) != self.manifest["dataset_digest"]:
+            yield f"{TABLE}: its digest is not the manifest's dataset digest"
+        totals = self.manifest["totals"]
+        if totals["stored"] + totals["dead"] != totals["planned"] or totals["dead"] != len(self.dead_letters):
+            yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
+
+    def _strays(self) -> set[str]:
+        listed = {shard["name"] for split in self.manifest["splits"].values() for shard in split["shards"]}
+        return {name for name in os.listdir(self.path) if ".tfrecord-" in name and name.removesuffix(".json") not in listed}
+
+    def _shard_faults(self, shard: dict[str, Any], examples: list[Example | None]) -> Iterator[str]:
+        import tensorflow as tf
+
+        path, name = os.path.join(self.path, shard["name"]), shard["name"]
+        if not os.path.isfile(path):
+            yield f"{name}: missing"
+            return
+        if os.path.getsize(path) != shard["bytes"] or files.sha256_file(path) != shard["sha256"]:
+            yield f"{name}: its content is not what the manifest says"
+        try:
+            records = list(map(tf.train.Example.FromString, record.read_records(path)))
+        except ValueError as error:
+            yield f"{name}: {error}"
+            return
+        if len(records) != shard["examples"]:
+            yield f"{name}: {len(records)} examples, the manifest says {shard['examples']}"
+        for number, (found, example) in enumerate(zip(records, examples)):
+            if example is None or not self._is_of(found.features.feature, example):
+                yield f"{name}: record {number} is not the example that {TABLE} has in its place"
+                return
+
+    def _is_of(self, field: Any, example: Example) -> bool:
+        ids = [self.class_names.index(label) for label in example.labels]
+        identity = (example.key.encode("utf-8", "surrogateescape"), example.digest.encode())
+        found = tuple(field[name].bytes_list.value[0] for name in ("key", "digest"))
+        return found == identity and list(field["label"].int64_list.value) == ids
+
+
+def _why_not(path: str) -> str:
+    if not os.path.isdir(path):
+        return f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`"
+    if os.path.isdir(os.path.join(path, WORK_FOLDER)):
+        return f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
+    return f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`"

@@ -1,0 +1,192 @@
+"""One work unit in, one shard and its marker out: read, decode, resize, backbone (batched), record.
+
+Only reading and decoding may fail for one image, which then becomes a dead letter. Anything else fails the unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from features import files, record
+from features.command import load_quietly
+from features.engine import Engine, one_thread_a_stream, shared_engine
+from features.errors import UserError
+from features.spec import FeatureSpec
+from features.stream import ImageToRead, Unreadable, stream_features
+from pipelines.plan import StoredAt, UnitExample, WorkUnit
+
+STOP_FILE = "stop"
+HEARTBEAT_SUFFIX = ".progress"
+HEARTBEAT_S = 1.0
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An image that can't be stored: at which stage it fell, and why."""
+
+    key: str
+    digest: str
+    label: str
+    split: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What all units of an extraction share; small enough to travel with each of them."""
+
+    spec: FeatureSpec
+    weights: str
+    class_names: tuple[str, ...]
+    folder: str
+    batch_size: int
+    streams: int
+    max_pixels: int
+    max_dead: int
+
+
+Packed = dict[str, bytes]  # tap name -> the feature's bytes
+
+
+class ExtractShard(beam.DoFn):
+    """WorkUnit to its manifest row. The backbone is loaded once a process, and only when there is something to compute."""
+
+    def __init__(self, job: ShardJob) -> None:
+        self.job = job
+        self.stored = Metrics.counter("ExtractShard", "examples_stored")
+        self.dead = Metrics.counter("ExtractShard", "examples_dead")
+        self.inferences = Metrics.counter("ExtractShard", "num_inferences")
+        self.unit_time = Metrics.distribution("ExtractShard", "unit_milli_secs")
+
+    def setup(self) -> None:
+        one_thread_a_stream()
+        load_quietly()
+
+    def process(self, unit: WorkUnit) -> Iterable[dict[str, Any]]:
+        started = time.monotonic()
+        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.weights, self.job.batch_size))
+        self.stored.inc(row["examples"])
+        self.dead.inc(len(row["dead_letters"]))
+        self.inferences.inc(row["computed"])
+        self.unit_time.update(int((time.monotonic() - started) * 1000))
+        yield row
+
+
+def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine]) -> dict[str, Any]:
+    """Writes a unit's shard, then its marker; returns the marker, the shard's row in the manifest.
+
+    A unit whose marker holds is not done again, but its row is returned again: a retried bundle must not lose rows.
+
+    Raises:
+        UserError: when more images fell than the whole job may lose, when the job was stopped, or when a feature does not fit.
+    """
+    if marker := read_marker(job.folder, unit):
+        return marker
+    path = os.path.join(job.folder, unit.shard)
+    beat = _Heartbeat(job, unit)
+    digest, size, stored = hashlib.sha256(), 0, 0
+    with files.atomic(path) as shard:
+        for example, packed in _packed_features(unit, job, load_engine):
+            if isinstance(packed, Unreadable):
+                label = job.class_names[example.labels[0]]
+                beat.dead.append(DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason))
+            else:
+                framed = record.write_record(shard, record.encode(example.key, example.digest, example.labels, packed))
+                digest.update(framed)
+                size, stored = size + len(framed), stored + 1
+            beat.tick(stored)
+    if stored + len(beat.dead) != len(unit.examples):
+        raise AssertionError(f"{unit.shard}: {stored} stored + {len(beat.dead)} dead is not {len(unit.examples)} planned")
+    marker = {
+        "name": unit.shard, "split": unit.split, "unit": unit.digest, "fingerprint": unit.fingerprint,
+        "examples": stored, "planned": len(unit.examples), "bytes": size, "sha256": digest.hexdigest(),
+        "computed": sum(example.stored_at is None for example in unit.examples) - len(beat.dead),
+        "dead_letters": [vars(letter) for letter in beat.dead],
+    }  # fmt: skip
+    files.write_json(path + ".json", marker)
+    beat.close()
+    return marker
+
+
+def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
+    """The marker of a unit that is done, or None."""
+    path = os.path.join(folder, unit.shard)
+    try:
+        marker = files.read_json(path + ".json")
+        whole = os.path.getsize(path) == marker["bytes"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return marker if whole and marker["unit"] == unit.digest else None
+
+
+def _packed_features(
+    unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine]
+) -> Iterator[tuple[UnitExample, Packed | Unreadable]]:
+    """Every example of a unit in its order, with its feature: copied where an older shard has it, else computed."""
+    fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
+    computed = stream_features(fresh, job.spec, load_engine(), job.streams, job.max_pixels) if fresh else iter(())
+    for example in unit.examples:
+        if example.stored_at:
+            yield example, _copy(example.stored_at, job.spec)
+        else:
+            features = next(computed)
+            yield example, features if isinstance(features, Unreadable) else _pack(features, job.spec)
+
+
+def _pack(features: Sequence[np.ndarray], spec: FeatureSpec) -> Packed:
+    return {tap.name: record.pack(feature, tap, spec.store_dtype) for tap, feature in zip(spec.taps, features)}
+
+
+def _copy(place: StoredAt, spec: FeatureSpec) -> Packed:
+    """The feature's bytes from the older shard that holds it."""
+    with open(place.shard, "rb") as shard:
+        shard.seek(place.offset)
+        content = shard.read(place.length)
+        if shard.read(4) != record.masked_crc(content):
+            raise UserError(f"the old shard {place.shard!r} is damaged at byte {place.offset}: "
+                            f"delete it and its store, and extract again")  # fmt: skip
+    return record.packed_features(content, spec.taps)
+
+
+class _Heartbeat:
+    """Says on disk, once a second, how far a unit is; stops the unit when the job must stop."""
+
+    def __init__(self, job: ShardJob, unit: WorkUnit) -> None:
+        self.job, self.dead = job, list[DeadLetter]()
+        self.path = os.path.join(job.folder, unit.shard + HEARTBEAT_SUFFIX)
+        self.last = time.monotonic()
+
+    def tick(self, stored: int) -> None:
+        if len(self.dead) > self.job.max_dead:
+            raise UserError(too_many_dead([vars(letter) for letter in self.dead], self.job.max_dead))
+        if time.monotonic() - self.last < HEARTBEAT_S:
+            return
+        self.last = time.monotonic()
+        with open(self.path, "w", encoding="utf-8") as file:  # only for eyes: no need to be whole
+            json.dump({"done": stored + len(self.dead), "letters": [vars(letter) for letter in self.dead]}, file)
+        stop = os.path.join(self.job.folder, STOP_FILE)
+        if os.path.exists(stop):
+            with open(stop, encoding="utf-8") as file:
+                raise UserError(file.read())
+
+    def close(self) -> None:
+        if os.path.exists(self.path):
+            os.remove(self.path)
+
+
+def too_many_dead(letters: Sequence[dict[str, str]], limit: int) -> str:
+    """What to say when more images fell than may."""
+    first = "; ".join(f"{letter['key']} ({letter['stage']}: {letter['reason']})" for letter in letters[:3])
+    return (f"{len(letters)} images can't be read, more than the {limit} that --max_bad_fraction allows. The first: {first}. "
+            f"Mend or remove them, or raise --max_bad_fraction; what is done so far is kept")  # fmt: skip

@@ -1,0 +1,189 @@
+"""From finished shards to a complete store: tables, sample, TFDS metadata and manifest, then everything into its place.
+
+An extraction works in STORE/.partial. `publish` moves a finished one over whatever the store held; killed anywhere, the
+next run goes on from there, because the new manifest in .partial says what belongs where until the last rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from features import files, record
+from features.engine import shared_base
+from features.examples import Example, dataset_digest, plan_order, to_csv
+from features.spec import FeatureSpec
+from features.store import BACKBONE, DATASET_NAME, DEAD_LETTERS, FORMAT, MANIFEST, SAMPLE, SAMPLE_SIZE, SPEC, TABLE, WORK_FOLDER
+from pipelines.extract_shard import DeadLetter, read_marker
+from pipelines.plan import WorkUnit
+
+DIGESTS = ".digests.jsonl"  # the survey's cache; not part of the store's identity
+
+
+def finish(
+    folder: str,
+    spec: FeatureSpec,
+    examples: Sequence[Example],
+    class_names: Sequence[str],
+    units: Sequence[WorkUnit],
+    unread: Sequence[DeadLetter],
+    dataset: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes all that stands beside the shards, the manifest last; returns the manifest.
+
+    Args:
+        folder: where the shards and their markers are.
+        spec: what a feature is.
+        examples: the dataset, divided; files that could not be read at all are not among them.
+        class_names: in the order of their ids.
+        units: every one of them done.
+        unread: dead letters of files that could not be read at all.
+        dataset: what the manifest says of it beside its digest: how it was divided, whether groups were declared.
+        provenance: what does not decide any byte: where from, with which versions.
+
+    Raises:
+        AssertionError: when a unit has no marker.
+    """
+    markers = [read_marker(folder, unit) for unit in units]
+    rows: list[dict[str, Any]] = [marker for marker in markers if marker]
+    if len(rows) < len(units):
+        raise AssertionError(f"{len(units) - len(rows)} of {len(units)} units ended without a marker")
+    letters = [vars(letter) for letter in unread] + [letter for row in rows for letter in row["dead_letters"]]
+    files.write_json(os.path.join(folder, SPEC), spec.to_json())
+    files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(examples)))
+    lines = (json.dumps(letter, ensure_ascii=False, sort_keys=True) + "\n" for letter in letters)
+    files.write_bytes(os.path.join(folder, DEAD_LETTERS), "".join(lines).encode("utf-8", "surrogateescape"))
+    _write_sample(os.path.join(folder, SAMPLE), units, {letter["key"] for letter in letters})
+    splits = _splits(rows)
+    _write_tfds_metadata(folder, spec, class_names, splits)
+    manifest = {
+        "format": FORMAT,
+        "fingerprint": spec.fingerprint,
+        "dataset_digest": dataset_digest(examples, class_names),
+        "class_names": list(class_names),
+        "splits": splits,
+        "totals": {"planned": len(examples) + len(unread), "stored": sum(row["examples"] for row in rows), "dead": len(letters)},
+        "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
+        "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
+        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (SPEC, TABLE, DEAD_LETTERS, SAMPLE)},
+        **dataset,
+        "provenance": dict(provenance),
+    }
+    files.sync_folder(folder)
+    files.write_json(os.path.join(folder, MANIFEST), manifest)
+    return manifest
+
+
+def save_backbone(store: str, spec: FeatureSpec, weights: str) -> None:
+    """Keeps the backbone in the store, so that what trains on the store needs nothing else."""
+    path = os.path.join(store, BACKBONE)
+    if os.path.exists(path):  # of the same spec, or the extraction would have been refused
+        return
+    base, _ = shared_base(spec.backbone, weights, spec.image_size)
+    temporary = os.path.join(store, WORK_FOLDER, BACKBONE)
+    base.save(temporary)
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """What a feature's last bits may depend on."""
+    packages = {name: metadata.version(name) for name in ("keras", "numpy", "pillow", "apache-beam")}
+    import tensorflow as tf
+
+    return {**packages, "tensorflow": tf.__version__, "python": platform.python_version(), "machine": platform.machine()}
+
+
+def _splits(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    splits: dict[str, Any] = {}
+    for row in rows:
+        split = splits.setdefault(row["split"], {"examples": 0, "bytes": 0, "shards": []})
+        split["examples"] += row["examples"]
+        split["bytes"] += row["bytes"]
+        split["shards"].append({key: row[key] for key in ("name", "examples", "bytes", "sha256", "unit")})
+    return splits
+
+
+def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
+    """The first images of the training split, encoded as they came: a random sample, since units are ordered by hash."""
+    import tensorflow as tf
+
+    training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
+    kept = 0
+    with files.atomic(path) as file:
+        for example in training:
+            if kept == SAMPLE_SIZE:
+                break
+            with open(example.path, "rb") as image:
+                encoded = image.read()
+            content = tf.train.Example()
+            field = content.features.feature
+            field["key"].bytes_list.value.append(example.key.encode("utf-8", "surrogateescape"))
+            field["digest"].bytes_list.value.append(example.digest.encode())
+            field["label"].int64_list.value.extend(example.labels)
+            field["encoded"].bytes_list.value.append(encoded)
+            record.write_record(file, content.SerializeToString(deterministic=True))
+            kept += 1
+
+
+def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, Any]) -> None:
+    """So that `tfds.builder_from_directory(STORE)` reads the store with equal values."""
+    import tensorflow_datasets as tfds
+
+    taps = {
+        tap.name: tfds.features.Tensor(
+            shape=tap.shape, dtype=record.numpy_dtype(spec.store_dtype).type, encoding=tfds.features.Encoding.BYTES
+        )
+        for tap in spec.taps
+    }
+    features = tfds.features.FeaturesDict({
+        "key": tfds.features.Text(),
+        "digest": tfds.features.Text(),
+        "label": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
+        **taps,
+    })  # fmt: skip
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=DATASET_NAME, filetype_suffix="tfrecord")
+    infos = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[shard["examples"] for shard in split["shards"]],
+            num_bytes=split["bytes"],
+            filename_template=template.replace(split=name),
+        )
+        for name, split in splits.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
+    )
+
+
+def publish(store: str) -> bool:
+    """Moves a finished extraction out of STORE/.partial over what the store held; False when there is none.
+
+    The old manifest goes first and the new one comes last, so a store that a reader opens is whole.
+    """
+    work = os.path.join(store, WORK_FOLDER)
+    if not os.path.isfile(os.path.join(work, MANIFEST)):
+        return False
+    if os.path.exists(os.path.join(store, MANIFEST)):
+        os.remove(os.path.join(store, MANIFEST))
+        files.sync_folder(store)
+    shards = {shard["name"] for split in files.read_json(os.path.join(work, MANIFEST))["splits"].values() for shard in split["shards"]}
+    belongs = shards | {f"{name}.json" for name in shards}
+    for name in os.listdir(store):
+        if name.startswith(f"{DATASET_NAME}-") and ".tfrecord-" in name and name not in belongs:
+            os.remove(os.path.join(store, name))
+    for name in sorted(os.listdir(work)):
+        if name != MANIFEST:
+            os.replace(os.path.join(work, name), os.path.join(store, name))
+    files.sync_folder(store)
+    os.replace(os.path.join(work, MANIFEST), os.path.join(store, MANIFEST))
+    files.sync_folder(store)
+    shutil.rmtree(work)
+    return True

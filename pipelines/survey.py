@@ -1,0 +1,108 @@
+"""The first pass over a source: files in, content digests out. Spread by Beam, cached by path, size and time.
+
+The driver reads no image: each chunk's digests come back as one small file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from features import files
+from features.engine import default_streams
+from features.images import image_format
+
+FILES_PER_CHUNK = 2_000
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What one pass over a file tells: its content digest ('' when it can't be read) and why it is no image ('' if it is)."""
+
+    path: str
+    size: int
+    time_ns: int
+    digest: str
+    problem: str = ""
+
+
+def survey_file(path: str) -> Surveyed:
+    """Reads one file. Never raises: a file that can't be read has no digest, and a problem."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return Surveyed(path, 0, 0, "", "not a regular file")
+        with open(path, "rb") as file:
+            head = file.read(1 << 20)
+            digest = hashlib.sha256(head)
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except (OSError, ValueError) as error:
+        return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
+    problem = "" if image_format(head) else "not a JPEG, PNG, BMP, GIF or WebP image" if head else "the file is empty"
+    return Surveyed(path, status.st_size, status.st_mtime_ns, digest.hexdigest(), problem)
+
+
+class SurveyFiles(beam.DoFn):
+    """(chunk number, paths) to one file of digests in a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def process(self, chunk: tuple[int, list[str]]) -> Iterable[int]:
+        number, paths = chunk
+        with ThreadPoolExecutor(default_streams()) as pool:
+            rows = pool.map(survey_file, paths)
+            write_rows(os.path.join(self.folder, f"survey-{number:05}.jsonl"), list(rows))
+        yield number
+
+
+def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict[str, Surveyed]:
+    """Every path's digest, reading only files that the cache does not know at their size and time.
+
+    Args:
+        paths: files to survey.
+        folder: where chunks leave their digests on the way.
+        cache: the path of the cache file, read and written.
+        pipeline: makes the Beam pipeline to run in.
+    """
+    known = {row.path: row for row in read_rows(cache)} if os.path.exists(cache) else {}
+    fresh = {path: known[path] for path in paths if path in known and _unchanged(known[path])}
+    missing = [path for path in paths if path not in fresh]
+    chunks = [(number, missing[at : at + FILES_PER_CHUNK]) for number, at in enumerate(range(0, len(missing), FILES_PER_CHUNK))]
+    if chunks:
+        with pipeline() as run:
+            _ = run | "Chunks" >> beam.Create(chunks) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))
+        for number, _paths in chunks:
+            part = os.path.join(folder, f"survey-{number:05}.jsonl")
+            fresh.update((row.path, row) for row in read_rows(part))
+            os.remove(part)
+        write_rows(cache, [fresh[path] for path in paths if fresh[path].digest])
+    return fresh
+
+
+def _unchanged(row: Surveyed) -> bool:
+    try:
+        status = os.stat(row.path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (row.size, row.time_ns)
+
+
+def write_rows(path: str, rows: Sequence[Surveyed]) -> None:
+    """Writes rows as lines of JSON."""
+    files.write_bytes(path, "".join(json.dumps(vars(row)) + "\n" for row in rows).encode())
+
+
+def read_rows(path: str) -> list[Surveyed]:
+    """Reads what `write_rows` wrote."""
+    with open(path, encoding="utf-8") as file:
+        return [Surveyed(**json.loads(line)) for line in file]

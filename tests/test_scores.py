@@ -1,0 +1,365 @@
+"""Every score against scikit-learn, with weights and ties; intervals against known values; what score() promises."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from features.errors import UserError
+from training import scores
+
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
+FEW = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def examples(draw: st.DrawFn, smallest: int = 2, largest: int = 5) -> Drawn:
+    """Labels, probabilities from a coarse grid (so that they tie) and small whole weights, of which at least one counts."""
+    classes, count = draw(st.integers(smallest, largest)), draw(st.integers(1, 40))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    parts = generator.integers(1, draw(st.sampled_from([3, 6, 1000])), size=(count, classes))
+    weights = generator.integers(0, 4, size=count)
+    weights[0] = 1
+    return generator.integers(classes, size=count), parts / parts.sum(1, keepdims=True), weights
+
+
+def separated(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A model that is right more often than not."""
+    generator = np.random.default_rng(seed)
+    labels, logits = generator.integers(classes, size=count), generator.normal(size=(count, classes))
+    logits[np.arange(count), labels] += 1.5
+    odds = np.exp(logits)
+    return labels, odds / odds.sum(1, keepdims=True)
+
+
+def names(count: int, prefix: str = "k") -> list[str]:
+    return [f"{prefix}{i}" for i in range(count)]
+
+
+# The scores.
+
+
+@FEW
+@given(examples())
+def test_scores_of_the_prediction_equal_scikit_learn(drawn: Drawn) -> None:
+    labels, probabilities, weights = drawn
+    predicted, present = probabilities.argmax(1), np.unique(labels[weights > 0])
+    weighted = {"sample_weight": weights}
+    recall = reference.recall_score(labels, predicted, labels=present, average="macro", zero_division=0, **weighted)
+    f1 = reference.f1_score(labels, predicted, labels=present, average="macro", zero_division=0, **weighted)
+    assert scores.accuracy(*drawn) == pytest.approx(reference.accuracy_score(labels, predicted, **weighted))
+    assert scores.balanced_accuracy(*drawn) == pytest.approx(recall)
+    assert scores.macro_f1(*drawn) == pytest.approx(f1)
+
+
+def test_balanced_accuracy_equals_scikit_learns_own() -> None:
+    labels, probabilities = separated(200, 4)
+    expected = reference.balanced_accuracy_score(labels, probabilities.argmax(1))
+    assert scores.balanced_accuracy(labels, probabilities) == pytest.approx(expected)
+
+
+@FEW
+@given(examples())
+def test_log_loss_equals_scikit_learn(drawn: Drawn) -> None:
+    labels, probabilities, weights = drawn
+    expected = reference.log_loss(labels, probabilities, sample_weight=weights, labels=range(probabilities.shape[1]))
+    assert scores.log_loss(*drawn) == pytest.approx(expected)
+
+
+def test_log_loss_is_clipped() -> None:
+    assert scores.log_loss([1], [[1.0, 0.0]]) == pytest.approx(-math.log(1e-7))
+    assert scores.log_loss([0], [[1.0, 0.0]]) == 0.0
+
+
+def areas(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> list[float]:
+    """scikit-learn's area of each class against the rest, where it has one."""
+    kept = weights > 0
+    return [
+        reference.roc_auc_score(labels[kept] == i, probabilities[kept, i], sample_weight=weights[kept])
+        for i in ([1] if probabilities.shape[1] == 2 else range(probabilities.shape[1]))
+        if 0 < (labels[kept] == i).sum() < kept.sum()
+    ]
+
+
+@FEW
+@given(examples())
+def test_auroc_equals_scikit_learn_with_ties(drawn: Drawn) -> None:
+    expected, got = areas(*drawn), scores.auroc(*drawn)
+    assert got == pytest.approx(np.mean(expected)) if expected else math.isnan(got)
+
+
+def test_auroc_of_constant_scores_is_a_half_and_of_one_class_undefined() -> None:
+    assert scores.auroc([0, 1, 1], np.full((3, 2), 0.5)) == 0.5
+    assert math.isnan(scores.auroc([1, 1, 1], np.full((3, 2), 0.5)))
+
+
+@FEW
+@given(examples(smallest=3), st.integers(1, 4))
+def test_top_k_never_exceeds_scikit_learn_and_equals_it_without_ties(drawn: Drawn, k: int) -> None:
+    labels, probabilities, weights = drawn
+    classes = probabilities.shape[1]
+    k = min(k, classes - 1)
+    expected = reference.top_k_accuracy_score(labels, probabilities, k=k, sample_weight=weights, labels=range(classes))
+    got = scores.top_k_accuracy(*drawn, k=k)
+    tied = any(len(set(row)) < classes for row in probabilities)
+    assert got <= expected + 1e-12 if tied else got == pytest.approx(expected)
+
+
+def test_top_k_counts_ties_against_the_truth() -> None:
+    uniform = np.full((7, 7), 1 / 7)
+    assert scores.top_k_accuracy(np.arange(7), uniform) == 0.0
+    assert scores.top_k_accuracy(np.arange(7), uniform, k=9) == 1.0  # k becomes the number of classes
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]
+    # two bins: confidence 0.9 with accuracy 0.5, and confidence 0.6 with accuracy 1
+    assert scores.calibration_error([0, 1, 0, 1], probabilities) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
+    assert scores.calibration_error([0, 1, 0, 1], probabilities, [1, 0, 0, 0]) == pytest.approx(0.1)
+
+
+def test_calibration_bins_close_on_the_right() -> None:
+    edge = 9 / 15  # belongs to the bin below it, apart from what lies just above
+    probabilities = [[edge, 1 - edge], [edge + 1e-3, 1 - edge - 1e-3]]
+    assert scores.calibration_error([0, 1], probabilities) == pytest.approx(((1 - edge) + (edge + 1e-3)) / 2)
+
+
+def test_majority_accuracy() -> None:
+    probabilities = np.full((4, 3), 1 / 3)
+    assert scores.majority_accuracy([2, 2, 2, 0], probabilities) == 0.75
+    assert scores.majority_accuracy([2, 2, 2, 0], probabilities, [1, 0, 0, 3]) == 0.75
+
+
+EVERY = [scores.accuracy, scores.balanced_accuracy, scores.macro_f1, scores.top_k_accuracy, scores.auroc]
+EVERY += [scores.log_loss, scores.calibration_error, scores.majority_accuracy]
+
+
+@FEW
+@given(examples(smallest=1, largest=7))
+def test_weights_are_multiplicities(drawn: Drawn) -> None:
+    labels, probabilities, weights = drawn
+    repeated = np.repeat(labels, weights), np.repeat(probabilities, weights, axis=0)
+    for measure in EVERY:
+        assert measure(*drawn) == pytest.approx(measure(*repeated), nan_ok=True), measure.__name__
+
+
+def test_weights_of_zero_leave_nothing() -> None:
+    for measure in EVERY:
+        assert math.isnan(measure([0, 1], [[0.9, 0.1], [0.2, 0.8]], [0, 0])), measure.__name__
+
+
+# The intervals.
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(95, 100, 0.8882, 0.9785), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (1, 1, 0.2065, 1.0), (0, 0, 0.0, 1.0)],
+)
+def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
+    assert scores.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@FEW
+@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_interval_equals_scipy(n: int, share: float, confidence: float) -> None:
+    from scipy.stats import binomtest
+
+    successes = round(share * n)
+    expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    assert scores.wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_interval_refuses_more_successes_than_trials() -> None:
+    with pytest.raises(UserError, match=r"got 3, 2 and 0\.95"):
+        scores.wilson_interval(3, 2)
+
+
+def test_accuracy_interval_is_wilsons_when_each_example_is_its_own_group() -> None:
+    labels, probabilities = separated(100, 3)
+    hits = int((probabilities.argmax(1) == labels).sum())
+    assert scores.accuracy_interval(labels, probabilities, names(100)) == scores.wilson_interval(hits, 100)
+
+
+def test_accuracy_interval_counts_identical_copies_once() -> None:
+    labels, probabilities = separated(40, 3)
+    once = scores.accuracy_interval(labels, probabilities, names(40))
+    copied = np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0), np.repeat(names(40), 10).tolist()
+    assert scores.accuracy_interval(*copied) == pytest.approx(once, abs=0.01)
+
+
+def test_accuracy_interval_of_one_group_of_right_answers_is_that_of_one_trial() -> None:
+    labels, probabilities = np.zeros(50, int), np.tile([0.9, 0.1], (50, 1))
+    assert scores.accuracy_interval(labels, probabilities, [""] * 50) == scores.wilson_interval(1, 1)
+
+
+def test_accuracy_interval_covers_the_truth_when_groups_agree_and_wilsons_does_not() -> None:
+    generator, covered, by_wilson = np.random.default_rng(1), 0, 0
+    groups = np.repeat(names(60), 8).tolist()
+    for _ in range(200):
+        share = np.repeat(generator.beta(4, 1, size=60), 8)  # mean 0.8
+        right = generator.random(480) < share
+        low, high = scores.accuracy_interval(np.zeros(480, int), np.where(right[:, None], [1.0, 0.0], [0.0, 1.0]), groups)
+        covered += low <= 0.8 <= high
+        low, high = scores.wilson_interval(int(right.sum()), 480)
+        by_wilson += low <= 0.8 <= high
+    assert covered >= 184 and by_wilson <= 172  # 94.7 % and 81.9 % of 1500
+
+
+def test_bootstrap_draws_groups_whole() -> None:
+    labels, probabilities = separated(60, 3)
+    alone = scores.bootstrap_intervals(labels, probabilities, names(60))
+    copies = np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0)
+    together = scores.bootstrap_intervals(*copies, np.repeat(names(60), 10).tolist())
+    apart = scores.bootstrap_intervals(*copies, names(600))
+    for name in ("balanced_accuracy", "macro_f1", "auroc", "log_loss"):
+        assert together[name] == pytest.approx(alone[name], abs=1e-9)  # a copy says nothing new
+        assert np.ptp(together[name]) > 2 * np.ptp(apart[name])
+
+
+def test_bootstrap_equals_scores_of_the_drawn_examples() -> None:
+    labels, probabilities = separated(30, 3)
+    groups = names(10) * 3
+    got = scores.bootstrap_intervals(labels, probabilities, groups, seed=7, replicates=50)
+    draws = np.random.default_rng(7).integers(10, size=(50, 10))
+    rows = [np.concatenate([np.arange(30)[np.arange(30) % 10 == group] for group in draw]) for draw in draws]
+    for name, measure in (("macro_f1", scores.macro_f1), ("auroc", scores.auroc), ("log_loss", scores.log_loss)):
+        expected = np.nanpercentile([measure(labels[i], probabilities[i]) for i in rows], [2.5, 97.5])
+        assert got[name] == pytest.approx(expected)
+
+
+def test_bootstrap_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, probabilities = separated(50, 2)
+    whole = scores.bootstrap_intervals(labels, probabilities, names(50), replicates=100)
+    monkeypatch.setattr(scores, "BLOCK", 50 * 8)
+    pieces = scores.bootstrap_intervals(labels, probabilities, names(50), replicates=100)
+    assert all(pieces[name] == pytest.approx(whole[name], abs=1e-12) for name in whole)
+
+
+def test_bootstrap_follows_its_seed_and_the_empty_name_is_a_group() -> None:
+    labels, probabilities = separated(50, 2)
+    first = scores.bootstrap_intervals(labels, probabilities, ["", "a"] * 25, seed=1)
+    assert first == scores.bootstrap_intervals(labels, probabilities, ["b", "a"] * 25, seed=1)
+    other = scores.bootstrap_intervals(labels, probabilities, names(50), seed=2)
+    assert other != scores.bootstrap_intervals(labels, probabilities, names(50), seed=3)
+
+
+def test_replicates_where_a_score_is_undefined_are_left_out() -> None:
+    low, high = scores.bootstrap_intervals([0, 1, 1], [[0.9, 0.1], [0.4, 0.6], [0.95, 0.05]], names(3))["auroc"]
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_bounded_replicates() -> None:
+    assert scores.bounded_replicates(2000, 10) == 1000
+    assert scores.bounded_replicates(50_000, 10) == 400
+    assert scores.bounded_replicates(50_000, 1000) == 100
+    assert scores.bounded_replicates(50_000, 1000, replicates=20) == 20
+
+
+def test_a_thousand_replicates_are_quick() -> None:
+    labels, probabilities = separated(1000, 2)
+    began = time.process_time()
+    scores.bootstrap_intervals(labels, probabilities, names(1000))
+    assert time.process_time() - began < 2.0  # 0.05 s measured on 2 cores
+
+
+# Where the mistakes are.
+
+
+def test_confusion_equals_scikit_learn() -> None:
+    labels, probabilities = separated(100, 4)
+    got = scores.confusion(labels, probabilities)
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, reference.confusion_matrix(labels, probabilities.argmax(1), labels=range(4)))
+
+
+def test_most_confused_pairs_are_ordered_and_off_the_diagonal() -> None:
+    table = np.array([[9, 1, 0], [3, 9, 2], [0, 2, 9]])
+    assert scores.most_confused_pairs(table, ["a", "b", "c"], limit=3) == [
+        {"truth": "b", "predicted": "a", "count": 3},
+        {"truth": "b", "predicted": "c", "count": 2},
+        {"truth": "c", "predicted": "b", "count": 2},
+    ]
+    assert table[0, 0] == 9
+
+
+def test_per_class_marks_what_is_missing_and_what_is_few() -> None:
+    labels = np.array([0] * 10 + [1])
+    probabilities = np.array([[0.8, 0.1, 0.1]] * 11)
+    first, second, third = scores.per_class(labels, probabilities, ["a", "b", "c"])
+    assert first == {"class": "a", "count": 10, "precision": pytest.approx(10 / 11), "recall": 1.0, "note": ""}
+    assert second == {"class": "b", "count": 1, "precision": None, "recall": 0.0, "note": "too few"}
+    assert third == {"class": "c", "count": 0, "precision": None, "recall": None, "note": "too few"}
+
+
+def test_worst_mistakes_are_the_most_confident_ones_and_ties_go_by_key() -> None:
+    probabilities = [[0.6, 0.4], [0.1, 0.9], [0.75, 0.25], [0.1, 0.9]]
+    got = scores.worst_mistakes([1, 0, 0, 0], probabilities, ["a", "z", "right", "b"], ["no", "yes"])
+    assert [entry["key"] for entry in got] == ["b", "z", "a"]
+    assert got[0] == {"key": "b", "truth": "no", "predicted": "yes", "probability": 0.9, "truth_probability": 0.1}
+
+
+# Everything together.
+
+
+@FEW
+@given(examples(smallest=1, largest=7))
+def test_score_is_json_without_nan_whatever_the_data(drawn: Drawn) -> None:
+    labels, probabilities, weights = drawn
+    groups = [str(weight) for weight in weights]
+    got = scores.score(labels, probabilities, names(len(labels)), groups, names(probabilities.shape[1], "c"))
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+    assert got["groups"] == len(set(groups))
+    assert got["accuracy"]["low"] <= got["accuracy"]["value"] + 1e-12
+    assert got["accuracy"]["value"] <= got["accuracy"]["high"] + 1e-12
+
+
+def test_score_of_one_example() -> None:
+    got = scores.score([0], [[0.7, 0.2, 0.1]], ["k"], [""], ["a", "b", "c"])
+    assert got["accuracy"] == {"value": 1.0, "low": pytest.approx(0.2065, abs=5e-5), "high": 1.0}
+    assert got["auroc"] == {"value": None, "low": None, "high": None}
+    assert got["macro_f1"] == {"value": 1.0, "low": None, "high": None}
+    assert (got["bootstrap_replicates"], got["groups"], got["worst_mistakes"]) == (0, 1, [])
+
+
+def test_score_keeps_a_large_confusion_matrix_out() -> None:
+    labels, probabilities = separated(60, 41)
+    got = scores.score(labels, probabilities.astype(np.float32), names(60), names(60), names(41, "c"))
+    assert got["confusion"] is None and got["most_confused"]
+    assert got["bootstrap_replicates"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        (np.zeros(0, int), np.zeros((0, 2)), "no examples"),
+        ([0, 2], np.full((2, 2), 0.5), r"labels 0\.\.1, got int64 0\.\.2"),
+        ([0, -1], np.full((2, 2), 0.5), "labels 0"),
+        ([0.0, 1.0], np.full((2, 2), 0.5), "got float64"),
+        ([0], np.full((2, 2), 0.5), "got shapes"),
+        ([0, 1], np.array([[3.0, -1.0], [0.0, 1.0]]), "logits need a softmax"),
+        ([0, 1], np.array([[np.nan, 0.5], [0.0, 1.0]]), "got nan"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(labels: list[int], probabilities: np.ndarray, message: str) -> None:
+    count = len(labels)
+    with pytest.raises(UserError, match=message):
+        scores.score(labels, probabilities, names(count), names(count), ["a", "b"])
+
+
+def test_lengths_that_disagree_are_refused() -> None:
+    labels, probabilities = separated(4, 2)
+    with pytest.raises(UserError, match="expected 4 keys, one for each, got 3"):
+        scores.score(labels, probabilities, names(3), names(4), ["a", "b"])
+    with pytest.raises(UserError, match="expected 4 groups, one for each, got 5"):
+        scores.score(labels, probabilities, names(4), names(5), ["a", "b"])
+    with pytest.raises(UserError, match="expected 2 class names, one for each, got 1"):
+        scores.score(labels, probabilities, names(4), names(4), ["a"])
+    with pytest.raises(UserError, match="expected 4 weights"):
+        scores.accuracy(labels, probabilities, [1, 1])

@@ -1,0 +1,1 @@
+"""What learns from a feature store: heads, evaluation, prediction. Imports features, never pipelines."""
