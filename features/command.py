@@ -30,9 +30,9 @@ def flag(default: Any, help: str, **extra: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **extra})
 
 
-def positional(help: str, **extra: Any) -> Any:
+def positional(help: str, default: Any = dataclasses.MISSING, **extra: Any) -> Any:
     """A dataclass field that becomes a positional argument."""
-    return dataclasses.field(metadata={"help": help, "positional": True, **extra})
+    return dataclasses.field(default=default, metadata={"help": help, "positional": True, **extra})
 
 
 def required(help: str, **extra: Any) -> Any:
@@ -102,7 +102,7 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
     if field.metadata.get("positional"):
         parser.add_argument(field.name, **options)
         return
-    names = [f"--{field.name}", *field.metadata.get("aliases", ())]
+    names = [field.metadata.get("flag", f"--{field.name}"), *field.metadata.get("aliases", ())]
     default = field.default
     if hint is bool:
         parser.add_argument(*names, action="store_true", help=options["help"])
@@ -136,6 +136,9 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
         return body() or 0
     except UserError as error:
         return _fail(prog, str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again")
@@ -147,9 +150,6 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # Beam's worker threads outlive its runner
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _fail(prog: str, message: str) -> int:
@@ -159,18 +159,21 @@ def _fail(prog: str, message: str) -> int:
     return 2
 
 
-def load_quietly(verbose: bool = False) -> None:
-    """Imports TensorFlow and Beam's logging with their chatter held back, unless verbose."""
-    if verbose:
-        return
+def hush() -> None:
+    """Holds back what the libraries underneath log and warn of."""
     import logging
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     warnings.filterwarnings("ignore")
-    logging.getLogger().setLevel(logging.ERROR)
-    for name in ("tensorflow", "absl", "apache_beam", "matplotlib"):
+    for name in (None, "tensorflow", "absl", "apache_beam", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def load_quietly(verbose: bool = False) -> None:
+    """Imports TensorFlow with its chatter, and Beam's, held back, unless verbose."""
+    if verbose:
+        return
+    hush()
     with _stderr_to_null():  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 

@@ -21,5 +21,5 @@ def nearest(name: str, names: Iterable[str]) -> str:
     ' Did you mean VGG16?'
     """
     by_lower = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(by_lower[match] for match in close)}?" if close else ""

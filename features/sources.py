@@ -59,7 +59,7 @@ class SourceOptions:
     group_column: str = "group"
 
 
-def read_source(path: str, options: SourceOptions = SourceOptions()) -> Source:
+def read_source(path: str, options: SourceOptions = SourceOptions(), least_classes: int = 2) -> Source:
     """Lists the images of a folder or of a CSV table.
 
     A folder is `root/SPLIT/CLASS/**` when every top folder is named train, val, valid, validation, dev or test, else
@@ -77,7 +77,7 @@ def read_source(path: str, options: SourceOptions = SourceOptions()) -> Source:
         raise UserError(f"the input {path!r} does not exist: give a folder of images or a CSV table")
     if not source.images:
         raise UserError(f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg")
-    if len(source.class_names) < 2:
+    if len(source.class_names) < least_classes:
         raise UserError(f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more")
     return _grouped(source, options.group_by) if options.group_by else source
 

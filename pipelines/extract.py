@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from pipelines.plan import WorkUnit
 
 IN_PROCESS_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
+LOCK = ".lock"
 POLL_S = 0.5
 CALIBRATION_BATCHES = 4  # for each stream
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
     """Reads every image once, runs the frozen backbone over it, and stores its features."""
 
@@ -50,9 +51,9 @@ class ExtractConfig:
     image_size: str = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
     resize_mode: str = flag("squash", "what becomes of the aspect ratio", choices=RESIZE_MODES)
     interpolation: str = flag("bilinear", "how pixels are resampled, with antialiasing", choices=INTERPOLATIONS)
-    tap: tuple[str, ...] = flag(
+    taps: tuple[str, ...] = flag(
         (), "where the backbone is read; POOL is none, avg, max or gridK; may be repeated (default: its last map, avg)",
-        metavar="LAYER[:POOL]")  # fmt: skip
+        flag="--tap", metavar="LAYER[:POOL]")  # fmt: skip
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
     examples_per_shard: int = flag(1024, "examples a shard, at most")
     batch_size: int = flag(0, "images a batch of the backbone (default: 4 on a CPU, 64 on a GPU)")
@@ -156,17 +157,9 @@ def extract(config: ExtractConfig) -> FeatureStore:
 
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
-    existed = os.path.isdir(config.store)
     with _claimed(config.store) as work:
-        had_work = os.listdir(work)
         plan = _make_plan(config, work)
-        job = _job(config, plan, work)
-        lines = [*plan.notes, *_describe(plan), _estimate(plan, job)]
-    if not existed:
-        shutil.rmtree(config.store)
-    elif not had_work or had_work == ["lock"]:
-        shutil.rmtree(work, ignore_errors=True)
-    return lines
+        return [*plan.notes, *_describe(plan), _estimate(plan, _job(config, plan, work))]
 
 
 @contextlib.contextmanager
@@ -185,12 +178,26 @@ def _claimed(store: str) -> Iterator[str]:
         if not os.path.exists(work) and not os.path.exists(os.path.join(store, MANIFEST)):
             raise UserError(f"--store {store!r} holds something else than a feature store: give a new or empty folder")
     os.makedirs(work, exist_ok=True)
-    with open(os.path.join(store, ".lock"), "w", encoding="utf-8") as lock:
+    lock_path = os.path.join(store, LOCK)
+    with open(lock_path, "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another extraction is writing to {store!r}: wait for it, or give another --store") from None
-        yield work
+        try:
+            yield work
+        finally:
+            _leave_no_trace(store, work)
+
+
+def _leave_no_trace(store: str, work: str) -> None:
+    """Removes what holds nothing: a refused or a dry run leaves the disk as it was."""
+    from pipelines.finish import DIGESTS
+
+    with contextlib.suppress(OSError):
+        os.rmdir(work)
+    if set(os.listdir(store)) <= {LOCK, DIGESTS}:
+        shutil.rmtree(store)
 
 
 def _make_plan(config: ExtractConfig, work: str) -> _Plan:
@@ -209,6 +216,9 @@ def _make_plan(config: ExtractConfig, work: str) -> _Plan:
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
     rows = survey(list(paths.values()), work, os.path.join(config.store, DIGESTS), lambda: _pipeline(config))
     surveyed = {key: rows[path] for key, path in paths.items()}
+    if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
+        raise UserError(f"--store {config.store!r} holds another dataset, with no image in common (from "
+                        f"{old.manifest['provenance']['input']}): give another --store, or delete it")  # fmt: skip
     examples, dataset = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
     units = plan_units(examples, source.class_names, paths, stored, spec.fingerprint, config.examples_per_shard)
@@ -225,7 +235,7 @@ def _spec(config: ExtractConfig) -> FeatureSpec:
     info = backbone.backbone_info(config.backbone)
     size = parse_image_size(config.image_size, info.size)
     base, digest = shared_base(config.backbone, config.weights, size)
-    taps = [Tap.parse(text) for text in config.tap] or [Tap("")]
+    taps = [Tap.parse(text) for text in config.taps] or [Tap("")]
     _, taps_found = backbone.tapped(config.backbone, base, taps)
     return FeatureSpec(config.backbone, digest, size, taps_found, info.preprocessing, config.resize_mode, config.interpolation,
                        store_dtype=config.store_dtype)  # fmt: skip
@@ -485,6 +495,7 @@ def _say(line: str) -> None:
 
 def beam_options() -> argparse.ArgumentParser:
     """A parser that knows every option of Beam's."""
+    command.hush()
     from apache_beam.options import pipeline_options
 
     parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)

@@ -52,7 +52,9 @@ def build_head(
     if kind == "mlp":
         x = keras.layers.Dense(HIDDEN_UNITS, activation="relu", name="hidden", dtype=precision)(x)
         x = keras.layers.Dropout(dropout, name="dropout", dtype=precision)(x)
-    x = keras.layers.Dense(classes, name="logits", dtype=precision)(x)
+    # A linear probe starts at zero: noise in directions that training never moves would stay in its answers.
+    start = "zeros" if kind == "linear" else "glorot_uniform"
+    x = keras.layers.Dense(classes, kernel_initializer=start, name="logits", dtype=precision)(x)
     outputs = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(x)  # [B, classes]
     return keras.Model(inputs, outputs, name="head")
 

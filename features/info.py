@@ -1,0 +1,83 @@
+"""headstart info: what a store holds, for eyes."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from features import command
+from features.command import positional
+from features.spec import DTYPE_BYTES
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """Tells what a feature store holds."""
+
+    store: str = positional("the folder of a feature store", metavar="STORE")
+
+
+def info(config: InfoConfig) -> list[str]:
+    """Spec, splits, classes, groups, counts, bytes and dead letters, as lines.
+
+    Raises:
+        UserError: when there is no complete store.
+    """
+    from features.store import FeatureStore
+
+    store = FeatureStore.open(config.store)
+    spec, manifest = store.spec, store.manifest
+    height, width = spec.image_size
+    lines = [
+        f"store      {store.path}",
+        f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
+        f"pixels     {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
+        *(f"tap        {tap.name} {'x'.join(map(str, tap.shape))} {spec.store_dtype}, {_bytes(tap.size * DTYPE_BYTES[spec.store_dtype])} an image"
+          for tap in spec.taps),
+        f"computed   in {spec.compute_dtype} by {_engine(manifest['provenance']['engine'])}",
+        f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
+    ]  # fmt: skip
+    for name, split in manifest["splits"].items():
+        examples = store.examples(name)
+        groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
+        size = _bytes(split["bytes"])
+        lines.append(f"split      {name}: {split['examples']:,} examples in {len(split['shards'])} shards, {size}{groups}")
+    counts = Counter(label for name in store.splits for example in store.examples(name) for label in example.labels)
+    lines += [f"class      {name}: {counts[name]:,}" for name in store.class_names]
+    totals = manifest["totals"]
+    lines.append(f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned")
+    return lines + [f"dead       {e['key']}: {e['stage']}: {e['reason']}" for e in store.dead_letters]
+
+
+def _engine(engine: dict[str, object]) -> str:
+    return f"{engine['name']}, batches of {engine['batch_size']}, {engine['streams']} streams"
+
+
+def _division(manifest: dict[str, dict[str, object]]) -> str:
+    division = manifest["division"]
+    groups = "groups declared" if manifest["groups_declared"] else "groups not declared"
+    return f"splits {'ready-made' if division['ready_made'] else str(division['splits'])}, {groups}"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart info"
+
+    def body() -> None:
+        config, _, _ = command.parse(InfoConfig, prog, sys.argv[1:] if argv is None else argv)
+        print("\n".join(info(config)))
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""headstart verify: every shard of a store read and compared with what is said of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from features import command
+from features.command import positional
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Reads every shard of a feature store and checks every digest and count."""
+
+    store: str = positional("the folder of a feature store", metavar="STORE")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 1, and a line for each fault, when something does not hold."""
+    prog = "headstart verify"
+
+    def body() -> int:
+        config, _, verbose = command.parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
+        command.load_quietly(verbose)
+        from features.store import FeatureStore
+
+        store = FeatureStore.open(config.store)
+        faults = 0
+        for fault in store.faults():
+            print(fault)
+            faults += 1
+        if not faults:
+            totals = store.manifest["totals"]
+            print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
+        return 1 if faults else 0
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""headstart: transfer learning for images, from a folder to an evaluated classifier.
+
+The commands as functions, each with the configuration dataclass that its command line fills:
+
+    from headstart import ExtractConfig, TrainConfig, EvaluateConfig, extract, train, evaluate
+    store = extract(ExtractConfig(input="photos", store="store"))
+    run = train(TrainConfig(store="store", run="run"))
+    print(evaluate(EvaluateConfig(run="run", split="test"))["accuracy"])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.errors import UserError
+    from features.spec import FeatureSpec, Tap
+    from features.store import FeatureStore
+    from headstart.fit import FitConfig, fit
+    from pipelines.extract import ExtractConfig, dry_run, extract
+    from training.evaluate import EvaluateConfig, evaluate
+    from training.predict import PredictConfig, predict
+    from training.run_folder import Run
+    from training.train_head import TrainConfig, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "UserError": "features.errors",
+    "FeatureSpec": "features.spec",
+    "Tap": "features.spec",
+    "FeatureStore": "features.store",
+    "FitConfig": "headstart.fit",
+    "fit": "headstart.fit",
+    "ExtractConfig": "pipelines.extract",
+    "dry_run": "pipelines.extract",
+    "extract": "pipelines.extract",
+    "EvaluateConfig": "training.evaluate",
+    "evaluate": "training.evaluate",
+    "PredictConfig": "training.predict",
+    "predict": "training.predict",
+    "Run": "training.run_folder",
+    "TrainConfig": "training.train_head",
+    "train": "training.train_head",
+}
+__all__ = ["EvaluateConfig", "ExtractConfig", "FeatureSpec", "FeatureStore", "FitConfig", "PredictConfig", "Run", "Tap",
+           "TrainConfig", "UserError", "dry_run", "evaluate", "extract", "fit", "predict", "train"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name's module when it is first asked for: `import headstart` itself loads nothing heavy."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # a submodule of the same name must not take its place
+    return value

@@ -1,0 +1,52 @@
+"""The command line: a subcommand to its module, nothing imported before it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from features import command
+from features.errors import UserError, nearest
+
+COMMANDS = {
+    "fit": ("headstart.fit", "extract, train and evaluate in one go"),
+    "demo": ("headstart.demo", "the same on images that ship with a dependency; downloads nothing"),
+    "extract": ("pipelines.extract", "a folder or table of images to a feature store"),
+    "info": ("features.info", "what a store holds"),
+    "verify": ("features.verify", "reads every shard of a store and checks it"),
+    "train": ("training.train_head", "a feature store to a trained head and a model of images"),
+    "evaluate": ("training.evaluate", "a run's figures, with intervals"),
+    "predict": ("training.predict", "the classes of images"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: headstart COMMAND ...", "", *lines, "", "`headstart COMMAND --help` lists what it takes."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from headstart import __version__
+
+        print(__version__)
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        return command.run("headstart", lambda: _unknown(name))
+    return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+
+
+def _unknown(name: str) -> None:
+    raise UserError(f"unknown command {name!r}.{nearest(name, COMMANDS)} There are {', '.join(COMMANDS)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

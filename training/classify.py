@@ -1,0 +1,61 @@
+"""A run applied: image files or stored features in, class probabilities out. Evaluation and prediction go this way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from features.engine import Engine, default_batch_size, default_streams
+from features.errors import UserError
+from features.store import FeatureStore
+from features.stream import ImageToRead, Unreadable, stream_features
+from training.run_folder import Run
+
+HEAD_BATCH = 256
+
+
+def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:
+    """Each file's probabilities, float32 [classes], in order; or why there are none.
+
+    The backbone inside `model.keras` runs as it does in extraction, so a file gets what its stored feature would.
+    """
+    model = run.model()
+    engine = Engine(model.get_layer("backbone"), default_batch_size())
+    head = model.get_layer("head")
+    features = stream_features(map(ImageToRead, paths), run.spec, engine, default_streams())
+    while rows := list(islice(features, HEAD_BATCH)):
+        readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
+        answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())
+        for row in rows:
+            yield row if isinstance(row, Unreadable) else next(answers)
+
+
+def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(labels int64 [N], probabilities float32 [N, classes]) of a split's stored features, in the store's order.
+
+    Raises:
+        UserError: when the store's features or classes are not those of the run, naming both.
+    """
+    if store.spec != run.spec:
+        raise UserError(f"{store.path!r} holds other features than the run was trained on "
+                        f"({'; '.join(store.spec.differences(run.spec))})")  # fmt: skip
+    labels_as_run = class_ids(run, store.class_names)
+    head = run.model().get_layer("head")
+    arrays = store.arrays(split, run.tap.name)
+    steps = range(0, len(arrays.labels), HEAD_BATCH)
+    answers = [head.predict_on_batch(arrays.features[at : at + HEAD_BATCH].astype(np.float32)) for at in steps]
+    return labels_as_run[arrays.labels], np.concatenate(answers)
+
+
+def class_ids(run: Run, names: Sequence[str]) -> np.ndarray:
+    """The run's ids of the named classes, int64 [len(names)].
+
+    Raises:
+        UserError: for names that the run does not know.
+    """
+    known = {name: index for index, name in enumerate(run.class_names)}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"the run knows the classes {', '.join(known)}; it was not trained on {', '.join(unknown[:5])}")
+    return np.array([known[name] for name in names], np.int64)

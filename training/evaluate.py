@@ -1,0 +1,192 @@
+"""headstart evaluate: a run and a split, or any labelled images, in; figures with intervals, plots and predictions out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from features import command, files
+from features.command import flag, positional
+from features.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from features.examples import Example
+    from training.run_folder import Run
+
+MOST_CLASSES_IN_A_MATRIX = 40
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measures a trained run on a split of its store, on another store, or on another folder or table of images."""
+
+    run: str = positional("the folder of a run", metavar="RUN")
+    input: str | None = positional("a folder or table of images, or a feature store (default: the run's own)",
+                                   metavar="INPUT", nargs="?", default=None)  # fmt: skip
+    split: str = flag("", "which split (default: test; of images that have no splits, all)")
+    seed: int = flag(0, "of the bootstrap")
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What was measured: examples in order, the run's answers, and what stands beside the score."""
+
+    name: str
+    split: str
+    examples: list[Example]
+    labels: np.ndarray  # int64 [N]
+    probabilities: np.ndarray  # float32 [N, classes]
+    groups_declared: bool
+    used_for_selection: bool
+    unreadable: list[dict[str, str]]
+    dataset_digest: str
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and a plot.
+
+    Args:
+        config: what `headstart evaluate` takes.
+
+    Returns:
+        What metrics.json holds: `training.scores.score`, and the digests of dataset, split and spec.
+
+    Raises:
+        UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
+    """
+    from training import scores
+    from training.run_folder import EVALUATION, Run
+
+    run = Run.open(config.run)
+    found = _of_store(run, config) if _is_store(config.input or run.config["store"]) else _of_images(run, config)
+    keys = [example.key for example in found.examples]
+    groups = [example.group or example.digest for example in found.examples]
+    figures = scores.score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed)
+    metrics = {
+        **figures,
+        "split": found.split,
+        "input": os.path.abspath(config.input or run.config["store"]),
+        "used_for_selection": found.used_for_selection,
+        "groups_declared": found.groups_declared,
+        "unreadable": found.unreadable,
+        "dataset_digest": found.dataset_digest,
+        "split_digest": _split_digest(found.examples),
+        "spec_fingerprint": run.spec.fingerprint,
+    }
+    _write(os.path.join(run.path, EVALUATION, found.name), metrics, found, keys, run.class_names)
+    return metrics
+
+
+def _is_store(path: str) -> bool:
+    from features.store import MANIFEST, WORK_FOLDER
+
+    return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
+
+
+def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
+    from features.store import FeatureStore
+    from training.classify import classify_split
+
+    store = FeatureStore.open(config.input or run.config["store"])
+    split = config.split or "test"
+    if split not in store.splits:
+        raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
+    labels, probabilities = classify_split(run, store, split)
+    own = store.manifest["dataset_digest"] == run.config["dataset_digest"]
+    name = split if own else f"{os.path.basename(os.path.abspath(store.path))}-{split}"
+    selected = files.read_json(os.path.join(run.path, "metrics.json"))["used_for_selection"]
+    return _Evaluated(name, split, store.examples(split), labels, probabilities, store.manifest["groups_declared"],
+                      own and split in ("train", selected), [], store.manifest["dataset_digest"])  # fmt: skip
+
+
+def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
+    """Another folder or table: all of it, or one of its splits."""
+    import numpy as np
+
+    from features.examples import Example, dataset_digest
+    from features.progress import Progress
+    from features.sources import read_source
+    from features.stream import Unreadable
+    from training.classify import class_ids, classify_files
+
+    path = config.input or run.config["store"]
+    if not os.path.exists(path):
+        raise UserError(f"the input {path!r} does not exist: give a folder or table of images, or a feature store")
+    source = read_source(path, least_classes=1)
+    splits = sorted({image.split for image in source.images})
+    split = (config.split or "test") if source.has_splits else ""
+    if (source.has_splits or config.split) and (config.split or split) not in splits:
+        held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
+        raise UserError(f"{path!r} has no split {config.split or split!r}; it has {held}")
+    chosen = [image for image in source.images if image.split == split]
+    ids = dict(zip(source.class_names, class_ids(run, source.class_names)))
+    examples, rows, labels, unreadable = [], [], [], []
+    progress = Progress("evaluate", len(chosen))
+    for image, answer in zip(chosen, classify_files(run, [image.path for image in chosen])):
+        if isinstance(answer, Unreadable):
+            unreadable.append({"key": image.key, "stage": answer.stage, "reason": answer.reason})
+        else:
+            examples.append(Example(image.key, files.sha256_file(image.path), image.labels, image.split, image.group))
+            rows.append(answer)
+            labels.append(ids[image.labels[0]])
+        progress.update(len(rows) + len(unreadable), len(unreadable))
+    progress.close()
+    if not rows:
+        raise UserError(f"none of the {len(chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
+    name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0] + (f"-{split}" if split else "")
+    return _Evaluated(name, split or "all", examples, np.array(labels), np.stack(rows), source.has_groups, False, unreadable,
+                      dataset_digest(examples, run.class_names))  # fmt: skip
+
+
+def _split_digest(examples: Sequence[Example]) -> str:
+    rows = sorted(f"{example.key}\0{example.digest}\0{example.labels}" for example in examples)
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
+    from training import report, scores
+
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    groups = [example.group for example in found.examples]
+    report.write_predictions(os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names)
+    table = scores.confusion(found.labels, found.probabilities)
+    if len(class_names) <= MOST_CLASSES_IN_A_MATRIX:
+        report.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
+    else:
+        report.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
+    files.write_json(os.path.join(folder, "metrics.json"), metrics)
+
+
+def describe(metrics: dict[str, Any]) -> str:
+    """The figures for a terminal."""
+    from training import report
+
+    text = report.summary(metrics, metrics["split"], metrics["used_for_selection"], metrics["groups_declared"])
+    if metrics["unreadable"]:
+        first = metrics["unreadable"][0]
+        text += f"\n{len(metrics['unreadable'])} images can't be read, such as {first['key']} ({first['reason']})"
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart evaluate"
+
+    def body() -> None:
+        config, _, verbose = command.parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
+        command.load_quietly(verbose)
+        print(describe(evaluate(config)))
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
