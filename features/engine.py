@@ -111,6 +111,8 @@ def _base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.M
 def _engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
     base, digest = shared_base(spec.backbone, weights, spec.image_size)
     if digest != spec.weights_digest:
-        raise UserError(f"the weights {weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
-                        f"{spec.weights_digest[:12]}: give every worker the same weights")  # fmt: skip
+        raise UserError(
+            f"the weights {weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
+            f"{spec.weights_digest[:12]}: give every worker the same weights"
+        )
     return Engine(backbone.tapped(spec.backbone, base, spec.taps)[0], batch_size)

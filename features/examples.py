@@ -50,7 +50,8 @@ def from_csv(content: bytes) -> list[Example]:
     """Reads what `to_csv` wrote."""
     rows = csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
     return [
-        Example(row["key"], row["digest"], tuple(row["label"].split(LABEL_SEPARATOR)), row["split"], row["group"]) for row in rows
+        Example(row["key"], row["digest"], tuple(row["label"].split(LABEL_SEPARATOR)), row["split"], row["group"])
+        for row in rows
     ]
 
 
@@ -75,10 +76,16 @@ def parse_splits(text: str) -> dict[str, float]:
     for name in proportions:
         if not name.isidentifier():
             raise UserError(f"a split's name is made of letters, digits and _, not {name!r}")
-    if len(proportions) < len(pairs) or "train" not in proportions or not all(0 < value <= 1 for value in proportions.values()):
+    if (
+        len(proportions) < len(pairs)
+        or "train" not in proportions
+        or not all(0 < value <= 1 for value in proportions.values())
+    ):
         raise UserError(f"--splits needs a train split, each name once, each proportion above 0; received {text!r}")
     if abs(sum(proportions.values()) - 1) > 1e-6:
-        raise UserError(f"the proportions of --splits must add up to 1, and those of {text!r} make {sum(proportions.values()):g}")
+        raise UserError(
+            f"the proportions of --splits must add up to 1, and those of {text!r} make {sum(proportions.values()):g}"
+        )
     return proportions
 
 
@@ -102,19 +109,19 @@ def divide(
     groups = _connected(examples)
     sizes = [Counter(label for index in group for label in examples[index].labels) for group in groups]
     chosen = [_kept_split(group, examples, kept or {}, proportions) for group in groups]
-    totals: Counter[str] = sum(sizes, Counter())
+    totals: Counter[str] = Counter(label for example in examples for label in example.labels)
     lack = {split: {label: share * totals[label] for label in totals} for split, share in proportions.items()}
     for size, split in zip(sizes, chosen):
         if split:
             _take(lack[split], size)
     order = sorted(range(len(groups)), key=lambda g: (-max(sizes[g].values()), _group_hash(groups[g], examples, seed)))
-    new = [g for g in order if chosen[g] is None]
+    new = [g for g in order if not chosen[g]]
     for g in new:
         chosen[g] = max(proportions, key=lambda split: sum(n * lack[split][label] for label, n in sizes[g].items()))
         _take(lack[chosen[g]], sizes[g])
     _fill_missing(new, chosen, sizes, list(proportions))
     split_of = {index: chosen[g] for g, group in enumerate(groups) for index in group}
-    return [Example(e.key, e.digest, e.labels, split_of[i] or "", e.group) for i, e in enumerate(examples)]
+    return [Example(e.key, e.digest, e.labels, split_of[i], e.group) for i, e in enumerate(examples)]
 
 
 def _take(lack: dict[str, float], size: Counter[str]) -> None:
@@ -124,9 +131,10 @@ def _take(lack: dict[str, float], size: Counter[str]) -> None:
 
 def _kept_split(
     group: list[int], examples: Sequence[Example], kept: Mapping[str, str], proportions: Mapping[str, float]
-) -> str | None:
+) -> str:
+    """The split that most of a group has already, '' when none of it has one."""
     votes = Counter(kept[examples[i].digest] for i in group if kept.get(examples[i].digest) in proportions)
-    return max(sorted(votes), key=votes.__getitem__) if votes else None
+    return max(sorted(votes), key=votes.__getitem__) if votes else ""
 
 
 def _group_hash(group: list[int], examples: Sequence[Example], seed: int) -> str:
@@ -155,9 +163,9 @@ def _connected(examples: Sequence[Example]) -> list[list[int]]:
     return list(members.values())
 
 
-def _fill_missing(new: list[int], chosen: list[str | None], sizes: list[Counter[str]], splits: list[str]) -> None:
+def _fill_missing(new: list[int], chosen: list[str], sizes: list[Counter[str]], splits: list[str]) -> None:
     """Moves newly placed groups into splits that a class misses although it has groups enough for all of them."""
-    have: dict[str, Counter[str | None]] = defaultdict(Counter)  # class -> split -> groups
+    have: dict[str, Counter[str]] = defaultdict(Counter)  # class -> split -> groups
     for size, split in zip(sizes, chosen):
         for label in size:
             have[label][split] += 1
@@ -173,9 +181,9 @@ def _move_one(
     label: str,
     split: str,
     new: list[int],
-    chosen: list[str | None],
+    chosen: list[str],
     sizes: list[Counter[str]],
-    have: dict[str, Counter[str | None]],
+    have: dict[str, Counter[str]],
 ) -> None:
     """Moves the smallest, last placed group of a class that no split would miss."""
     movable = [g for g in new if label in sizes[g] and all(have[other][chosen[g]] > 1 for other in sizes[g])]

@@ -98,7 +98,7 @@ def resizer(spec: FeatureSpec) -> Callable[[np.ndarray], np.ndarray]:
     import keras
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])  # type: ignore[untyped-decorator]
     def resize(image: tf.Tensor) -> tf.Tensor:
         return keras.ops.image.resize(tf.cast(image, tf.float32), spec.image_size, **_resize_options(spec))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from features import command
 from features.command import positional
-from features.spec import DTYPE_BYTES
+from features.spec import DTYPE_BYTES, Tap
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ def info(config: InfoConfig) -> list[str]:
         f"store      {store.path}",
         f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
         f"pixels     {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
-        *(f"tap        {tap.name} {'x'.join(map(str, tap.shape))} {spec.store_dtype}, {_bytes(tap.size * DTYPE_BYTES[spec.store_dtype])} an image"
-          for tap in spec.taps),
+        *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
         f"computed   in {spec.compute_dtype} by {_engine(manifest['provenance']['engine'])}",
         f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
-    ]  # fmt: skip
+    ]
     for name, split in manifest["splits"].items():
         examples = store.examples(name)
         groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
@@ -49,6 +48,10 @@ def info(config: InfoConfig) -> list[str]:
     totals = manifest["totals"]
     lines.append(f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned")
     return lines + [f"dead       {e['key']}: {e['stage']}: {e['reason']}" for e in store.dead_letters]
+
+
+def _tap(tap: Tap, store_dtype: str) -> str:
+    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {_bytes(tap.size * DTYPE_BYTES[store_dtype])} an image"
 
 
 def _engine(engine: dict[str, object]) -> str:

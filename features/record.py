@@ -46,7 +46,9 @@ def pack(feature: np.ndarray, tap: Tap, store_dtype: str) -> bytes:
         stored = feature.astype(numpy_dtype(store_dtype))
     if not np.isfinite(stored.astype(np.float32)).all():
         largest = np.abs(feature).max()
-        raise UserError(f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32")
+        raise UserError(
+            f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32"
+        )
     return stored.tobytes()
 
 

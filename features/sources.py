@@ -14,8 +14,14 @@ from dataclasses import dataclass, field
 
 from features.errors import UserError, nearest
 
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation",
-                 "dev": "validation", "test": "test"}  # fmt: skip
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx"}
 LAYOUTS = ("auto", "class", "split")
 
@@ -131,7 +137,9 @@ def _read_table(path: str, options: SourceOptions) -> Source:
         columns = list(reader.fieldnames or ())
         for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
             if name not in columns:
-                raise UserError(f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}")
+                raise UserError(
+                    f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
+                )
         rows = list(enumerate(reader, start=2))
     images = [_from_row(path, number, row, options) for number, row in rows]
     twice = [key for key, count in Counter(image.key for image in images).items() if count > 1]
@@ -139,7 +147,9 @@ def _read_table(path: str, options: SourceOptions) -> Source:
         raise UserError(f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image")
     with_split = sum(bool(image.split) for image in images)
     if 0 < with_split < len(images):
-        raise UserError(f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty")
+        raise UserError(
+            f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty"
+        )
     return Source(os.path.dirname(path), tuple(images), with_split > 0, any(image.group for image in images))
 
 

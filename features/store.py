@@ -1,12 +1,12 @@
 """The feature store on disk, opened: what it holds, and its features as a tf.data pipeline or as arrays.
 
-    store/
-      spec.json, examples.csv                  what a feature is; what the dataset is
-      features-train.tfrecord-00000-of-00002   shards, TFDS naming, with a marker .json beside each
-      sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
-      backbone.keras                           the network itself, so that training needs the store alone
-      features.json, dataset_info.json         TFDS metadata
-      manifest.json                            written last: without it the store is not complete
+store/
+  spec.json, examples.csv                  what a feature is; what the dataset is
+  features-train.tfrecord-00000-of-00002   shards, TFDS naming, with a marker .json beside each
+  sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
+  backbone.keras                           the network itself, so that training needs the store alone
+  features.json, dataset_info.json         TFDS metadata
+  manifest.json                            written last: without it the store is not complete
 """
 
 from __future__ import annotations
@@ -81,14 +81,20 @@ class FeatureStore:
             raise UserError(_why_not(path))
         manifest = files.read_json(manifest_path)
         if manifest.get("format") != FORMAT:
-            raise UserError(f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again")
+            raise UserError(
+                f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
+            )
         found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
         if found.fingerprint != manifest["fingerprint"]:
-            raise UserError(f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
-                            f"{manifest['fingerprint'][:12]}: the store was tampered with; delete it and extract again")  # fmt: skip
+            raise UserError(
+                f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
+                f"{manifest['fingerprint'][:12]}: the store was tampered with; delete it and extract again"
+            )
         if spec is not None and spec != found:
-            raise UserError(f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
-                            f"extract into another --store, or ask for what it holds")  # fmt: skip
+            raise UserError(
+                f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
+                f"extract into another --store, or ask for what it holds"
+            )
         return cls(path, found, manifest)
 
     @property
@@ -152,7 +158,7 @@ class FeatureStore:
         """A whole split in memory, in the store's order."""
         chosen, count = self.tap(tap), self.count(split)
         features = np.empty((count, *chosen.shape), record.numpy_dtype(self.spec.store_dtype))
-        labels, keys = np.empty(count, np.int64), []
+        labels, keys = np.empty(count, np.int64), list[str]()
         start = 0
         for batch in self.dataset(split, 256, tap=tap, keys=True).as_numpy_iterator():
             stop = start + len(batch["label"])
@@ -202,8 +208,10 @@ class FeatureStore:
             raise UserError(f"{path!r} is missing: delete the store and extract again")
         base = keras.saving.load_model(path, compile=False)
         if (digest := weights_digest(base)) != self.spec.weights_digest:
-            raise UserError(f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
-                            f"{self.spec.weights_digest[:12]}: delete the store and extract again")  # fmt: skip
+            raise UserError(
+                f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
+                f"{self.spec.weights_digest[:12]}: delete the store and extract again"
+            )
         return tapped(self.spec.backbone, base, [tap])[0]
 
     def shard_paths(self, split: str) -> list[str]:

@@ -44,8 +44,24 @@ _HOME = {
     "TrainConfig": "training.train_head",
     "train": "training.train_head",
 }
-__all__ = ["EvaluateConfig", "ExtractConfig", "FeatureSpec", "FeatureStore", "FitConfig", "PredictConfig", "Run", "Tap",
-           "TrainConfig", "UserError", "dry_run", "evaluate", "extract", "fit", "predict", "train"]  # fmt: skip
+__all__ = [
+    "EvaluateConfig",
+    "ExtractConfig",
+    "FeatureSpec",
+    "FeatureStore",
+    "FitConfig",
+    "PredictConfig",
+    "Run",
+    "Tap",
+    "TrainConfig",
+    "UserError",
+    "dry_run",
+    "evaluate",
+    "extract",
+    "fit",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

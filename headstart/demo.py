@@ -44,7 +44,7 @@ def write_digits(folder: str) -> int:
         split = training if number < count // 2 else "test"
         path = os.path.join(folder, split, str(label), f"{number:04}.png")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        Image.fromarray(np.uint8(np.round(pixels * 255 / 16))).save(path)  # 0..16 to 0..255
+        Image.fromarray(np.round(pixels * 255 / 16).astype(np.uint8)).save(path)  # 0..16 to 0..255
     return count
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 
 from features import files, record
 from features.command import load_quietly
@@ -23,7 +23,7 @@ from features.engine import Engine, one_thread_a_stream, shared_engine
 from features.errors import UserError
 from features.spec import FeatureSpec
 from features.stream import ImageToRead, Unreadable, stream_features
-from pipelines.plan import StoredAt, UnitExample, WorkUnit
+from pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 STOP_FILE = "stop"
 HEARTBEAT_SUFFIX = ".progress"
@@ -109,11 +109,17 @@ def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine
     if stored + len(beat.dead) != len(unit.examples):
         raise AssertionError(f"{unit.shard}: {stored} stored + {len(beat.dead)} dead is not {len(unit.examples)} planned")
     marker = {
-        "name": unit.shard, "split": unit.split, "unit": unit.digest, "fingerprint": unit.fingerprint,
-        "examples": stored, "planned": len(unit.examples), "bytes": size, "sha256": digest.hexdigest(),
+        "name": unit.shard,
+        "split": unit.split,
+        "unit": unit.digest,
+        "fingerprint": unit.fingerprint,
+        "examples": stored,
+        "planned": len(unit.examples),
+        "bytes": size,
+        "sha256": digest.hexdigest(),
         "computed": sum(example.stored_at is None for example in unit.examples) - len(beat.dead),
         "dead_letters": [vars(letter) for letter in beat.dead],
-    }  # fmt: skip
+    }
     files.write_json(path + ".json", marker)
     beat.close()
     return marker
@@ -154,8 +160,9 @@ def _copy(place: StoredAt, spec: FeatureSpec) -> Packed:
         shard.seek(place.offset)
         content = shard.read(place.length)
         if shard.read(4) != record.masked_crc(content):
-            raise UserError(f"the old shard {place.shard!r} is damaged at byte {place.offset}: "
-                            f"delete it and its store, and extract again")  # fmt: skip
+            raise UserError(
+                f"the old shard {place.shard!r} is damaged at byte {place.offset}: delete it and its store, and extract again"
+            )
     return record.packed_features(content, spec.taps)
 
 
@@ -188,5 +195,7 @@ class _Heartbeat:
 def too_many_dead(letters: Sequence[dict[str, str]], limit: int) -> str:
     """What to say when more images fell than may."""
     first = "; ".join(f"{letter['key']} ({letter['stage']}: {letter['reason']})" for letter in letters[:3])
-    return (f"{len(letters)} images can't be read, more than the {limit} that --max_bad_fraction allows. The first: {first}. "
-            f"Mend or remove them, or raise --max_bad_fraction; what is done so far is kept")  # fmt: skip
+    return (
+        f"{len(letters)} images can't be read, more than the {limit} that --max_bad_fraction allows. The first: {first}. "
+        f"Mend or remove them, or raise --max_bad_fraction; what is done so far is kept"
+    )

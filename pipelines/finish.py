@@ -19,9 +19,20 @@ from features import files, record
 from features.engine import shared_base
 from features.examples import Example, dataset_digest, plan_order, to_csv
 from features.spec import FeatureSpec
-from features.store import BACKBONE, DATASET_NAME, DEAD_LETTERS, FORMAT, MANIFEST, SAMPLE, SAMPLE_SIZE, SPEC, TABLE, WORK_FOLDER
+from features.store import (
+    BACKBONE,
+    DATASET_NAME,
+    DEAD_LETTERS,
+    FORMAT,
+    MANIFEST,
+    SAMPLE,
+    SAMPLE_SIZE,
+    SPEC,
+    TABLE,
+    WORK_FOLDER,
+)
 from pipelines.extract_shard import DeadLetter, read_marker
-from pipelines.plan import WorkUnit
+from pipelines.work_unit import WorkUnit
 
 DIGESTS = ".digests.jsonl"  # the survey's cache; not part of the store's identity
 
@@ -69,7 +80,11 @@ def finish(
         "dataset_digest": dataset_digest(examples, class_names),
         "class_names": list(class_names),
         "splits": splits,
-        "totals": {"planned": len(examples) + len(unread), "stored": sum(row["examples"] for row in rows), "dead": len(letters)},
+        "totals": {
+            "planned": len(examples) + len(unread),
+            "stored": sum(row["examples"] for row in rows),
+            "dead": len(letters),
+        },
         "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
         "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
         "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (SPEC, TABLE, DEAD_LETTERS, SAMPLE)},
@@ -120,8 +135,11 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
         for example in training:
             if kept == SAMPLE_SIZE:
                 break
-            with open(example.path, "rb") as image:
-                encoded = image.read()
+            try:
+                with open(example.path, "rb") as image:
+                    encoded = image.read()
+            except OSError:  # gone since: another one will do
+                continue
             content = tf.train.Example()
             field = content.features.feature
             field["key"].bytes_list.value.append(example.key.encode("utf-8", "surrogateescape"))
@@ -142,12 +160,14 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
         )
         for tap in spec.taps
     }
-    features = tfds.features.FeaturesDict({
-        "key": tfds.features.Text(),
-        "digest": tfds.features.Text(),
-        "label": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
-        **taps,
-    })  # fmt: skip
+    features = tfds.features.FeaturesDict(
+        {
+            "key": tfds.features.Text(),
+            "digest": tfds.features.Text(),
+            "label": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
+            **taps,
+        }
+    )
     template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=DATASET_NAME, filetype_suffix="tfrecord")
     infos = [
         tfds.core.SplitInfo(
@@ -174,7 +194,11 @@ def publish(store: str) -> bool:
     if os.path.exists(os.path.join(store, MANIFEST)):
         os.remove(os.path.join(store, MANIFEST))
         files.sync_folder(store)
-    shards = {shard["name"] for split in files.read_json(os.path.join(work, MANIFEST))["splits"].values() for shard in split["shards"]}
+    shards = {
+        shard["name"]
+        for split in files.read_json(os.path.join(work, MANIFEST))["splits"].values()
+        for shard in split["shards"]
+    }
     belongs = shards | {f"{name}.json" for name in shards}
     for name in os.listdir(store):
         if name.startswith(f"{DATASET_NAME}-") and ".tfrecord-" in name and name not in belongs:

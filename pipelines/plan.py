@@ -1,92 +1,251 @@
-"""The plan: divided examples in, work units out. One unit is one shard, and nothing but contents decides what is in it."""
+"""Survey and plan: an input in, and out comes all that is known before the backbone runs, down to the work units."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from features import record
-from features.examples import Example, plan_order
-from features.store import DATASET_NAME, FeatureStore
+from features import backbone
+from features.engine import default_batch_size, default_streams, shared_base, shared_engine
+from features.errors import UserError
+from features.examples import (
+    Example,
+    copies_across_splits,
+    dataset_digest,
+    divide,
+    groups_across_splits,
+    parse_splits,
+)
+from features.sources import Source, SourceOptions, read_source
+from features.spec import FeatureSpec, Tap
+from features.store import MANIFEST, FeatureStore
+from features.stream import ImageToRead, stream_features
+from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
+from pipelines.finish import DIGESTS
+from pipelines.run_units import beam_pipeline
+from pipelines.survey import Surveyed, survey
+from pipelines.work_unit import WorkUnit, cut_units, stored_features
 
+if TYPE_CHECKING:
+    from pipelines.extract import ExtractConfig
 
-class StoredAt(NamedTuple):
-    """Where an older shard holds a feature of the same content and spec."""
-
-    shard: str
-    offset: int
-    length: int
-
-
-class UnitExample(NamedTuple):
-    """One image of a work unit: what to read, what to write beside its feature, and where to copy that from, if anywhere."""
-
-    key: str
-    path: str
-    digest: str
-    labels: tuple[int, ...]
-    stored_at: StoredAt | None
+CALIBRATION_BATCHES = 4  # for each stream
 
 
 @dataclass(frozen=True)
-class WorkUnit:
-    """What becomes one shard."""
+class ExtractionPlan:
+    """All that is known before the backbone runs."""
 
-    shard: str
-    split: str
-    fingerprint: str
-    examples: tuple[UnitExample, ...]
+    spec: FeatureSpec
+    class_names: tuple[str, ...]
+    examples: tuple[Example, ...]
+    units: tuple[WorkUnit, ...]
+    unread: tuple[DeadLetter, ...]
+    dataset: dict[str, Any]
+    problems: dict[str, str]  # key -> why it will be a dead letter
+    notes: tuple[str, ...]
 
     @property
-    def digest(self) -> str:
-        """sha256 of all that decides the shard's bytes: a marker that carries it need not be done again."""
-        rows = [(example.key, example.digest, example.labels) for example in self.examples]
-        return hashlib.sha256(json.dumps([self.fingerprint, self.shard, rows]).encode()).hexdigest()
+    def planned(self) -> int:
+        """Images found, readable or not."""
+        return len(self.examples) + len(self.unread)
+
+    @property
+    def to_compute(self) -> int:
+        """Images that the backbone has to see."""
+        return sum(example.stored_at is None for unit in self.units for example in unit.examples)
 
 
-def plan_units(
-    examples: Sequence[Example],
-    class_names: Sequence[str],
-    paths: Mapping[str, str],
-    stored: Mapping[str, StoredAt],
-    fingerprint: str,
-    examples_per_shard: int,
-) -> list[WorkUnit]:
-    """Cuts each split, ordered by content hash, into units of equal size.
+def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
+    """Surveys an input, divides it, and cuts it into units; features that the store has already are not planned again.
 
-    Args:
-        examples: the dataset, divided.
-        class_names: an example's label ids are indices into them.
-        paths: key to the file to read.
-        stored: content digest to where an older shard holds its feature.
-        fingerprint: the spec's.
-        examples_per_shard: the most examples a unit may have.
+    Raises:
+        UserError: for anything wrong with the input or the configuration, and for a store of another spec or dataset.
     """
-    ids = {name: index for index, name in enumerate(class_names)}
-    units = []
-    for split, members in groupby(plan_order(examples), key=lambda example: example.split):
-        rows = [
-            UnitExample(e.key, paths[e.key], e.digest, tuple(ids[label] for label in e.labels), stored.get(e.digest)) for e in members
-        ]
-        count = -(-len(rows) // examples_per_shard)
-        bounds = [len(rows) * shard // count for shard in range(count + 1)]
-        for shard, (start, stop) in enumerate(zip(bounds, bounds[1:])):
-            name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{count:05}"
-            units.append(WorkUnit(name, split, fingerprint, tuple(rows[start:stop])))
-    return units
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
+    source = read_source(config.input, SourceOptions(**options))
+    old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
+    spec = _spec(config)
+    if old:
+        FeatureStore.open(config.store, spec)  # refuses another spec, naming both values
+    paths = {image.key: os.path.abspath(image.path) for image in source.images}
+    rows = survey(
+        list(paths.values()), work, os.path.join(config.store, DIGESTS), lambda: beam_pipeline(config.pipeline_options)
+    )
+    surveyed = {key: rows[path] for key, path in paths.items()}
+    if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
+        raise UserError(
+            f"--store {config.store!r} holds another dataset, with no image in common (from "
+            f"{old.manifest['provenance']['input']}): give another --store, or delete it"
+        )
+    examples, dataset = _divided(config, source, surveyed, old)
+    stored = stored_features(old) if old else {}
+    units = cut_units(examples, source.class_names, paths, stored, spec.fingerprint, config.examples_per_shard)
+    problems = {key: row.problem for key, row in surveyed.items() if row.problem}
+    unread = _unread(source, surveyed)
+    return ExtractionPlan(
+        spec, source.class_names, tuple(examples), tuple(units), unread, dataset, problems, _notes(source, examples)
+    )
 
 
-def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
-    """Content digest to the place of its feature in a store."""
-    places: dict[str, StoredAt] = {}
-    for split in store.splits:
-        digests = (example.digest for example in store.examples(split))
-        for shard in store.shard_paths(split):
-            for offset, length in record.record_offsets(shard):
-                places[next(digests)] = StoredAt(os.path.abspath(shard), offset, length)
-    return places
+def _spec(config: ExtractConfig) -> FeatureSpec:
+    info = backbone.backbone_info(config.backbone)
+    size = parse_image_size(config.image_size, info.size)
+    base, digest = shared_base(config.backbone, config.weights, size)
+    taps = [Tap.parse(text) for text in config.taps] or [Tap("")]
+    _, taps_found = backbone.tapped(config.backbone, base, taps)
+    return FeatureSpec(
+        config.backbone,
+        digest,
+        size,
+        taps_found,
+        info.preprocessing,
+        config.resize_mode,
+        config.interpolation,
+        store_dtype=config.store_dtype,
+    )
+
+
+def _divided(
+    config: ExtractConfig, source: Source, surveyed: dict[str, Surveyed], old: FeatureStore | None
+) -> tuple[list[Example], dict[str, Any]]:
+    """The examples with their splits: ready-made, or the ones that the store has, or divided now."""
+    examples = [
+        Example(image.key, surveyed[image.key].digest, image.labels, image.split, image.group)
+        for image in source.images
+        if surveyed[image.key].digest
+    ]
+    if source.has_splits:
+        division: dict[str, Any] = {"ready_made": True}
+        across = groups_across_splits(examples)
+        if across and not config.allow_group_overlap:
+            name, splits = next(iter(across.items()))
+            raise UserError(
+                f"{len(across)} groups stand on two sides, such as {name!r} in {' and '.join(sorted(splits))}: "
+                f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap"
+            )
+    else:
+        division = {"ready_made": False, "splits": config.splits, "seed": config.split_seed}
+        same = old is not None and old.manifest["division"] == division
+        kept = {example.digest: example.split for example in old.table} if old and same else {}
+        examples = divide(examples, parse_splits(config.splits), config.split_seed, kept)
+    return examples, {"division": division, "groups_declared": source.has_groups}
+
+
+def _unread(source: Source, surveyed: dict[str, Surveyed]) -> tuple[DeadLetter, ...]:
+    return tuple(
+        DeadLetter(image.key, "", image.labels[0], image.split, "read", surveyed[image.key].problem)
+        for image in source.images
+        if not surveyed[image.key].digest
+    )
+
+
+def _notes(source: Source, examples: Sequence[Example]) -> tuple[str, ...]:
+    notes = []
+    if source.left_out:
+        notes.append(f"{source.left_out} files stand outside any class folder and are left out")
+    if across := copies_across_splits(examples):
+        notes.append(f"warning: {len(across)} identical files stand on two sides of the splits; scores will flatter")
+    if overlapping := groups_across_splits(examples):
+        notes.append(
+            f"warning: {len(overlapping)} groups stand on two sides of the splits, as --allow_group_overlap lets them"
+        )
+    labels: dict[str, set[tuple[str, ...]]] = {}
+    for example in examples:
+        labels.setdefault(example.digest, set()).add(example.labels)
+    if torn := sum(len(found) > 1 for found in labels.values()):
+        notes.append(f"warning: {torn} identical files carry different labels")
+    return tuple(notes)
+
+
+def parse_image_size(text: str, default: int) -> tuple[int, int]:
+    """'N' or 'H,W' to (height, width) in pixels."""
+    if not text:
+        return default, default
+    if not re.fullmatch(r"[1-9]\d*([,x][1-9]\d*)?", text):
+        raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
+    sides = [int(side) for side in re.split("[,x]", text)]
+    return sides[0], sides[-1]
+
+
+def describe(plan: ExtractionPlan) -> list[str]:
+    """The plan in lines, the last of which says how much is to be done."""
+    per_split = Counter(unit.split for unit in plan.units)
+    images = Counter({split: 0 for split in per_split})
+    for unit in plan.units:
+        images[unit.split] += len(unit.examples)
+    height, width = plan.spec.image_size
+    taps = ", ".join(f"{tap.name} {'x'.join(map(str, tap.shape))}" for tap in plan.spec.taps)
+    names = ", ".join(plan.class_names[:10]) + (", ..." if len(plan.class_names) > 10 else "")
+    size = plan.spec.bytes_per_example * len(plan.examples)
+    lines = [
+        f"backbone  {plan.spec.backbone} at {height}x{width}, {taps}, {plan.spec.store_dtype}",
+        f"classes   {len(plan.class_names)}: {names}",
+    ]
+    lines += [f"split     {split}: {images[split]:,} images in {shards} shards" for split, shards in per_split.items()]
+    if plan.problems:
+        lines.append(f"unread    {len(plan.problems)} files will be dead letters")
+    computed = f"{plan.to_compute:,} to compute, {len(plan.examples) - plan.to_compute:,} to copy"
+    return [
+        *lines,
+        f"extract: {plan.planned:,} images ({computed}), {len(plan.units)} shards, {size / 1e6:,.1f} MB of features",
+    ]
+
+
+def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
+    """Time to go, from all of reading, decoding, resizing and the backbone run over a few of the images for real."""
+    fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
+    if not fresh:
+        return "time      that of copying"
+    some = fresh[: CALIBRATION_BATCHES * job.streams * job.batch_size]
+    engine = shared_engine(plan.spec, job.weights, job.batch_size)
+    for _ in range(2):  # the first time also warms up
+        started = time.monotonic()
+        list(stream_features(some, plan.spec, engine, job.streams, job.max_pixels))
+    rate = len(some) / (time.monotonic() - started)
+    return f"time      about {len(fresh) / rate:,.0f} s at {rate:,.0f} images/s here (measured on {len(some)} images)"
+
+
+def is_done(store: str, plan: ExtractionPlan) -> bool:
+    """Whether a complete store is what the plan would make."""
+    if not os.path.exists(os.path.join(store, MANIFEST)):
+        return False
+    manifest = FeatureStore.open(store).manifest
+    done = [shard["unit"] for split in manifest["splits"].values() for shard in split["shards"]]
+    same_dataset = manifest["dataset_digest"] == dataset_digest(plan.examples, plan.class_names)
+    return same_dataset and done == [unit.digest for unit in plan.units] and manifest["totals"]["planned"] == plan.planned
+
+
+def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJob:
+    """What the plan's units share.
+
+    Raises:
+        UserError: when more files are known to be no images than the job may lose, before anything is computed.
+    """
+    max_dead = int(config.max_bad_fraction * plan.planned)
+    if len(plan.problems) > max_dead:
+        letters = [{"key": key, "stage": "read", "reason": reason} for key, reason in sorted(plan.problems.items())]
+        raise UserError(too_many_dead(letters, max_dead))
+    return ShardJob(
+        plan.spec,
+        config.weights,
+        plan.class_names,
+        os.path.abspath(work),
+        config.batch_size or default_batch_size(),
+        default_streams(),
+        config.max_pixels,
+        max_dead,
+    )
+
+
+def forget_stale(work: str, plan: ExtractionPlan) -> None:
+    """Removes what an earlier run of another plan left: its shards would stand beside the new ones."""
+    belongs = {name for unit in plan.units for name in (unit.shard, f"{unit.shard}.json")}
+    for name in set(os.listdir(work)) - belongs:
+        os.remove(os.path.join(work, name))

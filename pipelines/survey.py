@@ -77,7 +77,9 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
     known = {row.path: row for row in read_rows(cache)} if os.path.exists(cache) else {}
     fresh = {path: known[path] for path in paths if path in known and _unchanged(known[path])}
     missing = [path for path in paths if path not in fresh]
-    chunks = [(number, missing[at : at + FILES_PER_CHUNK]) for number, at in enumerate(range(0, len(missing), FILES_PER_CHUNK))]
+    chunks = [
+        (number, missing[at : at + FILES_PER_CHUNK]) for number, at in enumerate(range(0, len(missing), FILES_PER_CHUNK))
+    ]
     if chunks:
         with pipeline() as run:
             _ = run | "Chunks" >> beam.Create(chunks) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))

@@ -39,8 +39,9 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
         UserError: when the store's features or classes are not those of the run, naming both.
     """
     if store.spec != run.spec:
-        raise UserError(f"{store.path!r} holds other features than the run was trained on "
-                        f"({'; '.join(store.spec.differences(run.spec))})")  # fmt: skip
+        raise UserError(
+            f"{store.path!r} holds other features than the run was trained on ({'; '.join(store.spec.differences(run.spec))})"
+        )
     labels_as_run = class_ids(run, store.class_names)
     head = run.model().get_layer("head")
     arrays = store.arrays(split, run.tap.name)

@@ -28,8 +28,9 @@ class EvaluateConfig:
     """Measures a trained run on a split of its store, on another store, or on another folder or table of images."""
 
     run: str = positional("the folder of a run", metavar="RUN")
-    input: str | None = positional("a folder or table of images, or a feature store (default: the run's own)",
-                                   metavar="INPUT", nargs="?", default=None)  # fmt: skip
+    input: str | None = positional(
+        "a folder or table of images, or a feature store (default: the run's own)", metavar="INPUT", nargs="?", default=None
+    )
     split: str = flag("", "which split (default: test; of images that have no splits, all)")
     seed: int = flag(0, "of the bootstrap")
 
@@ -102,8 +103,17 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
     own = store.manifest["dataset_digest"] == run.config["dataset_digest"]
     name = split if own else f"{os.path.basename(os.path.abspath(store.path))}-{split}"
     selected = files.read_json(os.path.join(run.path, "metrics.json"))["used_for_selection"]
-    return _Evaluated(name, split, store.examples(split), labels, probabilities, store.manifest["groups_declared"],
-                      own and split in ("train", selected), [], store.manifest["dataset_digest"])  # fmt: skip
+    return _Evaluated(
+        name,
+        split,
+        store.examples(split),
+        labels,
+        probabilities,
+        store.manifest["groups_declared"],
+        own and split in ("train", selected),
+        [],
+        store.manifest["dataset_digest"],
+    )
 
 
 def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
@@ -141,8 +151,17 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
     if not rows:
         raise UserError(f"none of the {len(chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
     name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0] + (f"-{split}" if split else "")
-    return _Evaluated(name, split or "all", examples, np.array(labels), np.stack(rows), source.has_groups, False, unreadable,
-                      dataset_digest(examples, run.class_names))  # fmt: skip
+    return _Evaluated(
+        name,
+        split or "all",
+        examples,
+        np.array(labels),
+        np.stack(rows),
+        source.has_groups,
+        False,
+        unreadable,
+        dataset_digest(examples, run.class_names),
+    )
 
 
 def _split_digest(examples: Sequence[Example]) -> str:
@@ -156,7 +175,9 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     groups = [example.group for example in found.examples]
-    report.write_predictions(os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names)
+    report.write_predictions(
+        os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names
+    )
     table = scores.confusion(found.labels, found.probabilities)
     if len(class_names) <= MOST_CLASSES_IN_A_MATRIX:
         report.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))

@@ -76,7 +76,9 @@ def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool) -> 
     inputs = keras.Input(tap.shape, name="feature")
     outputs = layer(inputs)
     if tuple(outputs.shape[1:]) != (classes,):
-        raise UserError(f"the head gives {tuple(outputs.shape[1:])} for an image; expected ({classes},), a number for each class")
+        raise UserError(
+            f"the head gives {tuple(outputs.shape[1:])} for an image; expected ({classes},), a number for each class"
+        )
     if from_logits:
         outputs = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(outputs)
     return keras.Model(inputs, outputs, name="head")

@@ -85,7 +85,9 @@ def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["key", *(f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")), "error"])
     for prediction in predictions:
-        pairs = [f"{value}" for pair in zip(prediction.classes, map("{:.6g}".format, prediction.probabilities)) for value in pair]
+        pairs = [
+            f"{value}" for pair in zip(prediction.classes, map("{:.6g}".format, prediction.probabilities)) for value in pair
+        ]
         writer.writerow([prediction.key, *pairs, *[""] * (2 * top_k - len(pairs)), prediction.error])
 
 

@@ -1,11 +1,11 @@
 """A run's folder: where training leaves its model and what evaluation and prediction read back.
 
-    run/
-      config.json         the training's configuration, the spec and tap, class names, digests
-      model.keras         uint8 images in, probabilities out
-      history.csv, learning_curve.png, logs/
-      metrics.json        written last: without it the run is not complete
-      evaluation/NAME/    what `headstart evaluate` found
+run/
+  config.json         the training's configuration, the spec and tap, class names, digests
+  model.keras         uint8 images in, probabilities out
+  history.csv, learning_curve.png, logs/
+  metrics.json        written last: without it the run is not complete
+  evaluation/NAME/    what `headstart evaluate` found
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class TrainConfig:
     batch_size: int = flag(32, "examples a step")
     learning_rate: float = flag(3e-4, "of Adam", aliases=("--lr",))
     dropout: float = flag(0.5, "share of the mlp's hidden units dropped")
-    class_weight: str = flag("none", "balanced: every class counts the same, however many examples it has", choices=CLASS_WEIGHTS)
+    class_weight: str = flag(
+        "none", "balanced: every class counts the same, however many examples it has", choices=CLASS_WEIGHTS
+    )
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
     seed: int = flag(0, "of the first weights, the order of examples and the dropout")
@@ -60,7 +62,12 @@ class TrainConfig:
             raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
-        for name, allowed in (("head", HEADS), ("class_weight", CLASS_WEIGHTS), ("monitor", MONITORS), ("precision", PRECISIONS)):
+        for name, allowed in (
+            ("head", HEADS),
+            ("class_weight", CLASS_WEIGHTS),
+            ("monitor", MONITORS),
+            ("precision", PRECISIONS),
+        ):
             if getattr(self, name) not in allowed:
                 value = getattr(self, name)
                 raise UserError(f"--{name} is one of {', '.join(allowed)}, not {value!r}.{nearest(value, allowed)}")
@@ -183,9 +190,13 @@ def _splits(config: TrainConfig, store: FeatureStore, tap: Tap) -> tuple[_Split,
     validation = _Split(config, store, "validation", tap) if "validation" in store.splits else None
     if validation is None:
         if config.monitor.startswith("val_") and config.monitor != "val_loss":
-            raise UserError(f"--monitor {config.monitor} needs a validation split; {config.store!r} has {', '.join(store.splits)}")
-        print(f"warning: {config.store} has no validation split: no early stopping, the best epoch is told by the training loss",
-              file=sys.stderr)  # fmt: skip
+            raise UserError(
+                f"--monitor {config.monitor} needs a validation split; {config.store!r} has {', '.join(store.splits)}"
+            )
+        print(
+            f"warning: {config.store} has no validation split: no early stopping, the best epoch is told by the training loss",
+            file=sys.stderr,
+        )
     return _Split(config, store, "train", tap), validation
 
 
@@ -203,12 +214,13 @@ def _moments(split: _Split) -> tuple[np.ndarray, np.ndarray]:
     """Each channel's mean and deviation over a split, float32 [C]; one pass, in float64."""
     import numpy as np
 
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for feature, _ in split.in_order().as_numpy_iterator():
         rows = feature.reshape(-1, feature.shape[-1]).astype(np.float64)  # [B * places, C]
         count, total, squares = count + len(rows), total + rows.sum(0), squares + np.square(rows).sum(0)
     mean = total / count
-    return np.float32(mean), np.float32(np.sqrt(np.maximum(squares / count - np.square(mean), 0)))
+    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] | None:
@@ -250,8 +262,10 @@ def _stop_when_not_finite(steps: int) -> keras.callbacks.Callback:
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if not math.isfinite(logs["loss"]):
-                raise UserError(f"the loss is {logs['loss']} at step {self.epoch * steps + batch + 1} (epoch {self.epoch + 1}, "
-                                f"batch {batch + 1}): lower --learning_rate, or check the features")  # fmt: skip
+                raise UserError(
+                    f"the loss is {logs['loss']} at step {self.epoch * steps + batch + 1} (epoch {self.epoch + 1}, "
+                    f"batch {batch + 1}): lower --learning_rate, or check the features"
+                )
 
     return StopWhenNotFinite()
 
@@ -303,7 +317,9 @@ def _save(config: TrainConfig, store: FeatureStore, tap: Tap, classifier: keras.
     }
     files.write_json(os.path.join(config.run, run_folder.CONFIG), described)
     files.write_bytes(os.path.join(config.run, run_folder.HISTORY), _history_csv(history))
-    report.learning_curve(history, os.path.join(config.run, run_folder.CURVE), f"{store.spec.backbone} {tap.name}, {config.head}")
+    report.learning_curve(
+        history, os.path.join(config.run, run_folder.CURVE), f"{store.spec.backbone} {tap.name}, {config.head}"
+    )
     temporary = os.path.join(config.run, f"unfinished-{run_folder.MODEL}")
     classifier.save(temporary)
     os.replace(temporary, os.path.join(config.run, run_folder.MODEL))
@@ -345,12 +361,16 @@ def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) 
     torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
     if difference[worst] > tolerance or torn.any():
         where = int(torn.argmax()) if torn.any() else worst
-        raise UserError(f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
-                        f"{difference[where]:.2g}, more than {store.spec.store_dtype} explains ({tolerance:.2g}); extract again")  # fmt: skip
+        raise UserError(
+            f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
+            f"{difference[where]:.2g}, more than {store.spec.store_dtype} explains ({tolerance:.2g}); extract again"
+        )
     return {"images": len(sample), "largest_difference": float(difference[worst]), "tolerance": tolerance}
 
 
-def storage_tolerance(head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, draws: int = 8) -> float:
+def storage_tolerance(
+    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, draws: int = 8
+) -> float:
     """How far a head's probabilities move when its features move by half a step of the dtype that they are stored in."""
     import numpy as np
 
@@ -358,7 +378,7 @@ def storage_tolerance(head: keras.Model, stored: np.ndarray, probabilities: np.n
     generator = np.random.default_rng(0)
     moved = 0.0
     for _ in range(draws):
-        signs = generator.choice(np.float32([-1, 1]), stored.shape)
+        signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
         moved = max(moved, float(np.abs(head.predict(stored * (1 + half_step * signs), verbose=0) - probabilities).max()))
     return 1e-3 + 3 * moved  # the first part: kernels that round in another order
 
@@ -395,9 +415,11 @@ def describe(run: Run) -> str:
     metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
     name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
     kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
-    return (f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
-            f"{metrics[name]:.4f} ({kind})\n{os.path.join(run.path, run_folder.MODEL)}: agrees with the stored features on "
-            f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}")  # fmt: skip
+    return (
+        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
+        f"{metrics[name]:.4f} ({kind})\n{os.path.join(run.path, run_folder.MODEL)}: agrees with the stored features on "
+        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}"
+    )
 
 
 if __name__ == "__main__":

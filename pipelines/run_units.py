@@ -1,0 +1,137 @@
+"""Work units in, shards out: one Beam pipeline, watched from what stands on disk, which is the same for every runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options import pipeline_options
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from features import files
+from features.errors import UserError
+from features.progress import Progress
+from pipelines.extract_shard import HEARTBEAT_SUFFIX, STOP_FILE, DeadLetter, ExtractShard, ShardJob, too_many_dead
+from pipelines.work_unit import WorkUnit
+
+IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
+POLL_S = 0.5
+
+
+def run_units(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob, options: Sequence[str]) -> None:
+    """Runs every unit that is not done yet.
+
+    Args:
+        units: all of them; those whose markers hold are passed over by their workers.
+        unread: dead letters from before, which count toward the most that a job may have.
+        job: what the units share.
+        options: Beam's pipeline options, as on a command line.
+
+    Raises:
+        UserError: when more images fell than may, the disk is full, or a worker met a mistake of the user's.
+    """
+    with _watched(units, unread, job), beam_pipeline(options) as pipeline:
+        _ = pipeline | "Units" >> beam.Create(list(units)) | "ExtractShard" >> beam.ParDo(ExtractShard(job))
+
+
+def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
+    """A pipeline in this process on FnApiRunner, unless another runner is named.
+
+    Never plain DirectRunner: it looks for a binary to download, and behaves differently with what a pipeline contains.
+    """
+    parsed = pipeline_options.PipelineOptions(list(options))
+    standard = parsed.view_as(pipeline_options.StandardOptions)
+    if standard.runner in IN_PROCESS_RUNNERS:
+        standard.runner = None
+        return beam.Pipeline(runner=FnApiRunner(), options=parsed)
+    return beam.Pipeline(options=parsed)
+
+
+@contextlib.contextmanager
+def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> Iterator[None]:
+    """Shows progress, and stops a job that loses too many images before it has cost all it may."""
+    board, ended = _Board(units, unread, job), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(POLL_S):
+            board.look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+        board.look()
+        if reason := board.stopped():
+            raise UserError(reason)
+    except Exception as error:
+        raise _for_people(error, board.stopped(), job.folder) from error
+    finally:
+        ended.set()
+        watcher.join()
+        board.clear()
+
+
+class _Board:
+    """What markers and heartbeats say of a running job."""
+
+    def __init__(self, units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> None:
+        self.folder, self.max_dead = job.folder, job.max_dead
+        self.waiting = {unit.shard for unit in units}
+        self.done, self.letters = len(unread), [vars(letter) for letter in unread]
+        self.progress = Progress("extract", len(unread) + sum(len(unit.examples) for unit in units))
+        self.stop_path = os.path.join(job.folder, STOP_FILE)
+
+    def look(self) -> None:
+        """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
+        under_way, letters = 0, list[dict[str, str]]()
+        for shard in sorted(self.waiting):
+            path = os.path.join(self.folder, shard)
+            if (marker := _read(path + ".json")) is not None:
+                self.waiting.discard(shard)
+                self.done += marker["planned"]
+                self.letters += marker["dead_letters"]
+            elif (beat := _read(path + HEARTBEAT_SUFFIX)) is not None:
+                under_way += beat["done"]
+                letters += beat["letters"]
+        letters = self.letters + letters
+        self.progress.update(self.done + under_way, len(letters))
+        if len(letters) > self.max_dead:
+            files.write_bytes(self.stop_path, too_many_dead(letters, self.max_dead).encode())
+
+    def stopped(self) -> str | None:
+        """Why the workers were asked to stop, if they were."""
+        if not os.path.exists(self.stop_path):
+            return None
+        with open(self.stop_path, encoding="utf-8") as file:
+            return file.read()
+
+    def clear(self) -> None:
+        """Leaves neither a bar nor a request to stop behind."""
+        self.progress.close()
+        if os.path.exists(self.stop_path):
+            os.remove(self.stop_path)
+
+
+def _read(path: str) -> Any:
+    try:
+        return files.read_json(path)
+    except (OSError, ValueError):  # not there, or being written
+        return None
+
+
+def _for_people(error: Exception, stopped: str | None, folder: str) -> Exception:
+    """A runner hands back a traceback as text; what a person can act on is found in it and becomes one line again."""
+    text = str(error)
+    if stopped:
+        return UserError(stopped)
+    if "No space left on device" in text:
+        return UserError(
+            f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
+        )
+    if isinstance(error, UserError) or "UserError: " in text:
+        return UserError(text.rpartition("UserError: ")[2].split("\n")[0].partition(" [while running")[0])
+    return error

@@ -1,0 +1,102 @@
+"""Divided examples in, work units out. One unit is one shard, and nothing but contents decides what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+from features import record
+from features.errors import UserError
+from features.examples import Example, plan_order
+from features.store import DATASET_NAME, FeatureStore
+
+
+class StoredAt(NamedTuple):
+    """Where an older shard holds a feature of the same content and spec."""
+
+    shard: str
+    offset: int
+    length: int
+
+
+class UnitExample(NamedTuple):
+    """One image of a work unit: what to read, what to write beside its feature, and where to copy that from, if anywhere."""
+
+    key: str
+    path: str
+    digest: str
+    labels: tuple[int, ...]
+    stored_at: StoredAt | None
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """What becomes one shard."""
+
+    shard: str
+    split: str
+    fingerprint: str
+    examples: tuple[UnitExample, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that decides the shard's bytes: a marker that carries it need not be done again."""
+        rows = [(example.key, example.digest, example.labels) for example in self.examples]
+        return hashlib.sha256(json.dumps([self.fingerprint, self.shard, rows]).encode()).hexdigest()
+
+
+def cut_units(
+    examples: Sequence[Example],
+    class_names: Sequence[str],
+    paths: Mapping[str, str],
+    stored: Mapping[str, StoredAt],
+    fingerprint: str,
+    examples_per_shard: int,
+) -> list[WorkUnit]:
+    """Cuts each split, ordered by content hash, into units of equal size.
+
+    Args:
+        examples: the dataset, divided.
+        class_names: an example's label ids are indices into them.
+        paths: key to the file to read.
+        stored: content digest to where an older shard holds its feature.
+        fingerprint: the spec's.
+        examples_per_shard: the most examples a unit may have.
+    """
+    ids = {name: index for index, name in enumerate(class_names)}
+    units = []
+    for split, members in groupby(plan_order(examples), key=lambda example: example.split):
+        rows = [
+            UnitExample(e.key, paths[e.key], e.digest, tuple(ids[label] for label in e.labels), stored.get(e.digest))
+            for e in members
+        ]
+        count = -(-len(rows) // examples_per_shard)
+        bounds = [len(rows) * shard // count for shard in range(count + 1)]
+        for shard, (start, stop) in enumerate(pairwise(bounds)):
+            name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{count:05}"
+            units.append(WorkUnit(name, split, fingerprint, tuple(rows[start:stop])))
+    return units
+
+
+def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
+    """Content digest to the place of its feature in a store.
+
+    Raises:
+        UserError: when a shard is missing or damaged.
+    """
+    places: dict[str, StoredAt] = {}
+    for split in store.splits:
+        digests = (example.digest for example in store.examples(split))
+        for shard in store.shard_paths(split):
+            try:
+                offsets = record.record_offsets(shard)
+            except (OSError, ValueError) as error:
+                raise UserError(f"the store can't be read ({error}): delete it and extract again") from error
+            for (offset, length), digest in zip(offsets, digests):
+                places[digest] = StoredAt(os.path.abspath(shard), offset, length)
+    return places

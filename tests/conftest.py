@@ -1,0 +1,117 @@
+"""What the tests share: generated photographs of three classes, and a feature store and a trained run made of them.
+
+Whatever is made once a session is read-only; a test that changes something takes a copy.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: its first words come from C++
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("anemone", "fern", "gentian")
+PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
+COLOURS = {"anemone": (190, 80, 80), "fern": (80, 170, 80), "gentian": (90, 90, 190)}
+IMAGE_SIZE = 32
+BACKBONE = {"backbone": "EfficientNetLite0", "weights": "random:0", "image_size": str(IMAGE_SIZE)}
+
+
+def draw(kind: str, generator: np.random.Generator) -> Image.Image:
+    """An image of a class: its colour, its texture, noise; 40 to 60 pixels a side."""
+    height, width = generator.integers(40, 61, 2)
+    y, x = np.mgrid[:height, :width] + generator.uniform(0, 10)
+    texture = {"anemone": np.sin(x / 2), "fern": np.sin(y / 3), "gentian": np.sin(x / 3) * np.sin(y / 3)}[kind]
+    pixels = np.array(COLOURS[kind]) + 40 * texture[..., None] + generator.normal(0, 20, (height, width, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_photos(root: pathlib.Path, counts: dict[str, dict[str, int]], seed: int = 0) -> pathlib.Path:
+    """Writes root/SPLIT/CLASS/NUMBER.png or .jpg, as many as {split: {class: count}} says."""
+    generator = np.random.default_rng(seed)
+    for split, per_class in counts.items():
+        for kind, count in per_class.items():
+            folder = root / split / kind
+            folder.mkdir(parents=True)
+            for number in range(count):
+                draw(kind, generator).save(folder / f"{number:02}.{'png' if number % 2 else 'jpg'}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """60 images as SPLIT/CLASS/NUMBER: 12, 4 and 4 of each class to train, validate and test on."""
+    counts = {split: dict.fromkeys(CLASSES, count) for split, count in PER_SPLIT.items()}
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos", counts)
+
+
+@pytest.fixture(scope="session")
+def store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The features of `photos`: EfficientNetLite0 with random weights at 32 pixels, its last map averaged."""
+    return extracted(photos, tmp_path_factory.mktemp("store") / "store")
+
+
+@pytest.fixture(scope="session")
+def lopsided(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A store of 12 anemones and 4 ferns, all of them to train on."""
+    folder = tmp_path_factory.mktemp("lopsided")
+    write_photos(folder / "photos", {"train": {"anemone": 12, "fern": 4}}, seed=1)
+    return extracted(folder / "photos", folder / "store")
+
+
+def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Extracts a folder as the session's store was."""
+    from pipelines.extract import ExtractConfig, extract
+
+    extract(ExtractConfig(input=str(folder), store=str(path), **BACKBONE))
+    return path
+
+
+@pytest.fixture
+def store_copy(store: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of `store` that a test may spoil."""
+    return pathlib.Path(shutil.copytree(store, tmp_path / "store-copy"))
+
+
+@pytest.fixture(scope="session")
+def run(store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A linear probe on `store`, trained as anybody would, 20 epochs at most."""
+    from training.train_head import TrainConfig, train
+
+    path = tmp_path_factory.mktemp("run") / "run"
+    train(TrainConfig(store=str(store), run=str(path), epochs=20, batch_size=12))
+    return path
+
+
+@pytest.fixture
+def run_copy(run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of `run` that a test may write into."""
+    return pathlib.Path(shutil.copytree(run, tmp_path / "run-copy"))
+
+
+@pytest.fixture
+def flat(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The 12 test images as CLASS/NUMBER: without splits."""
+    return pathlib.Path(shutil.copytree(photos / "test", tmp_path / "flat"))
+
+
+@pytest.fixture
+def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Asserts that a command wrote one line on stderr and nothing on stdout; the line."""
+
+    def check() -> str:
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert captured.err.startswith("headstart")
+        return captured.err.rstrip("\n")
+
+    return check

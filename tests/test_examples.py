@@ -1,0 +1,257 @@
+"""The division into splits, as properties; the table on disk; the dataset's digest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import UserError
+from features.examples import (
+    Example,
+    copies_across_splits,
+    dataset_digest,
+    divide,
+    from_csv,
+    groups_across_splits,
+    parse_splits,
+    plan_order,
+    to_csv,
+)
+
+THREE = {"train": 0.8, "validation": 0.1, "test": 0.1}
+PROPORTIONS = st.sampled_from(
+    [THREE, {"train": 1.0}, {"train": 0.5, "test": 0.5}, {"train": 0.6, "validation": 0.3, "test": 0.1}, {"test": 0.34, "train": 0.66}]
+)
+
+
+def digest(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def example(number: int, label: str = "cat", group: str = "", content: int | None = None) -> Example:
+    return Example(f"{label}/{number}.jpg", digest(number if content is None else content), (label,), "", group)
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> list[Example]:
+    """Up to 40 examples with copies and groups, some of them linked to one another."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.sampled_from(["", "", "g", "h", "i"])), max_size=40))
+    return [example(i, label, group, content) for i, (content, label, group) in enumerate(rows)]
+
+
+@st.composite
+def singles(draw: st.DrawFn) -> list[Example]:
+    """Classes of examples that are each a group of one."""
+    counts = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
+    labels = [f"class{c}" for c, count in enumerate(counts) for _ in range(count)]
+    return [example(draw(st.integers(0, 10**9)) * 1000 + i, label) for i, label in enumerate(labels)]
+
+
+def split_by_digest(examples: list[Example]) -> dict[str, str]:
+    return {e.digest: e.split for e in examples}
+
+
+@given(datasets(), PROPORTIONS, st.integers(0, 9))
+def test_groups_are_never_torn(examples: list[Example], proportions: dict[str, float], seed: int) -> None:
+    divided = divide(examples, proportions, seed)
+    assert [dataclasses.replace(e, split="") for e in divided] == examples
+    assert {e.split for e in divided} <= set(proportions)
+    assert not groups_across_splits(divided) and not copies_across_splits(divided)
+
+
+def test_links_between_groups_count_too() -> None:
+    chain = [example(2 * i + side, group=f"g{i + side}", content=1000 + i) for i in range(20) for side in (0, 1)]
+    others = [example(5000 + i) for i in range(60)]
+    divided = divide(chain + others, THREE, 0)
+    assert len({e.split for e in divided[: len(chain)]}) == 1
+
+
+@settings(max_examples=200)
+@given(datasets(), PROPORTIONS, st.integers(0, 9), st.randoms(use_true_random=False))
+def test_order_and_names_do_not_matter(
+    examples: list[Example], proportions: dict[str, float], seed: int, shuffler: random.Random
+) -> None:
+    expected = split_by_digest(divide(examples, proportions, seed))
+    moved = [dataclasses.replace(e, key=f"renamed/{i}", group=e.group and f"new {e.group}") for i, e in enumerate(examples)]
+    shuffler.shuffle(moved)
+    assert split_by_digest(divide(moved, proportions, seed)) == expected
+
+
+@settings(max_examples=200)
+@given(datasets(), datasets(), PROPORTIONS, st.randoms(use_true_random=False))
+def test_with_kept_splits_order_does_not_matter_either(
+    before: list[Example], after: list[Example], proportions: dict[str, float], shuffler: random.Random
+) -> None:
+    kept = split_by_digest(divide(before, proportions, 0))
+    expected = split_by_digest(divide(after, proportions, 0, kept))
+    moved = list(after)
+    shuffler.shuffle(moved)
+    assert split_by_digest(divide(moved, proportions, 0, kept)) == expected
+
+
+@given(singles(), singles(), st.integers(0, 100), PROPORTIONS)
+def test_an_example_keeps_its_split_when_others_come_and_go(
+    old: list[Example], new: list[Example], gone: int, proportions: dict[str, float]
+) -> None:
+    kept = split_by_digest(divide(old, proportions, 0))
+    known = {e.digest for e in old}
+    now = [e for e in old if int(e.digest, 16) % 101 > gone] + [e for e in new if e.digest not in known]
+    divided = divide(now, proportions, 1, kept)
+    assert all(e.split == kept[e.digest] for e in divided if e.digest in kept)
+
+
+@given(datasets(), PROPORTIONS)
+def test_dividing_again_with_what_was_kept_changes_nothing(examples: list[Example], proportions: dict[str, float]) -> None:
+    divided = divide(examples, proportions, 0)
+    assert divide(examples, proportions, 7, split_by_digest(divided)) == divided
+
+
+def test_a_newcomer_follows_its_group() -> None:
+    old = divide([example(i, group=f"g{i // 3}") for i in range(60)], THREE, 0)
+    newcomers = [example(100 + i, group=f"g{i}") for i in range(20)]
+    divided = divide(old + newcomers, THREE, 0, split_by_digest(old))
+    assert divided[: len(old)] == old
+    assert not groups_across_splits(divided)
+
+
+def test_a_kept_split_that_is_no_longer_asked_for_is_given_anew() -> None:
+    divided = divide([example(i) for i in range(10)], {"train": 0.5, "test": 0.5}, 0, {digest(i): "validation" for i in range(10)})
+    assert Counter(e.split for e in divided) == {"train": 5, "test": 5}
+
+
+@given(datasets(), PROPORTIONS, st.integers(0, 9))
+def test_no_split_misses_a_class_that_has_groups_enough(
+    examples: list[Example], proportions: dict[str, float], seed: int
+) -> None:
+    own = [dataclasses.replace(e, digest=e.digest + e.labels[0], group=e.group and e.group + e.labels[0]) for e in examples]
+    groups: dict[str, set[str]] = defaultdict(set)  # here every group is of one class
+    for members in components(own):
+        groups[own[members[0]].labels[0]].add(min(own[i].digest for i in members))
+    splits = defaultdict(set)
+    for e in divide(own, proportions, seed):
+        splits[e.labels[0]].add(e.split)
+    for label, found in groups.items():
+        assert len(found) < len(proportions) or splits[label] == set(proportions)
+
+
+def components(examples: list[Example]) -> list[list[int]]:
+    """Groups by brute force: merge sets until none share a digest or a group."""
+    groups = [({e.digest} | ({"g" + e.group} if e.group else set()), [i]) for i, e in enumerate(examples)]
+    merged = True
+    while merged:
+        merged = False
+        for a in range(len(groups)):
+            for b in range(a + 1, len(groups)):
+                if groups[a][0] & groups[b][0]:
+                    groups[a] = (groups[a][0] | groups[b][0], groups[a][1] + groups[b][1])
+                    del groups[b]
+                    merged = True
+                    break
+            if merged:
+                break
+    return [members for _, members in groups]
+
+
+@given(singles(), PROPORTIONS, st.integers(0, 9))
+def test_each_class_is_within_one_example_of_its_proportions(
+    examples: list[Example], proportions: dict[str, float], seed: int
+) -> None:
+    totals = Counter(e.labels[0] for e in examples)
+    counts = Counter((e.labels[0], e.split) for e in divide(examples, proportions, seed))
+    for label, total in totals.items():
+        for split, share in proportions.items():
+            if total * min(proportions.values()) >= 1:  # where a split would else be empty, one more may move
+                assert abs(counts[label, split] - share * total) <= 1 + 1e-9
+
+
+def test_another_seed_is_another_division() -> None:
+    examples = [example(i) for i in range(1000)]
+    first, again, second = (divide(examples, THREE, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert Counter(e.split for e in first) == Counter(e.split for e in second) == {"train": 800, "validation": 100, "test": 100}
+    same = sum(a.split == b.split for a, b in zip(first, second))
+    assert 600 < same < 720  # 0.8^2 + 0.1^2 + 0.1^2 is 0.66
+
+
+def test_nothing_to_divide() -> None:
+    assert divide([], THREE, 0) == []
+
+
+odd = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"))
+odd_names = st.one_of(
+    odd,
+    st.sampled_from(["a,b", 'say "cheese"', "two\nlines", "carriage\rreturn", "both\r\n", "日本語/ねこ.jpg", " spaces ", "'", '"', "#", ""]),
+    st.binary(min_size=1, max_size=8).filter(lambda b: b"\0" not in b and b"\x1f" not in b).map(lambda b: b.decode("utf-8", "surrogateescape")),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.builds(Example, odd_names, odd_names, st.tuples(odd_names), odd_names, odd_names), max_size=5))
+def test_the_table_reads_back_whatever_the_names(examples: list[Example]) -> None:
+    assert from_csv(to_csv(examples)) == examples
+
+
+def test_the_table_is_plain_csv() -> None:
+    assert to_csv([Example("a/b,c.jpg", "d1", ("cat",), "train", "g")]) == b'key,digest,label,split,group\n"a/b,c.jpg",d1,cat,train,g\n'
+
+
+def test_the_dataset_digest_depends_on_everything_but_the_order() -> None:
+    examples = divide([example(i, label, f"g{i % 7}") for i in range(20) for label in ("cat", "dog")], THREE, 0)
+    first, names = examples[0], ["cat", "dog"]
+    whole = dataset_digest(examples, names)
+    assert dataset_digest(examples[::-1], names) == whole
+    others = [
+        dataclasses.replace(first, key="other"),
+        dataclasses.replace(first, digest=digest(999)),
+        dataclasses.replace(first, labels=("bird",)),
+        dataclasses.replace(first, split="elsewhere"),
+        dataclasses.replace(first, group="elsewhere"),
+    ]
+    digests = {dataset_digest([other, *examples[1:]], names) for other in others}
+    digests |= {dataset_digest(examples, ["cat", "wolf"]), dataset_digest(examples, ["dog", "cat"]), dataset_digest(examples[1:], names)}
+    assert len(digests) == 8 and whole not in digests
+
+
+def test_the_plan_is_ordered_by_split_and_content() -> None:
+    examples = [Example("z", "2", ("a",), "train"), Example("y", "1", ("a",), "train"), Example("x", "3", ("a",), "test")]
+    assert [e.key for e in plan_order(examples)] == ["x", "y", "z"]
+
+
+def test_groups_and_copies_across_splits_are_found() -> None:
+    examples = [Example("a", "1", ("x",), "train", "g"), Example("b", "2", ("x",), "test", "g"), Example("c", "1", ("x",), "test")]
+    assert groups_across_splits(examples) == {"g": {"train", "test"}}
+    assert copies_across_splits(examples) == {"1": {"train", "test"}}
+
+
+def test_splits_are_parsed() -> None:
+    assert parse_splits("train=0.8, validation=0.1,test=0.1") == THREE
+    assert parse_splits("train=1") == {"train": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is written train=0.8,validation=0.1,test=0.1, not ''"),
+        ("0.8,0.2", "is written train=0.8"),
+        ("train=0.8,test=", "is written train=0.8"),
+        ("train=a,test=b", "is written train=0.8"),
+        ("train=0.5=0.5", "is written train=0.8"),
+        ("train=0.8,a-b=0.2", "letters, digits and _, not 'a-b'"),
+        ("train=0.8,../x=0.2", "letters, digits and _, not '../x'"),
+        ("validation=0.5,test=0.5", "needs a train split"),
+        ("train=0.5,train=0.5", "each name once"),
+        ("train=1.0,test=0", "each proportion above 0"),
+        ("train=1.5,test=-0.5", "each proportion above 0"),
+        ("train=nan,test=0.5", "each proportion above 0"),
+        ("train=0.8,test=0.1", "add up to 1, and those of 'train=0.8,test=0.1' make 0.9"),
+    ],
+)
+def test_bad_splits_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_splits(text)

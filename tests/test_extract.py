@@ -1,0 +1,509 @@
+"""Extraction at the seam where a user meets it: the command in, the store on disk out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from features import files
+from features.engine import shared_engine
+from features.errors import UserError
+from features.store import FeatureStore
+from pipelines import extract_shard, finish, run_units
+from pipelines.extract import ExtractConfig, dry_run, extract, main
+from pipelines.survey import survey_file
+
+TINY = {"weights": "random:0", "image_size": "32"}
+CLASSES = ("blå", "red", "sand")
+
+
+def paint(path: Path, seed: int, size: tuple[int, int] = (40, 36)) -> None:
+    """A small image that no other seed gives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+@pytest.fixture()
+def photos(tmp_path: Path) -> Path:
+    """Three classes of 20 images each, no splits."""
+    root = tmp_path / "photos"
+    for number in range(60):
+        paint(root / CLASSES[number % 3] / "deep" / f"image {number}.JPG", number)
+    return root
+
+
+def config(photos: Path, store: Path, **changes: object) -> ExtractConfig:
+    """A quick extraction in shards of 8."""
+    values = {"input": str(photos), "store": str(store), "examples_per_shard": 8, **TINY, **changes}
+    return ExtractConfig(**values)  # type: ignore[arg-type]
+
+
+def digests(store: FeatureStore) -> dict[str, str]:
+    """Shard name to the digest of its bytes on disk."""
+    return {Path(p).name: files.sha256_file(p) for split in store.splits for p in store.shard_paths(split)}
+
+
+def features_by_digest(store: FeatureStore) -> dict[str, bytes]:
+    """Content digest to the feature's bytes as stored."""
+    found = {}
+    for split in store.splits:
+        for example, feature in zip(store.examples(split), store.arrays(split).features):
+            found[example.digest] = feature.tobytes()
+    return found
+
+
+def count_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the images that the backbone sees from here on."""
+    seen: list[int] = []
+    real = shared_engine
+
+    def counting(*arguments: object) -> object:
+        engine = real(*arguments)  # type: ignore[arg-type]
+
+        class Counting:
+            batch_size = engine.batch_size
+
+            def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
+                seen.append(len(pixels))
+                return engine(pixels)
+
+        return Counting()
+
+    monkeypatch.setattr(extract_shard, "shared_engine", counting)
+    return seen
+
+
+def test_stored_features_are_the_backbones(photos: Path, tmp_path: Path) -> None:
+    store = extract(config(photos, tmp_path / "store"))
+    assert store.class_names == sorted(CLASSES)
+    assert {split: store.count(split) for split in store.splits} == {"test": 6, "train": 48, "validation": 6}
+    backbone = store.backbone(store.spec.taps[0])
+    arrays = store.arrays("train")
+    from features.images import decode_image, resizer
+
+    resize = resizer(store.spec)
+    for row in (0, 17, 47):
+        pixels = resize(decode_image((photos / arrays.keys[row]).read_bytes()))
+        expected = np.ravel(backbone.predict(pixels[None], verbose=0))
+        np.testing.assert_allclose(arrays.features[row].astype(np.float32), expected, rtol=2e-3, atol=1e-5)
+        assert store.class_names[arrays.labels[row]] == arrays.keys[row].split("/")[0]
+
+
+def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(photos: Path, tmp_path: Path) -> None:
+    first = extract(config(photos, tmp_path / "one"))
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(photos, moved)
+    second = extract(config(moved, tmp_path / "two", batch_size=3))
+    assert digests(first) == digests(second)
+    assert first.manifest["files"] == second.manifest["files"]
+    assert first.manifest["dataset_digest"] == second.manifest["dataset_digest"]
+
+
+def test_names_do_not_decide_the_division(photos: Path, tmp_path: Path) -> None:
+    first = extract(config(photos, tmp_path / "one"))
+    for number, path in enumerate(sorted(photos.rglob("*.JPG"))):
+        path.rename(path.with_name(f"renamed-{number * 7 % 61}.png"))
+    second = extract(config(photos, tmp_path / "two"))
+    for split in first.splits:
+        assert {e.digest for e in first.examples(split)} == {e.digest for e in second.examples(split)}
+
+
+def test_nothing_is_done_twice(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = extract(config(photos, tmp_path / "store"))
+    seen = count_inferences(monkeypatch)
+    after = extract(config(photos, tmp_path / "store"))
+    assert not seen and digests(before) == digests(after)
+    assert "nothing to do" in capsys.readouterr().err
+    assert not (tmp_path / "store" / ".partial").exists()
+
+
+@pytest.mark.parametrize("change", ["rename a class", "add a class", "relabel", "divide anew", "group", "smaller shards"])
+def test_a_changed_dataset_copies_its_features(
+    change: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = extract(config(photos, tmp_path / "store"))
+    old, new_images = features_by_digest(before), 0
+    changes: dict[str, object] = {}
+    if change == "rename a class":
+        (photos / "red").rename(photos / "a rouge")
+    elif change == "add a class":
+        for number in range(5):
+            paint(photos / "new" / f"{number}.png", 1000 + number)
+        new_images = 5
+    elif change == "relabel":
+        source = next((photos / "red" / "deep").iterdir())
+        source.rename(photos / "sand" / "deep" / source.name)
+    elif change == "divide anew":
+        changes = {"splits": "train=0.5,test=0.5", "split_seed": 3}
+    elif change == "group":
+        changes = {"group_by": r"(\d)\.JPG"}
+    else:
+        changes = {"examples_per_shard": 5}
+    seen = count_inferences(monkeypatch)
+    after = extract(config(photos, tmp_path / "store", **changes))
+    new = features_by_digest(after)
+    assert sum(seen) == new_images
+    assert {digest: feature for digest, feature in new.items() if digest in old} == old
+    assert not list(after.faults())
+    if change in ("add a class", "relabel"):
+        kept = {e.digest: e.split for e in before.table}
+        assert all(kept[e.digest] == e.split for e in after.table if e.digest in kept)
+    assert extract(config(photos, tmp_path / "fresh", **changes)).class_names == after.class_names
+
+
+def test_an_added_image_moves_no_other(photos: Path, tmp_path: Path) -> None:
+    before = {e.digest: e.split for e in extract(config(photos, tmp_path / "store")).table}
+    for number in range(30):
+        paint(photos / "red" / f"later {number}.png", 5000 + number)
+    after = {e.digest: e.split for e in extract(config(photos, tmp_path / "store")).table}
+    assert before.items() <= after.items() and len(after) == len(before) + 30
+
+
+def test_copies_stay_together(photos: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted((photos / "red").rglob("*.JPG"))):
+        shutil.copy(path, photos / "red" / f"copy {number}.png")
+    store = extract(config(photos, tmp_path / "store"))
+    splits: dict[str, set[str]] = {}
+    for example in store.table:
+        splits.setdefault(example.digest, set()).add(example.split)
+    assert len(store.table) == 80 and all(len(found) == 1 for found in splits.values())
+
+
+def damage(photos: Path) -> dict[str, str]:
+    """Adds files of five kinds that can't be read; key to the words that its reason must have."""
+    whole = next((photos / "red" / "deep").iterdir()).read_bytes()
+    bad = {
+        "red/truncated.png": (whole[:200], "damaged PNG"),
+        "sand/empty.jpg": (b"", "empty"),
+        "sand/notes.txt": (b"not a picture", "not a JPEG"),
+        "sand/bomb.png": (whole[:16] + b"\x00\x00\xff\xff\x00\x00\xff\xff" + whole[24:], "limit|damaged PNG"),
+    }
+    for key, (content, _) in bad.items():
+        (photos / key).write_bytes(content)
+    (photos / "sand" / "gone.jpg").symlink_to(photos / "nowhere")
+    return {**{key: reason for key, (_, reason) in bad.items()}, "sand/gone.jpg": "No such file"}
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = damage(photos)
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
+    letters = {letter["key"]: letter for letter in store.dead_letters}
+    assert letters.keys() == reasons.keys()
+    for key, words in reasons.items():
+        assert any(word in letters[key]["reason"] for word in words.split("|")), letters[key]
+        assert letters[key]["label"] == key.split("/")[0]
+    assert store.manifest["totals"] == {"planned": 65, "stored": 60, "dead": 5}
+    assert store.manifest["dead_by_class"] == {"red": 1, "sand": 4}
+    assert sum(store.count(split) for split in store.splits) == 60
+    assert not list(store.faults())
+    err = capsys.readouterr().err
+    assert "5 dead letters" in err and "'sand' lost" in err
+
+
+def test_too_many_dead_letters_stop_before_the_bill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(photos)
+    seen = count_inferences(monkeypatch)
+    with pytest.raises(UserError, match=r"can't be read, more than the 1 .*sand/notes.txt|sand/empty.jpg"):
+        extract(config(photos, tmp_path / "store", max_bad_fraction=0.02))
+    assert not seen and not (tmp_path / "store").exists()
+
+
+def test_damage_that_only_decoding_finds_stops_the_job_too(photos: Path, tmp_path: Path) -> None:
+    for path in sorted(photos.rglob("*.JPG"))[:30]:
+        path.write_bytes(path.read_bytes()[:300] + path.name.encode())
+    with pytest.raises(UserError, match="max_bad_fraction"):
+        extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    with pytest.raises(UserError, match="not complete: run its `headstart extract` command again"):
+        FeatureStore.open(str(tmp_path / "store"))
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.6))  # and what was done is not done again
+    assert store.manifest["totals"] == {"planned": 60, "stored": 30, "dead": 30}
+
+
+def test_a_failed_unit_goes_on_where_it_stopped(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = extract(config(photos, tmp_path / "whole"))
+    real, calls = files.write_json, []
+
+    def dies_at_the_third_marker(path: str, value: object) -> None:
+        if ".tfrecord-" in path:
+            calls.append(path)
+            if len(calls) == 3:
+                raise RuntimeError("pulled the plug")
+        real(path, value)
+
+    monkeypatch.setattr(files, "write_json", dies_at_the_third_marker)
+    with pytest.raises(Exception, match="pulled the plug"):
+        extract(config(photos, tmp_path / "store"))
+    monkeypatch.setattr(files, "write_json", real)
+    seen = count_inferences(monkeypatch)
+    resumed = extract(config(photos, tmp_path / "store"))
+    assert sum(seen) == 60 - 2 * 8 + (8 - whole.manifest["splits"]["test"]["shards"][0]["examples"]) or sum(seen) < 60
+    assert digests(resumed) == digests(whole)
+
+
+@pytest.mark.parametrize("at", range(1, 40, 3))
+def test_publishing_may_stop_anywhere(at: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rename and removal of the last step is a place to die; the next run ends with the same store."""
+    base = tmp_path / "store"
+    extract(config(photos, base))
+    paint(photos / "red" / "one more.png", 9999)
+    steps = 0
+
+    def dying(real: object) -> object:
+        def step(*arguments: object, **keywords: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps == at:
+                raise KeyboardInterrupt
+            return real(*arguments, **keywords)  # type: ignore[operator]
+
+        return step
+
+    class DyingOs:
+        path, listdir, makedirs = os.path, os.listdir, os.makedirs
+        replace, remove = staticmethod(dying(os.replace)), staticmethod(dying(os.remove))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finish, "os", DyingOs)
+    try:
+        extract(config(photos, base))
+    except KeyboardInterrupt:
+        with pytest.raises(UserError, match="not complete") if not (base / "manifest.json").exists() else nothing():
+            FeatureStore.open(str(base))
+    monkeypatch.setattr(finish, "os", os)
+    store = extract(config(photos, base))
+    assert not list(store.faults()) and len(store.table) == 61
+    assert not (base / ".partial").exists()
+
+
+def nothing() -> object:
+    """A context that expects nothing."""
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
+    for number in range(60, 400):
+        paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
+    command = [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "killed"), "--weights", "random:0",
+               "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(list((tmp_path / "killed").glob(".partial/*-of-*.json"))) >= 3:
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL, "it should have been killed on the way"
+    with pytest.raises(UserError, match="not complete"):
+        FeatureStore.open(str(tmp_path / "killed"))
+    changes = {"image_size": "64", "examples_per_shard": 16}
+    resumed, whole = (extract(config(photos, tmp_path / name, **changes)) for name in ("killed", "whole"))
+    assert digests(resumed) == digests(whole) and not list(resumed.faults())
+
+
+def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> None:
+    store = extract(config(photos, tmp_path / "store", pipeline_options=("--direct_runner_bundle_repeat=1",)))
+    assert store.manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+    assert not list(store.faults())
+
+
+def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path) -> None:
+    options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    apart = subprocess.run(
+        [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "apart"), "--weights", "random:0",
+         "--image_size", "32", "--examples_per_shard", "8", *options], timeout=240, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert apart.returncode == 0, apart.stderr
+    here = extract(config(photos, tmp_path / "here"))
+    assert digests(FeatureStore.open(str(tmp_path / "apart"))) == digests(here)
+
+
+def test_another_spec_is_refused_naming_both_values(photos: Path, tmp_path: Path) -> None:
+    extract(config(photos, tmp_path / "store"))
+    with pytest.raises(UserError, match=r"image_size: \[32, 32\] is not \[48, 48\]"):
+        extract(config(photos, tmp_path / "store", image_size="48"))
+    with pytest.raises(UserError, match="weights_digest"):
+        extract(config(photos, tmp_path / "store", weights="random:1"))
+
+
+def test_another_dataset_is_not_written_over(photos: Path, tmp_path: Path) -> None:
+    extract(config(photos, tmp_path / "store"))
+    for number in range(8):
+        paint(tmp_path / "others" / "ab"[number % 2] / f"{number}.png", 700 + number)
+    with pytest.raises(UserError, match="no image in common"):
+        extract(config(tmp_path / "others", tmp_path / "store"))
+    assert not list(FeatureStore.open(str(tmp_path / "store")).faults())
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("do not lose")
+    with pytest.raises(UserError, match="holds something else"):
+        extract(config(photos, tmp_path / "precious"))
+    assert os.listdir(tmp_path / "precious") == ["thesis.txt"]
+
+
+def test_ready_made_splits_are_kept_and_overlaps_reported(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "split"
+    for number in range(24):
+        paint(root / ("Train" if number < 16 else "val") / CLASSES[number % 3] / f"g{number % 12}-{number}.png", number)
+    shutil.copy(root / "Train" / "red" / "g1-1.png", root / "val" / "red" / "copy-g1.png")
+    store = extract(config(root, tmp_path / "store"))
+    assert {split: store.count(split) for split in store.splits} == {"train": 16, "validation": 9}
+    assert "1 identical files stand on two sides" in capsys.readouterr().err
+    with pytest.raises(UserError, match="groups stand on two sides, such as 'g1'.*--allow_group_overlap"):
+        extract(config(root, tmp_path / "grouped", group_by=r"g\d+"))
+    allowed = extract(config(root, tmp_path / "grouped", group_by=r"g\d+", allow_group_overlap=True))
+    assert allowed.manifest["groups_declared"] and {e.group for e in allowed.table} == {f"g{n}" for n in range(12)}
+
+
+def test_a_table_with_groups(photos: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "group"))
+        for number, path in enumerate(sorted(photos.rglob("*.JPG"))):
+            writer.writerow((path.relative_to(tmp_path), path.relative_to(photos).parts[0], f"patient {number % 15}"))
+    store = extract(config(table, tmp_path / "store"))
+    sides: dict[str, set[str]] = {}
+    for example in store.table:
+        sides.setdefault(example.group, set()).add(example.split)
+    assert len(sides) == 15 and all(len(found) == 1 for found in sides.values())
+
+
+def test_dry_run_says_what_would_be_done_and_leaves_no_trace(photos: Path, tmp_path: Path) -> None:
+    lines = "\n".join(dry_run(config(photos, tmp_path / "store")))
+    for words in ("60 images (60 to compute, 0 to copy)", "train: 48 images in 6 shards", "classes   3", "images/s"):
+        assert words in lines
+    assert not (tmp_path / "store").exists()
+    extract(config(photos, tmp_path / "store"))
+    before = sorted(os.listdir(tmp_path / "store"))
+    assert "0 to compute, 60 to copy" in "\n".join(dry_run(config(photos, tmp_path / "store", split_seed=9)))
+    assert sorted(os.listdir(tmp_path / "store")) == before
+
+
+def test_two_extractions_into_one_store_do_not_meet(photos: Path, tmp_path: Path) -> None:
+    from pipelines.extract import _claimed
+
+    with _claimed(str(tmp_path / "store")), pytest.raises(UserError, match="another extraction is writing"):
+        extract(config(photos, tmp_path / "store"))
+
+
+def test_a_full_disk_is_one_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = extract_shard.record.write_record
+    written = []
+
+    def full(file: object, content: bytes) -> bytes:
+        written.append(1)
+        if len(written) > 20:
+            raise OSError(28, "No space left on device")
+        return real(file, content)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(extract_shard.record, "write_record", full)
+    flags = [
+        str(photos),
+        "--store",
+        str(tmp_path / "store"),
+        "--weights",
+        "random:0",
+        "--image-size",
+        "32",
+        "--examples-per-shard",
+        "8",
+    ]
+    assert main(flags) == 2
+    err = capsys.readouterr().err
+    assert "is full: make room and run the same command again" in err and "Traceback" not in err
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    monkeypatch.setattr(extract_shard.record, "write_record", real)
+    assert main(flags) == 0
+
+
+def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = shared_engine
+
+    def huge(*arguments: object) -> object:
+        real = engine(*arguments)  # type: ignore[arg-type]
+        return type("Huge", (), {"batch_size": real.batch_size, "__call__": lambda _, x: [y + 1e5 for y in real(x)]})()
+
+    monkeypatch.setattr(extract_shard, "shared_engine", huge)
+    with pytest.raises(UserError, match="float16 can't hold: take --store_dtype bfloat16 or float32"):
+        extract(config(photos, tmp_path / "store"))
+
+
+def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path) -> None:
+    spec = extract(config(photos, tmp_path / "store")).spec
+    with pytest.raises(UserError, match="have digest .* the features were asked for with"):
+        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), "random:0", 4)
+
+
+def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import survey
+
+    read: list[str] = []
+    monkeypatch.setattr(survey, "survey_file", lambda path: read.append(path) or survey_file(path))
+    extract(config(photos, tmp_path / "store"))
+    assert len(read) == 60
+    paint(photos / "red" / "deep" / "image 1.JPG", 4242)
+    extract(config(photos, tmp_path / "store"))
+    assert len(read) == 61
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--splits", "train=0.5,test=0.2"], "add up to 1"),
+        (["--image_size", "huge"], "--image_size is N or H,W"),
+        (["--tap", "nope"], "has no layer 'nope'"),
+        (["--tap", "top_activation:mean"], "pooling is none, avg, max or gridK"),
+        (["--backbone", "VGG61"], "Did you mean VGG"),
+        (["--weights", "file.h5"], "there is no file 'file.h5'"),
+        (["--max_bad_fraction", "3"], "between 0 and 1"),
+        (["--store", "gs://bucket/store"], "a local or mounted folder"),
+        (["--examples_per_shard", "0"], "at least 1"),
+        (["--resize_mode", "stretch"], "invalid choice"),
+        (["--direct_num_worker", "2"], "Did you mean --direct_num_workers"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_status_2(
+    flags: list[str], words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(photos), "--store", str(tmp_path / "store"), *flags]) == 2
+    err = capsys.readouterr().err.strip()
+    assert words in err and "Traceback" not in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_worker_hands_its_mistake_to_the_person(tmp_path: Path) -> None:
+    error = run_units._for_people(
+        RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), None, ""
+    )
+    assert isinstance(error, UserError) and str(error) == "take the other one"
+
+
+def test_markers_are_rows_of_the_manifest(photos: Path, tmp_path: Path) -> None:
+    store = extract(config(photos, tmp_path / "store"))
+    for split in store.splits:
+        for shard in store.manifest["splits"][split]["shards"]:
+            marker = json.loads((tmp_path / "store" / (shard["name"] + ".json")).read_text())
+            assert marker["examples"] + len(marker["dead_letters"]) == marker["planned"]
+            assert {key: marker[key] for key in shard} == shard

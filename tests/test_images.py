@@ -1,0 +1,287 @@
+"""Every kind of image file to upright RGB, every damage to a DecodeError, and one resizing wherever it is done."""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from features.errors import DecodeError
+from features.images import FORMATS, decode_image, image_format, resizer, resizing_layer
+from features.spec import INTERPOLATIONS, RESIZE_MODES, FeatureSpec, Tap
+
+LOSSLESS = ("PNG", "BMP", "GIF", "WEBP")
+TURN_BACK = {  # EXIF orientation -> what a camera did to the upright picture before it stored it
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def picture(height: int = 20, width: int = 30, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """Smooth colours, all corners different."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = [x * 255 // max(1, width - 1), y * 255 // max(1, height - 1), (x + y) * 120 // (height + width) + seed]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).convert(mode)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data
+
+
+def spec(resize_mode: str, interpolation: str, size: tuple[int, int] = (24, 40)) -> FeatureSpec:
+    return FeatureSpec("VGG16", "0" * 64, size, (Tap("x"),), "none", resize_mode, interpolation)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_becomes_rgb(kind: str) -> None:
+    image = picture()
+    data = encoded(image.quantize(256) if kind == "GIF" else image, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    found = decode_image(data)
+    expected = image.quantize(256).convert("RGB") if kind == "GIF" else image
+    assert image_format(data) == kind
+    assert found.dtype == np.uint8 and found.shape == (20, 30, 3)
+    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= (20 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("1", "PNG"), ("L", "PNG"), ("L", "JPEG"), ("L", "BMP"), ("L", "GIF"), ("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP")],
+)
+def test_grey_and_alpha_become_rgb(mode: str, kind: str) -> None:
+    image = picture(mode=mode)
+    expected = np.asarray(Image.open(io.BytesIO(encoded(image, kind))).convert("RGB"))
+    assert np.array_equal(decode_image(encoded(image, kind)), expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped_not_blended(mode: str) -> None:
+    image = picture(mode=mode)
+    colours = np.asarray(image.convert("RGB"))
+    image.putalpha(0)
+    assert np.array_equal(decode_image(encoded(image, "PNG")), colours)
+
+
+def test_a_palette_with_transparency_keeps_its_colours() -> None:
+    image = Image.new("P", (4, 2))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2, 0, 2, 2, 1, 0])
+    expected = np.eye(3, dtype=np.uint8)[[[0, 1, 2, 0], [2, 2, 1, 0]]] * 255
+    for transparency in (1, bytes([0, 128, 255])):
+        assert np.array_equal(decode_image(encoded(image, "PNG", transparency=transparency)), expected)
+    assert np.array_equal(decode_image(encoded(image, "GIF", transparency=1)), expected)
+
+
+def test_a_cmyk_jpeg_is_not_a_negative() -> None:
+    image = picture()
+    found = decode_image(encoded(image.convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(found.astype(int) - np.asarray(image).astype(int)).mean() < 5
+
+
+def test_16_bit_grey_keeps_its_full_range() -> None:
+    values = np.array([[0, 255, 256, 32767, 32768, 65279, 65535]], np.uint16)
+    for data in (encoded(Image.fromarray(values), "PNG"), png(7, 1, 16, 0, b"\0" + values.astype(">u2").tobytes())):
+        found = decode_image(data)
+        assert found.dtype == np.uint8 and found.shape == (1, 7, 3)
+        assert np.array_equal(found, np.repeat((values >> 8)[..., None], 3, axis=-1))
+
+
+def test_16_bit_colour_keeps_its_full_range() -> None:
+    values = np.array([[[0, 32768, 65535], [65535, 256, 255]]], np.uint16)  # [1, 2, 3]
+    found = decode_image(png(2, 1, 16, 2, b"\0" + values.astype(">u2").tobytes()))
+    assert np.abs(found.astype(int) - (values >> 8).astype(int)).max() <= 1
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "green", "blue")]
+    for kind in ("GIF", "WEBP"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {}))
+        assert np.array_equal(decode_image(data), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("orientation", sorted(TURN_BACK))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_every_exif_orientation_comes_out_upright(kind: str, orientation: int) -> None:
+    image, turn = picture(32, 48), TURN_BACK[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    found = decode_image(encoded(image if turn is None else image.transpose(turn), kind, exif=exif, **options))
+    assert found.shape == (32, 48, 3)
+    assert np.abs(found.astype(int) - np.asarray(image).astype(int)).max() <= (3 if kind == "JPEG" else 0)
+
+
+def test_16_bit_grey_with_an_orientation_comes_out_upright() -> None:
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(values)))
+    assert np.array_equal(decode_image(encoded(turned, "PNG", exif=exif))[..., 0], values >> 8)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_broken_exif_block_does_not_make_the_pixels_worse() -> None:
+    image = picture()
+    good = decode_image(encoded(image, "JPEG"))
+    for exif in (b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"):
+        assert np.array_equal(decode_image(encoded(image, "JPEG", exif=exif)), good)
+
+
+def test_one_pixel() -> None:
+    assert decode_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello, world", "not a JPEG, PNG, BMP, GIF or WebP image .it begins with b'hello, w'"),
+        (b"II*\0" + bytes(100), "not a JPEG, PNG, BMP, GIF or WebP"),  # a TIFF
+        (b"\xff\xd8\xff" + bytes(50), "damaged JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "damaged PNG"),
+        (b"BM", "damaged BMP"),
+        (b"GIF89a", "damaged GIF"),
+        (b"RIFF\0\0\0\0WEBP", "damaged WEBP"),
+    ],
+)
+def test_what_is_no_image_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError, match=reason):
+        decode_image(data)
+
+
+def test_a_reason_is_the_same_each_time() -> None:
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(DecodeError) as caught:
+            decode_image(b"\x89PNG\r\n\x1a\n" + bytes(20))
+        reasons.append(str(caught.value))
+    assert reasons[0] == reasons[1] and " at 0x" not in reasons[0]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_image_is_refused(kind: str) -> None:
+    data = encoded(picture(64, 64).effect_spread(20), kind)
+    with pytest.raises(DecodeError, match=f"damaged {kind}"):
+        decode_image(data[: len(data) // 2])
+
+
+def test_too_many_pixels_are_refused_before_any_is_decoded() -> None:
+    with pytest.raises(DecodeError, match=r"60000x60000 pixels are more than the limit of 178,956,970"):
+        decode_image(png(60_000, 60_000, 8, 2))
+    with pytest.raises(DecodeError, match=r"30x20 pixels are more than the limit of 599"):
+        decode_image(encoded(picture(), "PNG"), max_pixels=599)
+    assert decode_image(encoded(picture(), "PNG"), max_pixels=600).shape == (20, 30, 3)
+
+
+@functools.cache
+def whole_files() -> tuple[bytes, ...]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey16 = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    palette = picture(12, 9).quantize(16)
+    return (
+        *(encoded(picture(12, 9), kind) for kind in FORMATS),
+        encoded(picture(12, 9), "JPEG", exif=exif, progressive=True),
+        encoded(picture(12, 9, "CMYK"), "JPEG"),
+        encoded(picture(12, 9, "RGBA"), "WEBP"),
+        encoded(picture(12, 9), "GIF", save_all=True, append_images=[picture(12, 9, seed=9)]),
+        encoded(palette, "PNG", transparency=3),
+        encoded(grey16, "PNG", exif=exif),
+    )
+
+
+def decodes_or_refuses(data: bytes) -> None:
+    try:
+        found = decode_image(data, max_pixels=100_000)
+    except DecodeError as error:
+        assert str(error)
+    else:
+        assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3 and found.size > 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 ", b"BM"]), st.binary())
+def test_arbitrary_bytes_raise_nothing_but_decode_errors(head: bytes, tail: bytes) -> None:
+    decodes_or_refuses(head + tail)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@settings(deadline=None, max_examples=400)
+@given(st.data())
+def test_a_damaged_image_raises_nothing_but_decode_errors(data: st.DataObject) -> None:
+    content = bytearray(data.draw(st.sampled_from(range(len(whole_files()))).map(whole_files().__getitem__)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    start = data.draw(st.integers(0, len(content)))
+    removed = data.draw(st.sampled_from([0, 0, 1, 7, 10_000]))
+    decodes_or_refuses(bytes(content[:start] + content[start + removed :]))
+
+
+@pytest.mark.parametrize("resize_mode", RESIZE_MODES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_resizing_is_one_operation_eagerly_and_inside_tf_data(resize_mode: str, interpolation: str) -> None:
+    import tensorflow as tf
+
+    wanted = spec(resize_mode, interpolation)
+    resize, layer = resizer(wanted), resizing_layer(wanted)
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((70, 50), (13, 17), (24, 40), (50, 200))]
+    pixels = [resize(image) for image in images]
+    dataset = tf.data.Dataset.from_generator(lambda: images, output_signature=tf.TensorSpec((None, None, 3), tf.uint8))
+    mapped = dataset.map(lambda image: layer(tf.cast(image, tf.float32)[None])[0])
+    for image, found, inside in zip(images, pixels, mapped.as_numpy_iterator()):
+        assert found.dtype == np.float32 and found.shape == (24, 40, 3)
+        assert found.min() >= -64 and found.max() <= 320  # bicubic overshoots a little
+        assert np.array_equal(found, layer(image[None].astype(np.float32))[0].numpy())
+        assert np.array_equal(found, inside)
+
+
+@pytest.mark.parametrize("resize_mode", RESIZE_MODES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_any_shape_can_be_resized(resize_mode: str, interpolation: str) -> None:
+    resize = resizer(spec(resize_mode, interpolation, (32, 32)))
+    for shape in ((1, 1), (1, 2), (1, 300), (300, 1), (2, 90)):
+        found = resize(np.full((*shape, 3), 200, np.uint8))
+        assert found.shape == (32, 32, 3) and np.isfinite(found).all()
+        if resize_mode != "pad":
+            assert np.allclose(found, 200, atol=1e-2)
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    for resize_mode in RESIZE_MODES:
+        assert np.allclose(resizer(spec(resize_mode, "bilinear"))(image), image, atol=1e-3)
+
+
+def test_the_modes_crop_pad_and_squash() -> None:
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 255  # the middle third is white
+    squash, crop, pad = (resizer(spec(mode, "bilinear", (10, 10)))(image) for mode in ("squash", "crop", "pad"))
+    assert crop.min() > 254
+    assert squash[:, 0].max() < 1 and squash[:, 5].min() > 200
+    assert pad[0].max() < 1 and pad[-1].max() < 1 and pad[5, 5].min() > 200

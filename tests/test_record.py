@@ -1,0 +1,153 @@
+"""Records: written, read back, byte-equal; and damage found with its path and offset."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.errors import UserError
+from features.record import encode, numpy_dtype, pack, packed_features, parse_batch, read_records, record_offsets, write_record
+from features.spec import STORE_DTYPES, FeatureSpec, Tap
+
+TAPS = (Tap("block5/out", "avg", (6,)), Tap("block4", "none", (2, 3, 4)))
+
+
+def spec(store_dtype: str) -> FeatureSpec:
+    return FeatureSpec("VGG16", "0" * 64, (32, 32), TAPS, "caffe", store_dtype=store_dtype)
+
+
+def features(seed: int) -> list[np.ndarray]:
+    return [np.random.default_rng(seed).normal(0, 100, tap.shape).astype(np.float32) for tap in TAPS]
+
+
+def encoded(number: int, store_dtype: str = "float16") -> bytes:
+    packed = {tap.name: pack(feature, tap, store_dtype) for tap, feature in zip(TAPS, features(number))}
+    return encode(f"cat/ä {number}.jpg", f"{number:064x}", [number % 3], packed)
+
+
+def written(path: Path, count: int = 5) -> list[bytes]:
+    records = [encoded(number) for number in range(count)]
+    with open(path, "wb") as file:
+        for record in records:
+            write_record(file, record)
+    return records
+
+
+@pytest.mark.parametrize("store_dtype", STORE_DTYPES)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_batch_reads_back_eagerly_and_inside_tf_data(store_dtype: str, number: int) -> None:
+    import tensorflow as tf
+
+    tap, records = TAPS[number], [encoded(i, store_dtype) for i in range(5)]
+    expected = np.stack([features(i)[number] for i in range(5)]).astype(numpy_dtype(store_dtype))
+    dataset = tf.data.Dataset.from_tensor_slices(records).batch(5).map(lambda batch: parse_batch(batch, spec(store_dtype), tap))
+    assert dataset.element_spec["feature"].shape.as_list() == [None, *tap.shape]
+    for batch in (parse_batch(tf.constant(records), spec(store_dtype), tap), next(iter(dataset))):
+        assert batch["feature"].dtype.name == store_dtype
+        assert batch["feature"].numpy().tobytes() == expected.tobytes()
+        assert [key.decode() for key in batch["key"].numpy()] == [f"cat/ä {i}.jpg" for i in range(5)]
+        assert [key.decode() for key in batch["digest"].numpy()] == [f"{i:064x}" for i in range(5)]
+        assert batch["label"].numpy().tolist() == [0, 1, 2, 0, 1] and batch["label"].dtype.name == "int64"
+
+
+def test_float32_is_stored_as_it_is() -> None:
+    feature = features(0)[0]
+    assert pack(feature, TAPS[0], "float32") == feature.astype("<f4").tobytes()
+    assert len(pack(feature, TAPS[0], "float16")) == len(pack(feature, TAPS[0], "bfloat16")) == 12
+
+
+def test_equal_arguments_give_equal_bytes_in_any_order() -> None:
+    packed = {tap.name: pack(feature, tap, "float16") for tap, feature in zip(TAPS, features(0))}
+    backwards = dict(reversed(packed.items()))
+    assert encode("a", "d", [1], packed) == encode("a", "d", [1], packed) == encode("a", "d", [1], backwards)
+    assert packed_features(encode("a", "d", [1], packed), TAPS) == packed
+
+
+def test_a_key_that_is_not_utf_8_is_stored_as_its_bytes() -> None:
+    import tensorflow as tf
+
+    record = encode(b"cat/\xff.jpg".decode("utf-8", "surrogateescape"), "d", [1], {})
+    assert tf.train.Example.FromString(record).features.feature["key"].bytes_list.value[0] == b"cat/\xff.jpg"
+
+
+@pytest.mark.parametrize(
+    ("value", "store_dtype", "message"),
+    [
+        (70_000.0, "float16", "tap block5.out:avg gives 70000, which float16 can't hold: take --store_dtype bfloat16 or float32"),
+        (-1e6, "float16", r"gives 1e\+06, which float16"),
+        (3.4e38, "bfloat16", r"gives 3.4e\+38, which bfloat16"),
+        (np.nan, "float32", "gives nan, which float32"),
+        (np.inf, "float32", "gives inf, which float32"),
+    ],
+)
+def test_what_the_dtype_cannot_hold_is_refused(value: float, store_dtype: str, message: str) -> None:
+    feature = np.zeros(6, np.float32)
+    feature[3] = value
+    with pytest.raises(UserError, match=message):
+        pack(feature, TAPS[0], store_dtype)
+
+
+def test_the_largest_float16_is_kept() -> None:
+    feature = np.full(6, 65_504, np.float32)
+    assert np.frombuffer(pack(feature, TAPS[0], "float16"), "<f2").tolist() == feature.tolist()
+
+
+def test_a_file_is_the_one_that_tensorflow_writes(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    records = [*written(tmp_path / "ours"), b""]
+    with open(tmp_path / "ours", "ab") as file:
+        write_record(file, b"")
+    with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
+        for record in records:
+            writer.write(record)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    assert list(tf.data.TFRecordDataset(str(tmp_path / "ours")).as_numpy_iterator()) == records
+    assert list(read_records(str(tmp_path / "theirs"))) == records
+
+
+def test_write_record_returns_what_it_wrote() -> None:
+    file = io.BytesIO()
+    framed = write_record(file, b"hello")
+    assert framed == file.getvalue() and len(framed) == 12 + 5 + 4
+
+
+def test_offsets_lead_to_each_record(tmp_path: Path) -> None:
+    records = written(tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    assert [content[at : at + length] for at, length in record_offsets(str(tmp_path / "file"))] == records
+    (tmp_path / "empty").touch()
+    assert record_offsets(str(tmp_path / "empty")) == []
+
+
+def test_truncation_is_found_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    written(path, 3)
+    content = path.read_bytes()
+    starts = [at - 12 for at, _ in record_offsets(str(path))]
+    for size in range(1, len(content)):
+        path.write_bytes(content[:size])
+        if size in starts:  # a whole number of records: only the manifest can tell
+            assert len(record_offsets(str(path))) == starts.index(size)
+            continue
+        start = max(start for start in starts if start < size)
+        with pytest.raises(ValueError, match=f"^{path} is damaged at byte {start}$"):
+            record_offsets(str(path))
+
+
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    written(path, 2)
+    content, (first, second) = path.read_bytes(), record_offsets(str(path))
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 0x40
+        path.write_bytes(damaged)
+        offset = first[0] if at < second[0] - 12 else second[0]
+        in_header = at < 12 or second[0] - 12 <= at < second[0]
+        where = f"at byte {offset - 12}" if in_header else f"in the record at byte {offset}"
+        with pytest.raises(ValueError, match=f"^{path} is damaged {where}$"):
+            list(read_records(str(path)))

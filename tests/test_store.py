@@ -1,0 +1,179 @@
+"""The store on disk: what its public reader gives, what TFDS reads of it, and what `verify` finds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from features import files
+from features.errors import UserError
+from features.spec import STORE_DTYPES, FeatureSpec, Tap
+from features.store import FeatureStore
+from features.verify import main as verify
+from pipelines.extract import ExtractConfig, extract
+
+TAPS = ("block3b_add:grid2", ":avg", "block2b_add:none")
+
+
+@pytest.fixture(scope="module", params=STORE_DTYPES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """A store of three taps and several shards a split, in each dtype."""
+    root = tmp_path_factory.mktemp("made")
+    for number in range(70):
+        folder = root / "photos" / f"class {number % 2}" / "ünter"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (33, 35, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{'n' * (number % 9)}{number}.png")
+    config = ExtractConfig(
+        input=str(root / "photos"), store=str(root / "store"), weights="random:0", image_size="32,40", taps=TAPS,
+        examples_per_shard=12, store_dtype=request.param, resize_mode="pad", interpolation="bicubic",
+    )  # fmt: skip
+    return extract(config)
+
+
+@pytest.fixture()
+def store(made: FeatureStore, tmp_path: Path) -> FeatureStore:
+    """A copy that a test may spoil."""
+    shutil.copytree(made.path, tmp_path / "store")
+    return FeatureStore.open(str(tmp_path / "store"))
+
+
+def test_the_spec_names_every_tap_with_its_shape(made: FeatureStore) -> None:
+    assert [(tap.name, tap.shape) for tap in made.spec.taps] == [
+        ("block3b_add:grid2", (2, 2, 40)), ("top_activation:avg", (1280,)), ("block2b_add:none", (8, 10, 24)),
+    ]  # fmt: skip
+    assert made.spec.image_size == (32, 40)
+
+
+@pytest.mark.parametrize("tap", [None, "top_activation:avg", "block2b_add:none"])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_dataset_gives_all_of_a_split_in_exact_cardinality(made: FeatureStore, batch_size: int, tap: str | None) -> None:
+    dataset = made.dataset("train", batch_size, tap=tap)
+    batches = list(dataset.as_numpy_iterator())
+    assert int(dataset.cardinality()) == len(batches) == -(-made.count("train") // batch_size)
+    arrays = made.arrays("train", tap)
+    np.testing.assert_array_equal(np.concatenate([feature for feature, _ in batches]), arrays.features)
+    np.testing.assert_array_equal(np.concatenate([label for _, label in batches]), arrays.labels)
+    assert arrays.features.shape == (made.count("train"), *made.tap(tap).shape)
+    assert dataset.element_spec[0].shape.as_list() == [None, *made.tap(tap).shape]
+
+
+def test_shuffling_gives_every_example_once_in_an_order_of_the_seed(made: FeatureStore) -> None:
+    def keys(seed: int) -> list[list[bytes]]:
+        dataset = made.dataset("train", 8, shuffle=True, seed=seed, keys=True)
+        return [[key for batch in dataset.as_numpy_iterator() for key in batch["key"]] for _ in range(2)]
+
+    first, again, other = keys(1), keys(1), keys(2)
+    assert first == again != other
+    assert first[0] != first[1], "another order in each epoch"
+    assert all(sorted(epoch) == sorted(key.encode() for key in made.arrays("train").keys) for epoch in first + other)
+
+
+def test_examples_stand_row_for_row_beside_the_arrays(made: FeatureStore) -> None:
+    for split in made.splits:
+        arrays, examples = made.arrays(split), made.examples(split)
+        assert arrays.keys == [example.key for example in examples]
+        assert [made.class_names[label] for label in arrays.labels] == [example.labels[0] for example in examples]
+
+
+def test_tfds_reads_what_the_reader_reads(made: FeatureStore) -> None:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(made.path)
+    assert {name: info.num_examples for name, info in builder.info.splits.items()} == {s: made.count(s) for s in made.splits}
+    assert builder.info.features["label"].feature.names == made.class_names
+    for split in made.splits:
+        rows = {row["key"].decode(): row for row in tfds.as_numpy(builder.as_dataset(split=split))}
+        for tap in made.spec.taps:
+            arrays = made.arrays(split, tap.name)
+            assert set(rows) == set(arrays.keys)
+            for key, feature, label in zip(arrays.keys, arrays.features, arrays.labels):
+                assert rows[key]["label"].tolist() == [label]
+                found = np.asarray(rows[key][tap.name])
+                assert found.dtype == feature.dtype and found.tobytes() == feature.tobytes()
+
+
+def test_the_sample_is_of_the_training_split_and_has_its_files_bytes(made: FeatureStore) -> None:
+    sample = list(made.sample())
+    training = {example.key: example for example in made.examples("train")}
+    assert len(sample) == min(64, made.count("train"))
+    for image in sample:
+        assert training[image.key].labels == (made.class_names[image.label],)
+        assert (Path(made.path).parent / "photos" / image.key).read_bytes() == image.encoded
+
+
+def test_a_split_or_tap_that_is_not_there_is_named_with_those_that_are(made: FeatureStore) -> None:
+    with pytest.raises(UserError, match="no split 'dev'; it has test, train, validation"):
+        made.count("dev")
+    with pytest.raises(UserError, match="no tap 'top_activation:max'. Did you mean top_activation:avg"):
+        made.arrays("train", "top_activation:max")
+
+
+def test_another_spec_is_refused_with_both_values(made: FeatureStore) -> None:
+    import dataclasses
+
+    other: FeatureSpec = dataclasses.replace(made.spec, backbone="VGG16", taps=(Tap("block5_pool"),))
+    with pytest.raises(
+        UserError, match=r"backbone: EfficientNetLite0 is not VGG16; taps: \[.*\] is not \['block5_pool:avg'\]"
+    ):
+        FeatureStore.open(made.path, other)
+
+
+def test_no_store_and_half_a_store_say_what_to_do(store: FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="make one with `headstart extract"):
+        FeatureStore.open(str(tmp_path / "nowhere"))
+    Path(store.path, "manifest.json").unlink()
+    Path(store.path, ".partial").mkdir()
+    with pytest.raises(UserError, match="run its `headstart extract` command again"):
+        FeatureStore.open(store.path)
+
+
+def test_a_spec_that_is_not_the_manifests_is_refused(store: FeatureStore) -> None:
+    path = str(Path(store.path, "spec.json"))
+    files.write_json(path, {**files.read_json(path), "interpolation": "area"})
+    with pytest.raises(UserError, match="its manifest says"):
+        FeatureStore.open(store.path)
+
+
+def test_a_sound_store_verifies(made: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify([made.path]) == 0
+    assert "sound, 70 examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["flip", "cut", "remove", "swap", "stray", "table", "relabel", "backbone", "letters"])
+def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (Path(path) for path in store.shard_paths("train")[:2])
+    expected = first.name
+    if fault == "flip":
+        content = bytearray(first.read_bytes())
+        content[len(content) // 2] ^= 1
+        first.write_bytes(content)
+    elif fault == "cut":
+        first.write_bytes(first.read_bytes()[:-9])
+    elif fault == "remove":
+        first.unlink()
+    elif fault == "swap":
+        one, two = first.read_bytes(), second.read_bytes()
+        first.write_bytes(two)
+        second.write_bytes(one)
+    elif fault == "stray":
+        expected = "features-train.tfrecord-00000-of-00009"
+        shutil.copy(first, first.with_name(expected))
+    elif fault == "backbone":
+        expected = "backbone.keras"
+        Path(store.path, expected).unlink()
+    elif fault == "letters":
+        expected = "dead_letters.jsonl"
+        Path(store.path, expected).write_text('{"key": "invented"}\n')
+    else:
+        expected = "examples.csv"
+        table = Path(store.path, expected)
+        old, new = ("class 0", "class 1") if fault == "relabel" else ("train", "test")
+        table.write_text(table.read_text().replace(f",{old},", f",{new},", 1))
+    assert verify([store.path]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(expected) for line in lines), lines

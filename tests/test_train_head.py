@@ -1,0 +1,450 @@
+"""Training: heads that learn, folders that are whole, answers that are the same twice, and refusals that say why."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from features.errors import UserError
+from features.store import FeatureStore
+from training import report, train_head
+from training.run_folder import Run
+from training.train_head import TrainConfig, train
+
+TAP = "top_activation:avg"
+CHANNELS = 1280  # of EfficientNetLite0's last map
+BATCH = 12  # 36 training examples: 3 steps an epoch
+
+
+def config(store: pathlib.Path, run: pathlib.Path, **changes: Any) -> TrainConfig:
+    return TrainConfig(**{"store": str(store), "run": str(run), "epochs": 3, "batch_size": BATCH, **changes})
+
+
+def history_of(run: pathlib.Path | str) -> dict[str, list[float]]:
+    with open(os.path.join(run, "history.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def metrics_of(run: pathlib.Path | str) -> dict[str, Any]:
+    return json.loads(pathlib.Path(run, "metrics.json").read_text(encoding="utf-8"))
+
+
+def answers(run: Run, store: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, probabilities) of the saved model's head on stored features."""
+    arrays = FeatureStore.open(str(store)).arrays(split)
+    return arrays.labels, run.model().get_layer("head").predict(arrays.features.astype(np.float32), verbose=0)
+
+
+def without_split(store: pathlib.Path, split: str) -> None:
+    """Takes a split out of a store's manifest."""
+    path = store / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["splits"][split]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> keras.Model:
+    """A backbone of no weight: fast to save and to load."""
+    pixels = keras.Input((32, 32, 3))
+    return keras.Model(pixels, keras.layers.Flatten()(pixels)[:, :CHANNELS], name="backbone")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, stand_in: keras.Model) -> None:
+    """Training without what takes its time: a stand-in for the backbone, no check of agreement with it, no plot."""
+    agreement = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
+    monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap: stand_in)
+    monkeypatch.setattr(train_head, "check_agreement", lambda *_: agreement)
+    monkeypatch.setattr(report, "learning_curve", lambda *_: None)
+
+
+def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: pathlib.Path) -> None:
+    metrics, history = metrics_of(run), history_of(run)
+    assert metrics["val_accuracy"] >= 0.9
+    assert metrics["used_for_selection"] == "validation" and metrics["monitor"] == "val_loss"
+    assert metrics["agreement"]["images"] == 36
+    assert metrics["agreement"]["largest_difference"] <= metrics["agreement"]["tolerance"] < 0.01
+    names = {"config.json", "history.csv", "learning_curve.png", "logs", "metrics.json", "model.keras"}
+    assert set(os.listdir(run)) == names
+    assert history["epoch"] == list(range(1, metrics["epochs"] + 1))
+    assert set(history) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+    assert metrics["val_loss"] == history["val_loss"][metrics["best_epoch"] - 1] == min(history["val_loss"])
+    with Image.open(run / "learning_curve.png") as image:
+        image.load()
+        assert image.format == "PNG" and min(image.size) > 200
+    events = [path for path in (run / "logs").rglob("events.out.tfevents.*") if path.stat().st_size]
+    assert {path.parent.name for path in events} == {"train", "validation"}
+
+
+def test_config_tells_what_was_trained_on(store: pathlib.Path, run: pathlib.Path) -> None:
+    saved, opened = Run.open(str(run)), FeatureStore.open(str(store))
+    assert saved.spec == opened.spec and saved.tap == opened.tap() and saved.tap.name == TAP
+    assert saved.class_names == ["anemone", "fern", "gentian"]
+    assert saved.config["store"] == os.path.abspath(store)
+    assert saved.config["dataset_digest"] == opened.manifest["dataset_digest"]
+    assert saved.config["train"]["epochs"] == 20 and saved.config["train"]["head"] == "linear"
+
+
+def test_mlp_learns(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    saved = train(config(store, tmp_path / "mlp", head="mlp", epochs=20))
+    labels, probabilities = answers(saved, store, "validation")
+    assert np.mean(probabilities.argmax(1) == labels) >= 0.9
+    names = [layer.name for layer in saved.model().get_layer("head").layers]
+    assert names == ["feature", "standardise", "hidden", "dropout", "logits", "probabilities"]
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_same_seed_same_weights_other_seed_other_weights(
+    head: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None
+) -> None:
+    runs = [train(config(store, tmp_path / f"{n}", head=head, seed=seed)) for n, seed in enumerate((5, 5, 6))]
+    first, again, other = ([*map(np.asarray, run.model().get_layer("head").get_weights())] for run in runs)
+    assert history_of(runs[0].path) == history_of(runs[1].path) != history_of(runs[2].path)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_from_disk_learns_what_memory_does(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_head, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(FeatureStore, "arrays", lambda *_: pytest.fail("the split was read into memory"))
+    first, again = (train(config(store, tmp_path / name, epochs=20)) for name in ("first", "again"))
+    assert metrics_of(first.path)["val_accuracy"] >= 0.9
+    assert history_of(first.path) == history_of(again.path)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"), [("val_loss", min), ("val_accuracy", max), ("loss", min), ("accuracy", max)], ids=lambda value: str(value)
+)
+def test_best_epoch_is_the_one_saved(
+    monitor: str, best: Any, store: pathlib.Path, tmp_path: pathlib.Path, quick: None
+) -> None:
+    changes = {"head": "mlp", "learning_rate": 0.03, "epochs": 8, "patience": 8, "dropout": 0.9}  # up and down it goes
+    saved = train(config(store, tmp_path / "run", monitor=monitor, **changes))
+    history, metrics = history_of(saved.path), metrics_of(saved.path)
+    at = history[monitor].index(best(history[monitor]))
+    assert metrics["monitor"] == monitor and metrics["best_epoch"] == at + 1
+    assert metrics["used_for_selection"] == ("validation" if monitor.startswith("val_") else "train")
+    labels, probabilities = answers(saved, store, "validation")
+    assert np.mean(probabilities.argmax(1) == labels) == pytest.approx(history["val_accuracy"][at], abs=1e-6)
+    loss = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7, 1)).mean()
+    assert loss == pytest.approx(history["val_loss"][at], rel=1e-3, abs=1e-5)
+    assert len(set(history["val_loss"])) == 8  # any other epoch's weights would have shown
+
+
+def test_stops_early(store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
+    saved = train(config(store, tmp_path / "run", head="mlp", learning_rate=0.3, dropout=0.9, epochs=50, patience=2))
+    metrics = metrics_of(saved.path)
+    assert metrics["epochs"] < 50 and metrics["epochs"] == metrics["best_epoch"] + 2
+
+
+def test_balanced_weights_reach_the_fit(
+    lopsided: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    original = keras.Model.fit
+
+    def fit(self: keras.Model, *args: Any, **options: Any) -> Any:
+        given.append(options["class_weight"])
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    plain = train(config(lopsided, tmp_path / "plain"))
+    balanced = train(config(lopsided, tmp_path / "balanced", class_weight="balanced"))
+    assert given == [None, {0: pytest.approx(16 / 24), 1: pytest.approx(16 / 8)}]
+    assert history_of(plain.path)["loss"] != history_of(balanced.path)["loss"]
+
+
+def test_not_complete_until_metrics_are_written(
+    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    original = os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: (original(source, target), written.append(str(target)))[0])
+    train(config(store, tmp_path / "run", epochs=1))
+    assert [pathlib.Path(path).name for path in written][-1] == "metrics.json"
+    newest = max((tmp_path / "run").rglob("*"), key=lambda path: (path.is_file(), path.stat().st_mtime_ns))
+    assert newest.name == "metrics.json"
+
+
+def kill(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def killed_during_training(store: pathlib.Path, run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves what a kill in the second epoch does."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        original = keras.callbacks.TensorBoard.on_epoch_end
+        patch.setattr(
+            keras.callbacks.TensorBoard,
+            "on_epoch_end",
+            lambda self, epoch, logs=None: kill() if epoch == 1 else original(self, epoch, logs),
+        )
+        train(config(store, run))
+
+
+def test_killed_during_training_is_refused_and_named(
+    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_during_training(store, tmp_path / "run", monkeypatch)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    with pytest.raises(UserError, match="headstart train"):
+        Run.open(str(tmp_path / "run"))
+
+
+def test_the_same_command_again_after_a_kill_during_training(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_during_training(store, tmp_path / "run", monkeypatch)
+    train(config(store, tmp_path / "run"))
+    assert Run.open(str(tmp_path / "run")).class_names
+    assert len(history_of(tmp_path / "run")["epoch"]) == 3
+
+
+def test_killed_after_saving_is_refused_and_trains_again(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_head, "check_agreement", kill)
+        train(config(store, tmp_path / "run"))
+    with pytest.raises(UserError, match="is not complete: run its `headstart train` command again"):
+        Run.open(str(tmp_path / "run"))
+    train(config(store, tmp_path / "run"))
+    Run.open(str(tmp_path / "run"))
+
+
+def test_training_again_removes_the_older_evaluation(run_copy: pathlib.Path, store: pathlib.Path, quick: None) -> None:
+    (run_copy / "evaluation" / "test").mkdir(parents=True)
+    train(config(store, run_copy, epochs=1))
+    assert not (run_copy / "evaluation").exists()
+    assert len(history_of(run_copy)["epoch"]) == 1
+
+
+def nan_from(call: int) -> Any:
+    """A loss that is NaN from its n-th batch on."""
+    calls = tf.Variable(0)
+
+    def loss(truth: Any, answer: Any) -> Any:
+        count = calls.assign_add(1)
+        return tf.where(count >= call, np.float32("nan"), keras.losses.categorical_crossentropy(truth, answer))
+
+    return loss
+
+
+def test_nan_features_are_told_at_the_first_step(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FeatureStore.arrays
+
+    def arrays(self: FeatureStore, split: str, tap: str | None = None) -> Any:
+        found = original(self, split, tap)
+        found.features[0, 7] = np.nan
+        return found
+
+    monkeypatch.setattr(FeatureStore, "arrays", arrays)
+    with pytest.raises(UserError, match=r"the loss is nan at step 1 \(epoch 1, batch 1\)"):
+        train(config(store, tmp_path / "run"))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"), [(2, "step 2 (epoch 1, batch 2)"), (5, "step 4 (epoch 2, batch 1)")], ids=["epoch-1", "epoch-2"]
+)
+def test_nan_names_its_step(call: int, told: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
+    # 3 batches to train on and 1 to validate in an epoch: the 5th call is the 4th step.
+    with pytest.raises(UserError) as caught:
+        train(config(store, tmp_path / "run"), loss=nan_from(call))
+    assert told in str(caught.value) and "--learning_rate" in str(caught.value)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_saves_float32(
+    precision: str, head: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[keras.Model] = []
+    original = keras.Model.compile
+    monkeypatch.setattr(keras.Model, "compile", lambda self, *a, **k: (compiled.append(self), original(self, *a, **k))[1])
+    saved = train(config(store, tmp_path / "run", head=head, precision=precision, epochs=20))
+    trained = compiled[0]
+    assert trained.output.dtype == "float32"
+    assert trained.get_layer("logits").compute_dtype == precision.removeprefix("mixed_")
+    assert metrics_of(saved.path)["val_accuracy"] >= 0.9
+    model = saved.model()
+    assert {layer.dtype_policy.name for part in ("head", "backbone") for layer in model.get_layer(part).layers} == {"float32"}
+    assert model.output.dtype == "float32"
+    labels, probabilities = answers(saved, store, "validation")
+    assert probabilities.dtype == np.float32
+    assert np.mean(probabilities.argmax(1) == labels) >= 0.9
+
+
+def custom(activation: str | None, classes: int = 3) -> keras.Sequential:
+    return keras.Sequential([keras.layers.LayerNormalization(), keras.layers.Dense(classes, activation=activation)])
+
+
+@pytest.mark.parametrize(
+    ("head", "loss"),
+    [
+        (lambda: custom("softmax"), None),
+        (lambda: custom("softmax"), lambda: keras.losses.CategoricalCrossentropy(label_smoothing=0.1)),
+        (lambda: custom("softmax"), lambda: "kl_divergence"),
+        (lambda: custom("softmax"), lambda: "SparseCategoricalCrossentropy"),
+        (lambda: custom(None), lambda: keras.losses.CategoricalCrossentropy(from_logits=True)),
+        (lambda: keras.layers.Dense(3), lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+        (lambda: keras.layers.Dense(3), lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="loss")),
+    ],
+    ids=["default", "categorical", "kl_divergence", "sparse-by-name", "logits", "sparse-logits", "sparse-renamed"],
+)
+def test_custom_head_and_loss(head: Any, loss: Any, store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
+    saved = train(config(store, tmp_path / "run", epochs=15, learning_rate=3e-3), head=head(), loss=loss and loss())
+    assert metrics_of(saved.path)["val_accuracy"] >= 0.9
+    labels, probabilities = answers(saved, store, "validation")
+    assert np.mean(probabilities.argmax(1) == labels) >= 0.9
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)  # probabilities, whatever the head gave
+
+
+def test_custom_head_agrees_with_its_model(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    saved = train(config(store, tmp_path / "run"), head=keras.layers.Dense(3), loss=loss)
+    agreement = metrics_of(saved.path)["agreement"]
+    assert agreement["images"] == 36 and agreement["largest_difference"] <= agreement["tolerance"]
+
+
+def test_built_in_head_with_a_loss_by_name(store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
+    saved = train(config(store, tmp_path / "run", epochs=15), loss="kl_divergence")
+    assert metrics_of(saved.path)["val_accuracy"] >= 0.9
+
+
+def test_head_of_another_size_is_refused(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"the head gives \(4,\) for an image; expected \(3,\)"):
+        train(config(store, tmp_path / "run"), head=keras.layers.Dense(4))
+
+
+def test_without_validation_trains_with_a_warning(
+    lopsided: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = train(config(lopsided, tmp_path / "run", epochs=15, patience=1))
+    assert "warning" in (told := capsys.readouterr().err) and "no validation split" in told
+    metrics = metrics_of(saved.path)
+    assert metrics["epochs"] == 15  # nothing to stop by
+    assert metrics["used_for_selection"] == "train" and metrics["monitor"] == "loss"
+    assert set(history_of(saved.path)) == {"epoch", "loss", "accuracy"}
+    assert "training accuracy" in train_head.describe(saved)
+    with pytest.raises(UserError, match="--monitor val_accuracy needs a validation split"):
+        train(config(lopsided, tmp_path / "other", monitor="val_accuracy"))
+
+
+def test_without_train_is_refused(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    without_split(store_copy, "train")
+    with pytest.raises(UserError, match="no examples in a train split; it has validation, test|test, validation"):
+        train(config(store_copy, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_tap_names_the_nearest(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=f"no tap 'top_activaton:avg'. Did you mean {TAP}"):
+        train(config(store, tmp_path / "run", tap="top_activaton:avg"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_of_something_else_is_left_alone(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "old.log").write_text("mine too", encoding="utf-8")
+    with pytest.raises(UserError, match="holds something else than a run"):
+        train(config(store, tmp_path))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["logs", "notes.txt", "old.log"]
+    with pytest.raises(UserError, match="is a file"):
+        train(config(store, tmp_path / "notes.txt"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "head"),
+    [({"monitor": "val_accuracy"}, None), ({}, 4), ({"tap": "nothing:avg"}, None)],
+    ids=["monitor", "head-size", "tap"],
+)
+def test_a_refusal_leaves_the_older_run_whole(
+    changes: dict[str, str], head: int | None, lopsided: pathlib.Path, run_copy: pathlib.Path
+) -> None:
+    with pytest.raises(UserError):
+        train(config(lopsided, run_copy, **changes), head=keras.layers.Dense(head) if head else None)
+    assert Run.open(str(run_copy)).class_names == ["anemone", "fern", "gentian"]
+
+
+def test_store_that_is_not_complete_names_the_command(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (store_copy / "manifest.json").unlink()
+    (store_copy / ".partial").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match="not complete: run its `headstart extract` command again"):
+        train(config(store_copy, tmp_path / "run"))
+    with pytest.raises(UserError, match="headstart extract INPUT --store"):
+        train(config(tmp_path / "nowhere", tmp_path / "run"))
+
+
+def test_backbone_of_other_weights_is_refused(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    model = keras.saving.load_model(store_copy / "backbone.keras", compile=False)
+    weights = model.get_weights()
+    model.set_weights([weights[0] + 1e-3, *weights[1:]])
+    model.save(store_copy / "backbone.keras")
+    with pytest.raises(UserError, match="digest"):
+        train(config(store_copy, tmp_path / "run", epochs=1))
+
+
+def test_other_answers_from_images_are_a_disagreement(
+    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = train_head._classify
+    monkeypatch.setattr(train_head, "_classify", lambda *args: original(*args) + np.float32([0.02, -0.01, -0.01]))
+    with pytest.raises(UserError, match=r"disagree: on 'train/.*' probabilities differ by 0\.02"):
+        train(config(store, tmp_path / "run", epochs=1))
+    with pytest.raises(UserError, match="is not complete"):
+        Run.open(str(tmp_path / "run"))
+
+
+def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    opened = FeatureStore.open(str(store_copy))
+    path = store_copy / "sample.tfrecord"
+    images = list(opened.sample())
+    assert len(images) == 36
+    with tf.io.TFRecordWriter(str(tmp_path / "other")) as writer:
+        for content, other in zip(tf.data.TFRecordDataset(str(path)).as_numpy_iterator(), [*images[1:], images[0]]):
+            example = tf.train.Example.FromString(content)
+            example.features.feature["encoded"].bytes_list.value[0] = other.encoded
+            writer.write(example.SerializeToString())
+    shutil.move(tmp_path / "other", path)
+    with pytest.raises(UserError, match="disagree"):
+        train(config(store_copy, tmp_path / "run", epochs=15))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
+        ({"patience": 0}, "--patience must be at least 1"),
+        ({"batch_size": -1}, "--batch_size must be at least 1"),
+        ({"learning_rate": 0.0}, "--learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate must be above 0"),
+        ({"dropout": 1.0}, "--dropout lies from 0 to below 1"),
+        ({"head": "linar"}, "--head is one of linear, mlp, not 'linar'. Did you mean linear"),
+        ({"class_weight": "balance"}, "Did you mean balanced"),
+        ({"monitor": "val_los"}, "Did you mean val_loss"),
+        ({"precision": "float16"}, "--precision is one of"),
+    ],
+)
+def test_configuration_is_checked(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told.replace("(", r"\(")):
+        config(pathlib.Path("store"), pathlib.Path("run"), **changes)
+    with pytest.raises((AttributeError, TypeError)):
+        config(pathlib.Path("store"), pathlib.Path("run")).epochs = 3  # type: ignore[misc]
