@@ -179,7 +179,17 @@ def _pool(feature_map: Any, tap: Tap) -> Any:
     height, width = feature_map.shape[1:3]
     if cells > min(height, width):
         raise UserError(f"{tap.name}: a {cells}x{cells} grid needs a map at least that large; this one is {height}x{width}")
-    return keras.layers.AdaptiveAveragePooling2D(cells, name=name)(feature_map)  # [B, K, K, C]
+    return _grid(_grid(feature_map, cells, axis=1), cells, axis=2)  # [B, K, K, C]
+
+
+def _grid(feature_map: Any, cells: int, axis: int) -> Any:
+    """Averages one axis over cells that cover it evenly, as PyTorch's AdaptiveAvgPool2d places them."""
+    import keras
+
+    size = feature_map.shape[axis]
+    bounds = [(cell * size // cells, -(-(cell + 1) * size // cells)) for cell in range(cells)]
+    parts = [feature_map[:, a:b] if axis == 1 else feature_map[:, :, a:b] for a, b in bounds]
+    return keras.ops.stack([keras.ops.mean(part, axis=axis) for part in parts], axis=axis)
 
 
 def _base(info: BackboneInfo, weights: str, image_size: tuple[int, int]) -> keras.Model:

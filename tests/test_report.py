@@ -52,17 +52,12 @@ def scored(classes: int, count: int = 200) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("epochs", "validation"), [(1, True), (1, False), (25, True), (40, False)])
 def test_learning_curve(tmp_path: pathlib.Path, epochs: int, validation: bool) -> None:
-    report.learning_curve(history(epochs, validation), str(tmp_path / "curve.png"), "a $title$")
+    best = epochs if validation else None
+    report.learning_curve(history(epochs, validation), str(tmp_path / "curve.png"), "a $title$", best)
     content = pixels(tmp_path / "curve.png")
     half = content.shape[1] // 2
     assert has(content[:, :half], report.TRAIN) and has(content[:, half:], report.TRAIN)
     assert has(content, report.VALIDATION) == validation
-
-
-def test_the_best_epoch_is_of_the_lowest_validation_loss() -> None:
-    assert report._best_epoch({"val_loss": [3.0, 1.0, float("nan"), 1.0], "val_accuracy": [0.1, 0.2, 0.9, 0.8]}) == 2
-    assert report._best_epoch({"val_accuracy": [0.1, 0.9, 0.8]}) == 2
-    assert report._best_epoch({"loss": [1.0]}) is None
 
 
 def test_a_history_without_accuracy_is_drawn_and_one_without_epochs_refused(tmp_path: pathlib.Path) -> None:

@@ -126,23 +126,39 @@ def test_from_disk_learns_what_memory_does(
     assert history_of(first.path) == history_of(again.path)
 
 
-@pytest.mark.parametrize(
-    ("monitor", "best"), [("val_loss", min), ("val_accuracy", max), ("loss", min), ("accuracy", max)], ids=lambda value: str(value)
-)
+@pytest.fixture
+def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of much noise and little to learn: epochs differ, and the last is not the best."""
+    original = FeatureStore.arrays
+
+    def arrays(self: FeatureStore, split: str, tap: str | None = None) -> Any:
+        found = original(self, split, tap)
+        noise = np.random.default_rng(len(split)).normal(size=found.features.shape)
+        return found._replace(features=(noise + 0.1 * np.eye(CHANNELS)[found.labels]).astype(found.features.dtype))
+
+    monkeypatch.setattr(FeatureStore, "arrays", arrays)
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "loss", "accuracy"])
 def test_best_epoch_is_the_one_saved(
-    monitor: str, best: Any, store: pathlib.Path, tmp_path: pathlib.Path, quick: None
+    monitor: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, noisy: None
 ) -> None:
-    changes = {"head": "mlp", "learning_rate": 0.03, "epochs": 8, "patience": 8, "dropout": 0.9}  # up and down it goes
+    changes = {"head": "mlp", "learning_rate": 0.01, "epochs": 6, "patience": 6, "dropout": 0.9}
     saved = train(config(store, tmp_path / "run", monitor=monitor, **changes))
     history, metrics = history_of(saved.path), metrics_of(saved.path)
+    assert len(set(history["val_loss"])) == 6  # any other epoch's weights would show
+    best = max if monitor.endswith("accuracy") else min
     at = history[monitor].index(best(history[monitor]))
     assert metrics["monitor"] == monitor and metrics["best_epoch"] == at + 1
     assert metrics["used_for_selection"] == ("validation" if monitor.startswith("val_") else "train")
+    assert {name: metrics[name] for name in history if name != "epoch"} == {
+        name: column[at] for name, column in history.items() if name != "epoch"
+    }
     labels, probabilities = answers(saved, store, "validation")
     assert np.mean(probabilities.argmax(1) == labels) == pytest.approx(history["val_accuracy"][at], abs=1e-6)
     loss = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7, 1)).mean()
-    assert loss == pytest.approx(history["val_loss"][at], rel=1e-3, abs=1e-5)
-    assert len(set(history["val_loss"])) == 8  # any other epoch's weights would have shown
+    assert loss == pytest.approx(history["val_loss"][at], rel=1e-3)
+    assert monitor != "val_loss" or at < 5  # the last epoch was not the best
 
 
 def test_stops_early(store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
@@ -270,8 +286,7 @@ def test_nan_names_its_step(call: int, told: str, store: pathlib.Path, tmp_path:
     assert told in str(caught.value) and "--learning_rate" in str(caught.value)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(("precision", "head"), [("mixed_float16", "mlp"), ("mixed_bfloat16", "linear")])
 def test_mixed_precision_saves_float32(
     precision: str, head: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

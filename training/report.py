@@ -66,27 +66,27 @@ RATES = {  # shown as percent
 # Plots.
 
 
-def learning_curve(history: dict[str, list[float]], path: str, title: str) -> None:
+def learning_curve(history: dict[str, list[float]], path: str, title: str, best_epoch: int | None = None) -> None:
     """Draws loss and accuracy by epoch, for training and validation, as a PNG.
 
     Args:
         history: what Keras's `fit` returns: 'loss', 'accuracy', and perhaps 'val_loss' and 'val_accuracy', one number an
-            epoch. The best epoch, by validation loss, else validation accuracy, is marked in both panels.
+            epoch.
         path: where the PNG goes.
         title: over both panels.
+        best_epoch: counted from 1, marked in both panels.
 
     Raises:
         UserError: there is no epoch.
     """
     if not history.get("loss"):
         raise UserError(f"expected a history with a 'loss' of at least 1 epoch, got the keys {sorted(history)}")
-    best = _best_epoch(history)
     with _canvas(9.0, 3.8, path) as figure:
         figure.suptitle(_label(title, 90), fontsize=12, fontweight="bold")
         for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             _draw_series(axes, history, key)
-            if best is not None:
-                _mark_epoch(axes, best, history.get(f"val_{key}"))
+            if best_epoch is not None:
+                _mark_epoch(axes, best_epoch, history.get(f"val_{key}"))
             if axes.lines:
                 axes.legend(frameon=False, fontsize=9)
 
@@ -279,13 +279,6 @@ def _canvas(width: float, height: float, path: str) -> Iterator[Figure]:
         tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.12}  # the layout cuts labels beside a square image
         figure.savefig(png, format="png", metadata={"Software": None}, **tight)  # a version would change the bytes
     write_bytes(path, png.getvalue())
-
-
-def _best_epoch(history: dict[str, list[float]]) -> int | None:
-    """From 1: the lowest validation loss, else the highest validation accuracy; None without validation."""
-    losses = history.get("val_loss") or [-value for value in history.get("val_accuracy") or []]
-    finite = [(value, epoch) for epoch, value in enumerate(losses, start=1) if math.isfinite(value)]
-    return min(finite)[1] if finite else None
 
 
 def _draw_series(axes: Axes, history: dict[str, list[float]], key: str) -> None:

@@ -317,9 +317,8 @@ def _save(config: TrainConfig, store: FeatureStore, tap: Tap, classifier: keras.
     }
     files.write_json(os.path.join(config.run, run_folder.CONFIG), described)
     files.write_bytes(os.path.join(config.run, run_folder.HISTORY), _history_csv(history))
-    report.learning_curve(
-        history, os.path.join(config.run, run_folder.CURVE), f"{store.spec.backbone} {tap.name}, {config.head}"
-    )
+    title, curve = f"{store.spec.backbone} {tap.name}, {config.head}", os.path.join(config.run, run_folder.CURVE)
+    report.learning_curve(history, curve, title, _best(config, history)["best_epoch"])
     temporary = os.path.join(config.run, f"unfinished-{run_folder.MODEL}")
     classifier.save(temporary)
     os.replace(temporary, os.path.join(config.run, run_folder.MODEL))

@@ -1,0 +1,207 @@
+"""Flags of a dataclass, and errors for people: one line, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from features.command import flag, parse, positional, required, run
+from features.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Config:
+    """Does a thing.
+
+    Not shown.
+    """
+
+    input: str = positional("what to read", metavar="INPUT")
+    store: str = required("where to write", metavar="FOLDER")
+    image_size: int = flag(224, "pixels a side")
+    learning_rate: float | None = flag(None, "of the head")
+    resize_mode: str = flag("squash", "how", choices=("squash", "crop"))
+    tap: tuple[str, ...] = flag((), "may be repeated", metavar="LAYER", aliases=("--layer",))
+    dry_run: bool = flag(False, "only say")
+    hidden: int = 7
+
+
+LEAST = ["photos", "--store", "out"]
+
+
+def beam_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--runner")
+    parser.add_argument("--direct_num_workers", type=int)
+    parser.add_argument("--streaming", action="store_true")
+    return parser
+
+
+def parsed(*argv: str) -> Config:
+    config, others, verbose = parse(Config, "headstart thing", [*LEAST, *argv])
+    assert others == [] and not verbose
+    return config
+
+
+def test_defaults() -> None:
+    assert parsed() == Config("photos", "out")
+    assert parsed().tap == () and parsed().learning_rate is None and parsed().hidden == 7
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        (["--image_size", "32"], "image_size", 32),
+        (["--image-size", "32"], "image_size", 32),
+        (["--image-size=32"], "image_size", 32),
+        (["--learning-rate=1e-3"], "learning_rate", 0.001),
+        (["--resize_mode", "crop"], "resize_mode", "crop"),
+        (["--dry-run"], "dry_run", True),
+        (["--tap", "a-b:avg", "--layer=c-d"], "tap", ("a-b:avg", "c-d")),
+        (["--store=my-new-store"], "store", "my-new-store"),
+    ],
+)
+def test_flags_are_taken_with_dashes_or_underscores(argv: list[str], field: str, value: object) -> None:
+    assert getattr(parsed(*argv), field) == value
+
+
+def test_verbose_is_every_command_s() -> None:
+    assert parse(Config, "p", [*LEAST, "--verbose"])[2] is True
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([*LEAST, "--image-sise", "32"], r"^unknown flag --image_sise\. Did you mean --image_size\?$"),
+        ([*LEAST, "--image_siz=32"], r"^unknown flag --image_siz\. Did you mean --image_size\?$"),  # no abbreviations
+        ([*LEAST, "--zzzzzz"], r"^unknown flag --zzzzzz\.$"),
+        ([*LEAST, "--resize_mode", "stretch"], r"invalid choice: 'stretch' .*; `headstart thing --help` lists what it takes"),
+        ([*LEAST, "--image_size", "big"], "argument --image_size: invalid int value: 'big'"),
+        ([*LEAST, "--image_size"], "argument --image_size: expected one argument"),
+        (["photos"], "the following arguments are required: --store"),
+        (["--store", "out"], "the following arguments are required: INPUT"),
+        ([*LEAST, "more"], "unrecognized arguments: more"),
+        ([*LEAST, "-x"], "unrecognized arguments: -x"),
+    ],
+)
+def test_bad_flags_are_refused(argv: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(Config, "headstart thing", argv)
+
+
+def test_another_s_flags_are_set_apart_with_their_values() -> None:
+    argv = ["--runner", "DirectRunner", *LEAST, "--direct-num-workers=2", "--streaming", "--image_size", "32"]
+    config, others, _ = parse(Config, "p", argv, beam_options)
+    assert config == Config("photos", "out", image_size=32)
+    assert others == ["--runner", "DirectRunner", "--direct_num_workers=2", "--streaming"]
+    with pytest.raises(UserError, match=r"unknown flag --runer\. Did you mean --runner or --dry_run\?"):
+        parse(Config, "p", [*LEAST, "--runer", "x"], beam_options)
+
+
+def test_the_other_parser_is_not_made_without_need() -> None:
+    def never() -> argparse.ArgumentParser:
+        raise AssertionError("it imports Beam")
+
+    assert parse(Config, "p", LEAST, never)[0] == Config("photos", "out")
+
+
+def test_help_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Config, "headstart thing", ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0
+    assert "Does a thing." in text and "Not shown" not in text and "--hidden" not in text
+    assert "--image_size" in text and "pixels a side (default: 224)" in text and "--tap LAYER, --layer LAYER" in text
+
+
+def test_a_user_error_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> None:
+        raise UserError("expected this,\n  received that")
+
+    assert run("headstart thing", body) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err == "headstart thing: error: expected this, received that\n"
+
+
+def test_the_traceback_can_be_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        raise UserError("no")
+
+    monkeypatch.setenv("HEADSTART_TRACEBACK", "1")
+    assert run("p", body) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x/y"), "the disk is full (x/y): make room"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (while writing): make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "no permission for /root/x"),
+    ],
+)
+def test_the_disk_s_own_errors_are_one_line_too(error: OSError, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> None:
+        raise error
+
+    assert run("p", body) == 2
+    assert capsys.readouterr().err.startswith(f"p: error: {message}")
+
+
+def test_a_fault_of_the_program_is_not_hidden() -> None:
+    def body() -> None:
+        raise OSError(errno.EIO, "broken")
+
+    def zero() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(OSError, match="broken"):
+        run("p", body)
+    with pytest.raises(ZeroDivisionError):
+        run("p", zero)
+
+
+def test_the_body_s_status_is_the_command_s() -> None:
+    assert run("p", lambda: None) == 0
+    assert run("p", lambda: 1) == 1
+
+
+def headstart(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "headstart", *argv], capture_output=True, text=True, timeout=60)
+
+
+def test_the_commands_themselves_fail_in_one_line(tmp_path: Path) -> None:
+    for argv, message in (
+        (("info", str(tmp_path / "nothing")), "headstart info: error: there is no feature store at"),
+        (("info",), "headstart info: error: the following arguments are required: STORE"),
+        (("inf", "x"), "Did you mean info"),
+        (("info", "x", "--verbos"), "headstart info: error: unknown flag --verbos. Did you mean --verbose?"),
+    ):
+        done = headstart(*argv)
+        assert done.returncode == 2 and done.stdout == ""
+        assert message in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    code = "import sys; from features.command import run; sys.exit(run('p', lambda: [print('x' * 999, flush=True) for _ in range(999)] and None))"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    assert writer.stdout is not None and writer.stderr is not None
+    writer.stdout.read(10)
+    writer.stdout.close()
+    assert writer.wait(timeout=30) == 0
+    assert writer.stderr.read() == b""
+    writer.stderr.close()
+
+
+def test_the_nearest_names() -> None:
+    assert nearest("vgg61", ["VGG16", "ResNet50"]) == " Did you mean VGG16?"
+    assert nearest("ResNet5O", ["ResNet50", "ResNet50V2"]) == " Did you mean ResNet50 or ResNet50V2?"
+    assert nearest("zebra", ["VGG16"]) == ""
+    assert nearest("", []) == ""

@@ -1,0 +1,138 @@
+"""The engine: partial batches, other batch sizes, several threads, and one network a process."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features import engine as engine_module
+from features.backbone import build, tapped, weights_digest
+from features.engine import CPU_BATCH_SIZE, GPU_BATCH_SIZE, Engine, default_batch_size, default_streams, shared_base, shared_engine
+from features.errors import UserError
+from features.spec import FeatureSpec, Tap
+
+BATCH_SIZES = (1, 2, 4, 8)
+TAPS = (Tap("", "avg"), Tap("", "none"))
+
+
+def pixels(count: int, seed: int = 0, side: int = 64) -> np.ndarray:
+    """float32 [count, side, side, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["EfficientNetLite0", "MobileNetV2"])
+def network(request: pytest.FixtureRequest) -> Any:
+    """The tapped model, and its engines by batch size."""
+    model, _ = tapped(request.param, build(request.param, "random:0", (64, 64)), TAPS)
+    return model, {size: Engine(model, size) for size in BATCH_SIZES}
+
+
+def features(engine: Engine, images: np.ndarray) -> list[np.ndarray]:
+    """All images through an engine, batch by batch."""
+    batches = [engine(images[at : at + engine.batch_size]) for at in range(0, len(images), engine.batch_size)]
+    return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
+
+
+def test_features_are_the_model_s(network: Any) -> None:
+    model, engines = network
+    for found, expected in zip(engines[4](pixels(4)), model(pixels(4)), strict=True):
+        assert found.dtype == np.float32 and found.shape == expected.shape
+        assert np.abs(found - expected.numpy()).max() <= 1e-5 * np.abs(expected.numpy()).max()
+
+
+def test_a_partial_batch_gives_what_a_full_one_gives(network: Any) -> None:
+    engine, images = network[1][4], pixels(4)
+    whole = engine(images)
+    for count in (1, 2, 3):
+        for found, expected in zip(engine(images[:count]), whole, strict=True):
+            assert found.shape == (count, *expected.shape[1:])
+            assert np.array_equal(found, expected[:count])
+
+
+def test_an_image_s_features_do_not_depend_on_its_neighbours(network: Any) -> None:
+    engine, images = network[1][4], pixels(4)
+    others = pixels(4, seed=1)
+    others[2] = images[0]
+    assert np.array_equal(engine(images)[0][0], engine(others)[0][2])
+
+
+def test_features_agree_between_batch_sizes(network: Any) -> None:
+    by_size = {size: features(engine, pixels(8)) for size, engine in network[1].items()}
+    for size in BATCH_SIZES:
+        for found, expected in zip(by_size[size], by_size[4], strict=True):
+            assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()  # equal bytes: one batch size only
+
+
+def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
+    engine, images = network[1][4], pixels(16)
+    alone = features(engine, images)
+    barrier = threading.Barrier(4)
+
+    def one(_: int) -> list[np.ndarray]:
+        barrier.wait()
+        return features(engine, images)
+
+    with ThreadPoolExecutor(4) as pool:
+        for together in pool.map(one, range(4)):
+            assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
+
+
+def test_features_are_bit_equal_when_the_engine_is_made_again(network: Any) -> None:
+    model, engines = network
+    assert all(np.array_equal(a, b) for a, b in zip(Engine(model, 4)(pixels(4)), engines[4](pixels(4)), strict=True))
+
+
+def test_an_engine_does_not_change_with_its_model() -> None:
+    import keras
+
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+    engine = Engine(model, 2)
+    before = engine(pixels(2, side=4))[0]
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    assert np.array_equal(engine(pixels(2, side=4))[0], before) and before.any()
+
+
+@pytest.fixture
+def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No network shared yet, and none left behind."""
+    engine_module._base.cache_clear()
+    engine_module._engine.cache_clear()
+    yield monkeypatch
+    engine_module._base.cache_clear()
+    engine_module._engine.cache_clear()
+
+
+def spec_of(weights: str) -> FeatureSpec:
+    base, digest = shared_base("EfficientNetLite0", weights, (32, 32))
+    _, taps = tapped("EfficientNetLite0", base, [Tap("")])
+    assert digest == weights_digest(base)
+    return FeatureSpec("EfficientNetLite0", digest, (32, 32), taps, "lite")
+
+
+def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.MonkeyPatch) -> None:
+    spec, built = spec_of("random:0"), []
+    lone_process.setattr(engine_module, "Engine", lambda model, size: built.append(size) or Engine(model, size))
+    with ThreadPoolExecutor(4) as pool:
+        engines = list(pool.map(lambda _: shared_engine(spec, "random:0", 2), range(8)))
+    assert len({id(engine) for engine in engines}) == 1 and built == [2]
+    assert engines[0](pixels(2, side=32))[0].shape == (2, 1280)
+
+
+def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPatch) -> None:
+    spec = spec_of("random:0")
+    with pytest.raises(UserError, match=r"the weights 'random:1' of EfficientNetLite0 have digest [0-9a-f]{12}, .* asked for with") as caught:
+        shared_engine(spec, "random:1", 2)
+    assert spec.weights_digest[:12] in str(caught.value) and "give every worker the same weights" in str(caught.value)
+    with pytest.raises(UserError, match="digest"):
+        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), "random:0", 2)
+
+
+def test_defaults() -> None:
+    assert default_batch_size() in (CPU_BATCH_SIZE, GPU_BATCH_SIZE)
+    assert default_streams() >= 1

@@ -1,0 +1,239 @@
+"""Evaluation: of a split, of another store, of a folder or table; the same images give the same answers each way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from features.errors import UserError
+from features.files import sha256_file
+from features.spec import FeatureSpec
+from features.store import FeatureStore
+from training.evaluate import EvaluateConfig, describe, evaluate, main
+
+FILES = {"metrics.json", "predictions.csv", "confusion_matrix.png"}
+
+
+def predictions(folder: pathlib.Path) -> list[dict[str, str]]:
+    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def probabilities(rows: list[dict[str, str]]) -> dict[str, np.ndarray]:
+    """CLASS/NAME to the row's probabilities."""
+    columns = [name for name in rows[0] if name.startswith("p:")]
+    return {"/".join(row["key"].split("/")[-2:]): np.array([float(row[name]) for name in columns]) for row in rows}
+
+
+def evaluated(run: pathlib.Path, source: pathlib.Path | None = None, **options: Any) -> dict[str, Any]:
+    return evaluate(EvaluateConfig(run=str(run), input=source and str(source), **options))
+
+
+def other_spec(store: pathlib.Path) -> None:
+    """Makes a store say that its images were cropped."""
+    values = json.loads((store / "spec.json").read_text(encoding="utf-8")) | {"resize_mode": "crop"}
+    manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+    manifest["fingerprint"] = FeatureSpec.from_json(values).fingerprint
+    (store / "spec.json").write_text(json.dumps(values), encoding="utf-8")
+    (store / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
+    metrics = evaluated(run_copy)
+    folder = run_copy / "evaluation" / "test"
+    assert set(os.listdir(folder)) == FILES
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
+    with Image.open(folder / "confusion_matrix.png") as image:
+        image.load()
+        assert image.format == "PNG"
+    opened = FeatureStore.open(str(store))
+    assert metrics["split"] == "test" and metrics["examples"] == metrics["groups"] == 12
+    assert metrics["accuracy"]["value"] >= 0.9
+    assert 0 <= metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"] <= 1
+    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(metrics)
+    assert metrics["majority_accuracy"]["value"] == pytest.approx(1 / 3)
+    assert [entry["class"] for entry in metrics["per_class"]] == opened.class_names
+    assert metrics["dataset_digest"] == opened.manifest["dataset_digest"]
+    assert metrics["spec_fingerprint"] == opened.spec.fingerprint
+    assert len(metrics["split_digest"]) == 64
+    assert metrics["unreadable"] == [] and metrics["groups_declared"] is False
+    assert metrics["input"] == str(store)
+
+
+def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathlib.Path) -> None:
+    from training.run_folder import Run
+
+    metrics = evaluated(run_copy)
+    rows = predictions(run_copy / "evaluation" / "test")
+    opened, opened_run = FeatureStore.open(str(store)), Run.open(str(run_copy))
+    arrays = opened.arrays("test")
+    expected = opened_run.model().get_layer("head").predict(arrays.features.astype(np.float32), verbose=0)
+    assert [row["key"] for row in rows] == arrays.keys
+    assert [row["truth"] for row in rows] == [opened.class_names[label] for label in arrays.labels]
+    assert [row["truth"] for row in rows] == [key.split("/")[-2] for key in arrays.keys]
+    assert [row["predicted"] for row in rows] == [opened.class_names[at] for at in expected.argmax(1)]
+    np.testing.assert_allclose([probabilities(rows)["/".join(key.split("/")[-2:])] for key in arrays.keys], expected, atol=1e-5)
+    hits = np.mean([row["truth"] == row["predicted"] for row in rows])
+    assert hits == pytest.approx(metrics["accuracy"]["value"])
+
+
+@pytest.mark.parametrize(("split", "used"), [("train", True), ("validation", True), ("test", False)])
+def test_says_what_chose_the_model(split: str, used: bool, run_copy: pathlib.Path) -> None:
+    metrics = evaluated(run_copy, split=split)
+    assert metrics["used_for_selection"] is used
+    assert ("used for selection" in describe(metrics)) is used
+    assert (run_copy / "evaluation" / split / "metrics.json").exists()
+
+
+def test_twice_the_same_and_splits_apart(run_copy: pathlib.Path) -> None:
+    first, again, other = evaluated(run_copy), evaluated(run_copy), evaluated(run_copy, split="validation")
+    assert first == again
+    assert first["split_digest"] != other["split_digest"]
+    assert set(os.listdir(run_copy / "evaluation")) == {"test", "validation"}
+
+
+@pytest.mark.parametrize("given", ["store", "photos"])
+def test_unknown_split_lists_what_there_is(given: str, run: pathlib.Path, store: pathlib.Path, photos: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="no split 'tset'; it has") as caught:
+        evaluated(run, {"store": store, "photos": photos}[given], split="tset")
+    assert all(name in str(caught.value) for name in ("train", "validation", "test"))
+
+
+def test_folder_gives_what_the_stored_features_do(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
+    of_store, of_folder = evaluated(run_copy), evaluated(run_copy, flat)
+    stored = probabilities(predictions(run_copy / "evaluation" / "test"))
+    computed = probabilities(predictions(run_copy / "evaluation" / "flat"))
+    assert len(computed) == 12 and computed.keys() == stored.keys()
+    for key, row in stored.items():
+        np.testing.assert_allclose(computed[key], row, atol=2e-3)
+    assert of_folder["split"] == "all" and of_folder["used_for_selection"] is False
+    assert of_folder["confusion"] == of_store["confusion"]
+    assert of_folder["dataset_digest"] != of_store["dataset_digest"]
+    with pytest.raises(UserError, match="no split 'test'; it has no splits; leave --split out"):
+        evaluated(run_copy, flat, split="test")
+
+
+def test_folder_with_splits_is_measured_on_one(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
+    metrics = evaluated(run_copy, photos)
+    assert metrics["split"] == "test" and metrics["examples"] == 12
+    validation = evaluated(run_copy, photos, split="validation")
+    assert validation["examples"] == 12
+    assert set(os.listdir(run_copy / "evaluation")) == {"photos-test", "photos-validation"}
+
+
+def test_folder_named_like_a_split_spares_its_evaluation(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
+    evaluated(run_copy)
+    before = (run_copy / "evaluation" / "test" / "metrics.json").read_bytes()
+    evaluated(run_copy, photos / "test")  # CLASS/NUMBER in a folder that is called test
+    assert (run_copy / "evaluation" / "test" / "metrics.json").read_bytes() == before
+
+
+def test_images_that_chose_the_model_are_known_in_a_folder_too(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
+    assert evaluated(run_copy, photos, split="validation")["used_for_selection"] is True
+
+
+def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(photos / "test", tmp_path / "images")
+    with open(tmp_path / "list.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "group"])
+        for path in sorted((tmp_path / "images").rglob("*.*")):
+            writer.writerow([path.relative_to(tmp_path), path.parent.name, f"roll-{int(path.stem) // 2}"])
+    metrics = evaluated(run_copy, tmp_path / "list.csv")
+    rows = predictions(run_copy / "evaluation" / "list")
+    assert metrics["examples"] == len(rows) == 12
+    assert metrics["groups"] == 2 and metrics["groups_declared"] is True
+    assert {row["group"] for row in rows} == {"roll-0", "roll-1"}
+    evaluated(run_copy)
+    stored = probabilities(predictions(run_copy / "evaluation" / "test"))
+    for key, row in probabilities(rows).items():
+        np.testing.assert_allclose(row, stored[key], atol=2e-3)
+
+
+def test_fewer_classes_than_the_run_keep_their_ids(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
+    shutil.rmtree(flat / "anemone")  # the folder's first class is the run's second
+    metrics = evaluated(run_copy, flat)
+    assert metrics["examples"] == 8 and metrics["accuracy"]["value"] >= 0.8
+    assert {row["truth"] for row in predictions(run_copy / "evaluation" / "flat")} == {"fern", "gentian"}
+
+
+def test_store_of_fewer_classes_keeps_the_runs_ids(run_copy: pathlib.Path, lopsided: pathlib.Path) -> None:
+    metrics = evaluated(run_copy, lopsided, split="train")
+    assert metrics["examples"] == 16 and metrics["accuracy"]["value"] >= 0.8
+    assert metrics["used_for_selection"] is False  # another dataset's train
+    assert os.listdir(run_copy / "evaluation") == ["store-train"]
+
+
+def test_unknown_class_is_refused(run: pathlib.Path, flat: pathlib.Path) -> None:
+    (flat / "fern").rename(flat / "moss")
+    with pytest.raises(UserError, match="knows the classes anemone, fern, gentian; it was not trained on moss"):
+        evaluated(run, flat)
+
+
+def test_unreadable_images_are_listed_and_the_rest_counted(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
+    (flat / "fern" / "00.jpg").write_bytes(b"not an image")
+    damaged = (flat / "gentian" / "01.png").read_bytes()
+    (flat / "gentian" / "01.png").write_bytes(damaged[: len(damaged) // 2])
+    metrics = evaluated(run_copy, flat)
+    assert metrics["examples"] == 10
+    assert [(entry["key"], entry["stage"]) for entry in metrics["unreadable"]] == [
+        ("fern/00.jpg", "decode"),
+        ("gentian/01.png", "decode"),
+    ]
+    assert "not a JPEG" in metrics["unreadable"][0]["reason"] and "damaged PNG" in metrics["unreadable"][1]["reason"]
+    rows = predictions(run_copy / "evaluation" / "flat")
+    assert len(rows) == 10 and not {"fern/00.jpg", "gentian/01.png"} & {row["key"] for row in rows}
+    assert all(row["truth"] == row["key"].split("/")[0] for row in rows)  # no row slipped into another's place
+    assert "2 images can't be read, such as fern/00.jpg" in describe(metrics)
+
+
+def test_nothing_readable_is_refused(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "bad" / "fern").mkdir(parents=True)
+    (tmp_path / "bad" / "fern" / "a.jpg").write_bytes(b"no")
+    with pytest.raises(UserError, match="none of the 1 images"):
+        evaluated(run, tmp_path / "bad")
+
+
+def test_other_features_are_refused_naming_both(run: pathlib.Path, store_copy: pathlib.Path) -> None:
+    other_spec(store_copy)
+    with pytest.raises(UserError, match="other features than the run was trained on .*resize_mode: crop is not squash"):
+        evaluated(run, store_copy)
+
+
+def test_store_that_moved(run_copy: pathlib.Path, store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = json.loads((run_copy / "config.json").read_text(encoding="utf-8"))
+    config["store"] = str(tmp_path / "gone")
+    (run_copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(UserError, match="gone' does not exist"):
+        evaluated(run_copy)
+    assert evaluated(run_copy, store_copy)["split"] == "test"
+    assert os.listdir(run_copy / "evaluation") == ["test"]  # the run's own dataset, wherever it lies
+    assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"] is True
+
+
+def test_digests_are_those_of_the_files(run_copy: pathlib.Path, photos: pathlib.Path, store: pathlib.Path) -> None:
+    examples = FeatureStore.open(str(store)).examples("test")
+    assert {example.key: example.digest for example in examples} == {
+        path.relative_to(photos).as_posix(): sha256_file(str(path)) for path in (photos / "test").rglob("*.*")
+    }
+
+
+def test_no_run(tmp_path: pathlib.Path, store: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="there is no run at .*headstart train STORE --run"):
+        evaluated(tmp_path / "none")
+
+
+def test_main_prints_the_figures(run_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_copy), "--split", "validation"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("validation (used for selection): 12 examples in 12 groups")
+    assert main([str(run_copy), "--split", "valid"]) == 2
+    assert "it has train, validation, test" in (line := capsys.readouterr().err) or "it has test" in line

@@ -1,0 +1,116 @@
+"""Files in, features out, in order; what can't be read becomes a reason in its place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from features.engine import Engine
+from features.images import decode_image, resizer
+from features.spec import FeatureSpec, Tap
+from features.stream import ImageToRead, Unreadable, stream_features
+
+SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("mean"), Tap("conv", "none")), "none", store_dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """A network of one layer: the mean, and a map."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    outputs = [keras.layers.GlobalAveragePooling2D()(inputs), keras.layers.Conv2D(2, 3)(inputs)]
+    return Engine(keras.Model(inputs, outputs), 4)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """19 images, of which the 3rd, 4th, 9th and all of 13th to 16th can't be read, in three ways."""
+    folder = tmp_path_factory.mktemp("images")
+    generator, found = np.random.default_rng(0), []
+    for number in range(19):
+        path = folder / f"{number}.png"
+        Image.fromarray(generator.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(path)
+        if number in (2, 13):
+            path.write_text("no image")
+        elif number in (3, 14, 15):
+            path.write_bytes(path.read_bytes()[:100])
+        elif number in (8, 12):
+            path.unlink()
+        found.append(str(path))
+    return found
+
+
+def to_read(paths: list[str]) -> list[ImageToRead]:
+    return [ImageToRead(path) for path in paths]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_results_come_in_order_and_equal_one_by_one(engine: Engine, paths: list[str], streams: int) -> None:
+    results = list(stream_features(to_read(paths), SPEC, engine, streams))
+    resize = resizer(SPEC)
+    assert len(results) == len(paths)
+    for path, result in zip(paths, results):
+        if isinstance(result, Unreadable):
+            continue
+        expected = engine(resize(decode_image(Path(path).read_bytes()))[None])
+        assert [feature.shape for feature in result] == [(3,), (6, 6, 2)]
+        assert all(np.array_equal(found, wanted[0]) for found, wanted in zip(result, expected, strict=True))
+    reasons = {number: result for number, result in enumerate(results) if isinstance(result, Unreadable)}
+    assert list(reasons) == [2, 3, 8, 12, 13, 14, 15]
+    assert reasons[2] == Unreadable("decode", "not a JPEG, PNG, BMP, GIF or WebP image (it begins with b'no image')")
+    assert reasons[3].stage == "decode" and reasons[3].reason.startswith("damaged PNG: ")
+    assert reasons[8] == Unreadable("read", "No such file or directory")
+
+
+def test_a_file_that_changed_is_not_computed(engine: Engine, paths: list[str]) -> None:
+    digest = hashlib.sha256(Path(paths[0]).read_bytes()).hexdigest()
+    same, other = stream_features([ImageToRead(paths[0], digest), ImageToRead(paths[1], digest)], SPEC, engine, 1)
+    assert not isinstance(same, Unreadable)
+    assert other == Unreadable("read", "the file changed after it was surveyed")
+
+
+def test_too_many_pixels_a_folder_and_an_impossible_name(engine: Engine, paths: list[str], tmp_path: Path) -> None:
+    (large,) = stream_features(to_read(paths[:1]), SPEC, engine, 1, max_pixels=119)
+    assert large == Unreadable("decode", "12x10 pixels are more than the limit of 119")
+    folder, impossible = stream_features(to_read([str(tmp_path), "a\0b"]), SPEC, engine, 1)
+    assert folder == Unreadable("read", "Is a directory")
+    assert isinstance(impossible, Unreadable) and impossible.stage == "read" and impossible.reason
+
+
+def test_nothing_to_read(engine: Engine) -> None:
+    assert list(stream_features([], SPEC, engine, 2)) == []
+
+
+def test_files_are_asked_for_a_few_batches_ahead_only(engine: Engine, paths: list[str]) -> None:
+    asked = 0
+
+    def endless() -> Iterator[ImageToRead]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield ImageToRead(paths[0])
+
+    results = stream_features(endless(), SPEC, engine, 2)
+    for _ in range(10):
+        next(results)
+    assert asked <= 10 + engine.batch_size * (2 * 2 + 1)
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_a_failure_that_is_not_the_image_s_is_not_swallowed(paths: list[str]) -> None:
+    class Broken:
+        batch_size = 2
+
+        def __call__(self, pixels: Any) -> Any:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(stream_features(to_read(paths), SPEC, Broken(), 2))  # type: ignore[arg-type]
