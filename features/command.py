@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import io
 import itertools
 import os
 import sys
@@ -136,6 +137,9 @@ def _underscored(argument: str) -> str:
 
 def run(prog: str, body: Callable[[], int | None]) -> int:
     """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         return body() or 0
     except UserError as error:
@@ -177,13 +181,17 @@ def hush() -> None:
 
 
 def load_quietly(verbose: bool = False) -> None:
-    """Imports TensorFlow with its chatter, and Beam's, held back, unless verbose."""
+    """Imports TensorFlow with its chatter, and Beam's, held back, unless verbose; GPUs give memory as it is needed."""
+    from features.engine import has_gpu
+
     if verbose:
+        has_gpu()
         return
     hush()
     with _stderr_to_null():  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
+        has_gpu()
         tf.constant(0)
 
 

@@ -30,7 +30,7 @@ def one_thread_a_stream() -> None:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU; makes it take memory as it grows, not all at once."""
+    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -48,8 +48,8 @@ def default_batch_size() -> int:
 
 
 def default_streams() -> int:
-    """Batches under way at once: one a core; two on a GPU, so that one decodes while the other computes."""
-    return 2 if has_gpu() else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Batches under way at once: one a core, each reading, decoding and computing in turn."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine:
@@ -59,6 +59,7 @@ class Engine:
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
         self.batch_size = batch_size
         height, width, channels = model.inputs[0].shape[1:]
         signature = tf.TensorSpec((batch_size, height, width, channels), tf.float32)

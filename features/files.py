@@ -45,12 +45,14 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Writes JSON for machines and eyes: sorted, indented, UTF-8."""
-    write_bytes(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_bytes(
+        path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    )
 
 
 def read_json(path: str) -> Any:
     """Reads a JSON file."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return json.load(file)
 
 

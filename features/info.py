@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from features import command
 from features.command import positional
 from features.spec import DTYPE_BYTES, Tap
+
+if TYPE_CHECKING:
+    from features.store import FeatureStore
+
+DEAD_LETTERS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ def info(config: InfoConfig) -> list[str]:
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
         f"computed   in {spec.compute_dtype} by {_engine(manifest['provenance']['engine'])}",
         f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
+        f"overlap    {manifest['copies_across_splits']} contents and {manifest['groups_across_splits']} groups on two sides",
     ]
     for name, split in manifest["splits"].items():
         examples = store.examples(name)
@@ -47,7 +54,17 @@ def info(config: InfoConfig) -> list[str]:
     lines += [f"class      {name}: {counts[name]:,}" for name in store.class_names]
     totals = manifest["totals"]
     lines.append(f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned")
-    return lines + [f"dead       {e['key']}: {e['stage']}: {e['reason']}" for e in store.dead_letters]
+    return lines + list(_dead(store))
+
+
+def _dead(store: FeatureStore) -> Iterator[str]:
+    for kind in ("class", "split"):
+        for name, count in store.manifest[f"dead_by_{kind}"].items():
+            yield f"dead       {kind} {name or '(none)'}: {count}"
+    for letter in store.dead_letters[:DEAD_LETTERS_SHOWN]:
+        yield f"dead       {letter['key']}: {letter['stage']}: {letter['reason']}"
+    if (more := len(store.dead_letters) - DEAD_LETTERS_SHOWN) > 0:
+        yield f"dead       and {more} more in dead_letters.jsonl"
 
 
 def _tap(tap: Tap, store_dtype: str) -> str:

@@ -58,7 +58,7 @@ def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes
 
     example = tf.train.Example()
     field = example.features.feature
-    field["key"].bytes_list.value.append(key.encode())
+    field["key"].bytes_list.value.append(key.encode("utf-8", "surrogateescape"))
     field["digest"].bytes_list.value.append(digest.encode())
     field["label"].int64_list.value.extend(labels)
     for name, value in packed.items():

@@ -163,7 +163,7 @@ class FeatureStore:
         for batch in self.dataset(split, 256, tap=tap, keys=True).as_numpy_iterator():
             stop = start + len(batch["label"])
             features[start:stop], labels[start:stop] = batch["feature"], batch["label"]
-            keys.extend(key.decode() for key in batch["key"])
+            keys.extend(key.decode("utf-8", "surrogateescape") for key in batch["key"])
             start = stop
         return Arrays(features, labels, keys)
 
@@ -181,7 +181,7 @@ class FeatureStore:
     @functools.cached_property
     def dead_letters(self) -> list[dict[str, str]]:
         """What could not be stored: key, stage, reason, label, split."""
-        with open(os.path.join(self.path, DEAD_LETTERS), encoding="utf-8") as file:
+        with open(os.path.join(self.path, DEAD_LETTERS), encoding="utf-8", errors="surrogateescape") as file:
             return [json.loads(line) for line in file]
 
     def sample(self) -> Iterator[SampleImage]:
@@ -191,7 +191,9 @@ class FeatureStore:
         for content in record.read_records(os.path.join(self.path, SAMPLE)):
             field = tf.train.Example.FromString(content).features.feature
             key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
-            yield SampleImage(key.decode(), digest.decode(), field["label"].int64_list.value[0], encoded)
+            yield SampleImage(
+                key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], encoded
+            )
 
     def backbone(self, tap: Tap) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].

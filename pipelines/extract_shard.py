@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,8 +71,9 @@ class ExtractShard(beam.DoFn):
         self.unit_time = Metrics.distribution("ExtractShard", "unit_milli_secs")
 
     def setup(self) -> None:
-        one_thread_a_stream()
-        load_quietly()
+        if "tensorflow" not in sys.modules:  # a worker process of its own, which nobody has prepared
+            one_thread_a_stream()
+            load_quietly()
 
     def process(self, unit: WorkUnit) -> Iterable[dict[str, Any]]:
         started = time.monotonic()
@@ -80,7 +82,7 @@ class ExtractShard(beam.DoFn):
         self.dead.inc(len(row["dead_letters"]))
         self.inferences.inc(row["computed"])
         self.unit_time.update(int((time.monotonic() - started) * 1000))
-        yield row
+        yield {**row, "dead_letters": len(row["dead_letters"])}  # their names, which need not be UTF-8, are in the marker
 
 
 def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine]) -> dict[str, Any]:
@@ -184,7 +186,7 @@ class _Heartbeat:
             json.dump({"done": stored + len(self.dead), "letters": [vars(letter) for letter in self.dead]}, file)
         stop = os.path.join(self.job.folder, STOP_FILE)
         if os.path.exists(stop):
-            with open(stop, encoding="utf-8") as file:
+            with open(stop, encoding="utf-8", errors="surrogateescape") as file:
                 raise UserError(file.read())
 
     def close(self) -> None:

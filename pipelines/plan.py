@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features import backbone
-from features.engine import default_batch_size, default_streams, shared_base, shared_engine
+from features.engine import default_batch_size, default_streams, has_gpu, shared_base, shared_engine
 from features.errors import UserError
 from features.examples import (
     Example,
@@ -86,7 +86,9 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         )
     examples, dataset = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
-    units = cut_units(examples, source.class_names, paths, stored, spec.fingerprint, config.examples_per_shard)
+    units = cut_units(
+        examples, source.class_names, paths, stored, spec.fingerprint, config.examples_per_shard, config.max_pixels
+    )
     problems = {key: row.problem for key, row in surveyed.items() if row.problem}
     unread = _unread(source, surveyed)
     return ExtractionPlan(
@@ -95,6 +97,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
 
 
 def _spec(config: ExtractConfig) -> FeatureSpec:
+    has_gpu()  # before the first network takes all of its memory
     info = backbone.backbone_info(config.backbone)
     size = parse_image_size(config.image_size, info.size)
     base, digest = shared_base(config.backbone, config.weights, size)
@@ -135,7 +138,13 @@ def _divided(
         same = old is not None and old.manifest["division"] == division
         kept = {example.digest: example.split for example in old.table} if old and same else {}
         examples = divide(examples, parse_splits(config.splits), config.split_seed, kept)
-    return examples, {"division": division, "groups_declared": source.has_groups}
+    dataset = {
+        "division": division,
+        "groups_declared": source.has_groups,
+        "groups_across_splits": len(groups_across_splits(examples)),
+        "copies_across_splits": len(copies_across_splits(examples)),
+    }
+    return examples, dataset
 
 
 def _unread(source: Source, surveyed: dict[str, Surveyed]) -> tuple[DeadLetter, ...]:

@@ -100,13 +100,13 @@ class _Board:
         letters = self.letters + letters
         self.progress.update(self.done + under_way, len(letters))
         if len(letters) > self.max_dead:
-            files.write_bytes(self.stop_path, too_many_dead(letters, self.max_dead).encode())
+            files.write_bytes(self.stop_path, too_many_dead(letters, self.max_dead).encode("utf-8", "surrogateescape"))
 
     def stopped(self) -> str | None:
         """Why the workers were asked to stop, if they were."""
         if not os.path.exists(self.stop_path):
             return None
-        with open(self.stop_path, encoding="utf-8") as file:
+        with open(self.stop_path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
 
     def clear(self) -> None:

@@ -52,15 +52,15 @@ def survey_file(path: str) -> Surveyed:
 
 
 class SurveyFiles(beam.DoFn):
-    """(chunk number, paths) to one file of digests in a folder."""
+    """(chunk number, paths as bytes, for names need not be UTF-8) to one file of digests in a folder."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def process(self, chunk: tuple[int, list[str]]) -> Iterable[int]:
+    def process(self, chunk: tuple[int, list[bytes]]) -> Iterable[int]:
         number, paths = chunk
         with ThreadPoolExecutor(default_streams()) as pool:
-            rows = pool.map(survey_file, paths)
+            rows = pool.map(survey_file, map(os.fsdecode, paths))
             write_rows(os.path.join(self.folder, f"survey-{number:05}.jsonl"), list(rows))
         yield number
 
@@ -77,9 +77,8 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
     known = {row.path: row for row in read_rows(cache)} if os.path.exists(cache) else {}
     fresh = {path: known[path] for path in paths if path in known and _unchanged(known[path])}
     missing = [path for path in paths if path not in fresh]
-    chunks = [
-        (number, missing[at : at + FILES_PER_CHUNK]) for number, at in enumerate(range(0, len(missing), FILES_PER_CHUNK))
-    ]
+    starts = range(0, len(missing), FILES_PER_CHUNK)
+    chunks = [(number, list(map(os.fsencode, missing[at : at + FILES_PER_CHUNK]))) for number, at in enumerate(starts)]
     if chunks:
         with pipeline() as run:
             _ = run | "Chunks" >> beam.Create(chunks) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))

@@ -42,12 +42,13 @@ class WorkUnit:
     split: str
     fingerprint: str
     examples: tuple[UnitExample, ...]
+    max_pixels: int
 
     @property
     def digest(self) -> str:
         """sha256 of all that decides the shard's bytes: a marker that carries it need not be done again."""
         rows = [(example.key, example.digest, example.labels) for example in self.examples]
-        return hashlib.sha256(json.dumps([self.fingerprint, self.shard, rows]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.fingerprint, self.shard, self.max_pixels, rows]).encode()).hexdigest()
 
 
 def cut_units(
@@ -57,6 +58,7 @@ def cut_units(
     stored: Mapping[str, StoredAt],
     fingerprint: str,
     examples_per_shard: int,
+    max_pixels: int,
 ) -> list[WorkUnit]:
     """Cuts each split, ordered by content hash, into units of equal size.
 
@@ -67,6 +69,7 @@ def cut_units(
         stored: content digest to where an older shard holds its feature.
         fingerprint: the spec's.
         examples_per_shard: the most examples a unit may have.
+        max_pixels: larger images are refused, so it decides what a unit stores.
     """
     ids = {name: index for index, name in enumerate(class_names)}
     units = []
@@ -79,7 +82,7 @@ def cut_units(
         bounds = [len(rows) * shard // count for shard in range(count + 1)]
         for shard, (start, stop) in enumerate(pairwise(bounds)):
             name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{count:05}"
-            units.append(WorkUnit(name, split, fingerprint, tuple(rows[start:stop])))
+            units.append(WorkUnit(name, split, fingerprint, tuple(rows[start:stop]), max_pixels))
     return units
 
 

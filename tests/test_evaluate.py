@@ -19,6 +19,8 @@ from features.spec import FeatureSpec
 from features.store import FeatureStore
 from training.evaluate import EvaluateConfig, describe, evaluate, main
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
 FILES = {"metrics.json", "predictions.csv", "confusion_matrix.png"}
 
 
@@ -58,7 +60,9 @@ def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
     assert metrics["split"] == "test" and metrics["examples"] == metrics["groups"] == 12
     assert metrics["accuracy"]["value"] >= 0.9
     assert 0 <= metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"] <= 1
-    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(metrics)
+    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(
+        metrics
+    )
     assert metrics["majority_accuracy"]["value"] == pytest.approx(1 / 3)
     assert [entry["class"] for entry in metrics["per_class"]] == opened.class_names
     assert metrics["dataset_digest"] == opened.manifest["dataset_digest"]
@@ -80,7 +84,9 @@ def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathli
     assert [row["truth"] for row in rows] == [opened.class_names[label] for label in arrays.labels]
     assert [row["truth"] for row in rows] == [key.split("/")[-2] for key in arrays.keys]
     assert [row["predicted"] for row in rows] == [opened.class_names[at] for at in expected.argmax(1)]
-    np.testing.assert_allclose([probabilities(rows)["/".join(key.split("/")[-2:])] for key in arrays.keys], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        [probabilities(rows)["/".join(key.split("/")[-2:])] for key in arrays.keys], expected, atol=1e-5
+    )
     hits = np.mean([row["truth"] == row["predicted"] for row in rows])
     assert hits == pytest.approx(metrics["accuracy"]["value"])
 
@@ -204,7 +210,7 @@ def test_nothing_readable_is_refused(run: pathlib.Path, tmp_path: pathlib.Path) 
 
 def test_other_features_are_refused_naming_both(run: pathlib.Path, store_copy: pathlib.Path) -> None:
     other_spec(store_copy)
-    with pytest.raises(UserError, match="other features than the run was trained on .*resize_mode: crop is not squash"):
+    with pytest.raises(UserError, match=r"other features than the run was trained on .*resize_mode: crop is not squash"):
         evaluated(run, store_copy)
 
 
@@ -227,7 +233,7 @@ def test_digests_are_those_of_the_files(run_copy: pathlib.Path, photos: pathlib.
 
 
 def test_no_run(tmp_path: pathlib.Path, store: pathlib.Path) -> None:
-    with pytest.raises(UserError, match="there is no run at .*headstart train STORE --run"):
+    with pytest.raises(UserError, match=r"there is no run at .*headstart train STORE --run"):
         evaluated(tmp_path / "none")
 
 

@@ -26,7 +26,13 @@ from features.examples import (
 
 THREE = {"train": 0.8, "validation": 0.1, "test": 0.1}
 PROPORTIONS = st.sampled_from(
-    [THREE, {"train": 1.0}, {"train": 0.5, "test": 0.5}, {"train": 0.6, "validation": 0.3, "test": 0.1}, {"test": 0.34, "train": 0.66}]
+    [
+        THREE,
+        {"train": 1.0},
+        {"train": 0.5, "test": 0.5},
+        {"train": 0.6, "validation": 0.3, "test": 0.1},
+        {"test": 0.34, "train": 0.66},
+    ]
 )
 
 
@@ -41,7 +47,9 @@ def example(number: int, label: str = "cat", group: str = "", content: int | Non
 @st.composite
 def datasets(draw: st.DrawFn) -> list[Example]:
     """Up to 40 examples with copies and groups, some of them linked to one another."""
-    rows = draw(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.sampled_from(["", "", "g", "h", "i"])), max_size=40))
+    rows = draw(
+        st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"), st.sampled_from(["", "", "g", "h", "i"])), max_size=40)
+    )
     return [example(i, label, group, content) for i, (content, label, group) in enumerate(rows)]
 
 
@@ -121,7 +129,9 @@ def test_a_newcomer_follows_its_group() -> None:
 
 
 def test_a_kept_split_that_is_no_longer_asked_for_is_given_anew() -> None:
-    divided = divide([example(i) for i in range(10)], {"train": 0.5, "test": 0.5}, 0, {digest(i): "validation" for i in range(10)})
+    divided = divide(
+        [example(i) for i in range(10)], {"train": 0.5, "test": 0.5}, 0, {digest(i): "validation" for i in range(10)}
+    )
     assert Counter(e.split for e in divided) == {"train": 5, "test": 5}
 
 
@@ -174,7 +184,9 @@ def test_another_seed_is_another_division() -> None:
     examples = [example(i) for i in range(1000)]
     first, again, second = (divide(examples, THREE, seed) for seed in (0, 0, 1))
     assert first == again
-    assert Counter(e.split for e in first) == Counter(e.split for e in second) == {"train": 800, "validation": 100, "test": 100}
+    assert (
+        Counter(e.split for e in first) == Counter(e.split for e in second) == {"train": 800, "validation": 100, "test": 100}
+    )
     same = sum(a.split == b.split for a, b in zip(first, second))
     assert 600 < same < 720  # 0.8^2 + 0.1^2 + 0.1^2 is 0.66
 
@@ -186,8 +198,12 @@ def test_nothing_to_divide() -> None:
 odd = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"))
 odd_names = st.one_of(
     odd,
-    st.sampled_from(["a,b", 'say "cheese"', "two\nlines", "carriage\rreturn", "both\r\n", "日本語/ねこ.jpg", " spaces ", "'", '"', "#", ""]),
-    st.binary(min_size=1, max_size=8).filter(lambda b: b"\0" not in b and b"\x1f" not in b).map(lambda b: b.decode("utf-8", "surrogateescape")),
+    st.sampled_from(
+        ["a,b", 'say "cheese"', "two\nlines", "carriage\rreturn", "both\r\n", "日本語/ねこ.jpg", " spaces ", "'", '"', "#", ""]
+    ),
+    st.binary(min_size=1, max_size=8)
+    .filter(lambda b: b"\0" not in b and b"\x1f" not in b)
+    .map(lambda b: b.decode("utf-8", "surrogateescape")),
 )
 
 
@@ -198,7 +214,10 @@ def test_the_table_reads_back_whatever_the_names(examples: list[Example]) -> Non
 
 
 def test_the_table_is_plain_csv() -> None:
-    assert to_csv([Example("a/b,c.jpg", "d1", ("cat",), "train", "g")]) == b'key,digest,label,split,group\n"a/b,c.jpg",d1,cat,train,g\n'
+    assert (
+        to_csv([Example("a/b,c.jpg", "d1", ("cat",), "train", "g")])
+        == b'key,digest,label,split,group\n"a/b,c.jpg",d1,cat,train,g\n'
+    )
 
 
 def test_the_dataset_digest_depends_on_everything_but_the_order() -> None:
@@ -214,7 +233,11 @@ def test_the_dataset_digest_depends_on_everything_but_the_order() -> None:
         dataclasses.replace(first, group="elsewhere"),
     ]
     digests = {dataset_digest([other, *examples[1:]], names) for other in others}
-    digests |= {dataset_digest(examples, ["cat", "wolf"]), dataset_digest(examples, ["dog", "cat"]), dataset_digest(examples[1:], names)}
+    digests |= {
+        dataset_digest(examples, ["cat", "wolf"]),
+        dataset_digest(examples, ["dog", "cat"]),
+        dataset_digest(examples[1:], names),
+    }
     assert len(digests) == 8 and whole not in digests
 
 
@@ -224,7 +247,11 @@ def test_the_plan_is_ordered_by_split_and_content() -> None:
 
 
 def test_groups_and_copies_across_splits_are_found() -> None:
-    examples = [Example("a", "1", ("x",), "train", "g"), Example("b", "2", ("x",), "test", "g"), Example("c", "1", ("x",), "test")]
+    examples = [
+        Example("a", "1", ("x",), "train", "g"),
+        Example("b", "2", ("x",), "test", "g"),
+        Example("c", "1", ("x",), "test"),
+    ]
     assert groups_across_splits(examples) == {"g": {"train", "test"}}
     assert copies_across_splits(examples) == {"1": {"train", "test"}}
 

@@ -174,6 +174,35 @@ def test_an_added_image_moves_no_other(photos: Path, tmp_path: Path) -> None:
     assert before.items() <= after.items() and len(after) == len(before) + 30
 
 
+def test_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
+    for number, name in enumerate((b"caf\xe9.png", b"broken \xff.png", 'ключ, "и"\n.png'.encode())):
+        path = os.path.join(os.fsencode(photos), b"red", name)
+        paint(photos / "red" / "temporary.png", 900 + number)
+        os.replace(photos / "red" / "temporary.png", path)
+        if b"broken" in name:
+            with open(path, "wb") as file:
+                file.write(b"no image")
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
+    keys = [key for split in store.splits for key in store.arrays(split).keys]
+    assert {"red/caf\udce9.png", 'red/ключ, "и"\n.png'} <= set(keys) and len(keys) == 62
+    assert [letter["key"] for letter in store.dead_letters] == ["red/broken \udcff.png"]
+    assert not list(store.faults())
+
+
+def test_a_larger_limit_gives_a_refused_image_another_chance(photos: Path, tmp_path: Path) -> None:
+    paint(photos / "red" / "large.png", 800, (100, 100))
+    before = extract(config(photos, tmp_path / "store", max_pixels=5000, max_bad_fraction=0.1))
+    assert [letter["key"] for letter in before.dead_letters] == ["red/large.png"]
+    assert not extract(config(photos, tmp_path / "store")).dead_letters
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "FnApiRunner"])
+def test_a_local_runner_by_any_name_is_the_one_in_this_process(runner: str) -> None:
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+    assert isinstance(run_units.beam_pipeline([f"--runner={runner}"]).runner, FnApiRunner)
+
+
 def test_copies_stay_together(photos: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted((photos / "red").rglob("*.JPG"))):
         shutil.copy(path, photos / "red" / f"copy {number}.png")
@@ -229,7 +258,7 @@ def test_damage_that_only_decoding_finds_stops_the_job_too(photos: Path, tmp_pat
     with pytest.raises(UserError, match="max_bad_fraction"):
         extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
     assert not (tmp_path / "store" / "manifest.json").exists()
-    with pytest.raises(UserError, match="not complete: run its `headstart extract` command again"):
+    with pytest.raises(UserError, match=r"not complete: run its `headstart extract` command again"):
         FeatureStore.open(str(tmp_path / "store"))
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.6))  # and what was done is not done again
     assert store.manifest["totals"] == {"planned": 60, "stored": 30, "dead": 30}
@@ -300,8 +329,8 @@ def nothing() -> object:
 def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
     for number in range(60, 400):
         paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
-    command = [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "killed"), "--weights", "random:0",
-               "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
+    command = [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "killed"),
+               "--weights", "random:0", "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -326,7 +355,8 @@ def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path
     options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     apart = subprocess.run(
         [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "apart"), "--weights", "random:0",
-         "--image_size", "32", "--examples_per_shard", "8", *options], timeout=240, capture_output=True, text=True, check=False,
+         "--image_size", "32", "--examples_per_shard", "8", *options],
+        timeout=240, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert apart.returncode == 0, apart.stderr
     here = extract(config(photos, tmp_path / "here"))
@@ -368,7 +398,7 @@ def test_ready_made_splits_are_kept_and_overlaps_reported(
     store = extract(config(root, tmp_path / "store"))
     assert {split: store.count(split) for split in store.splits} == {"train": 16, "validation": 9}
     assert "1 identical files stand on two sides" in capsys.readouterr().err
-    with pytest.raises(UserError, match="groups stand on two sides, such as 'g1'.*--allow_group_overlap"):
+    with pytest.raises(UserError, match=r"groups stand on two sides, such as 'g1'.*--allow_group_overlap"):
         extract(config(root, tmp_path / "grouped", group_by=r"g\d+"))
     allowed = extract(config(root, tmp_path / "grouped", group_by=r"g\d+", allow_group_overlap=True))
     assert allowed.manifest["groups_declared"] and {e.group for e in allowed.table} == {f"g{n}" for n in range(12)}
@@ -452,7 +482,7 @@ def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Pat
 
 def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path) -> None:
     spec = extract(config(photos, tmp_path / "store")).spec
-    with pytest.raises(UserError, match="have digest .* the features were asked for with"):
+    with pytest.raises(UserError, match=r"have digest .* the features were asked for with"):
         shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), "random:0", 4)
 
 

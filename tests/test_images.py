@@ -120,7 +120,9 @@ def test_16_bit_colour_keeps_its_full_range() -> None:
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "green", "blue")]
     for kind in ("GIF", "WEBP"):
-        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {}))
+        data = encoded(
+            frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+        )
         assert np.array_equal(decode_image(data), np.asarray(frames[0]))
 
 

@@ -40,7 +40,9 @@ def test_a_terminal_shows_a_bar_that_is_cleared_in_the_end(clock: Clock) -> None
     assert terminal.getvalue().count("\r") == 1  # at most 5 a second
     clock.now += 0.2
     progress.update(2000, dead=3)
-    assert terminal.getvalue().endswith(f"[{'#' * BAR_WIDTH}] extracting: 2,000/2,000 images, 194/s, 0:00 left, 3 dead letters")
+    assert terminal.getvalue().endswith(
+        f"[{'#' * BAR_WIDTH}] extracting: 2,000/2,000 images, 194/s, 0:00 left, 3 dead letters"
+    )
     assert "\n" not in terminal.getvalue()
     progress.close()
     assert terminal.getvalue().endswith("\r\x1b[K")

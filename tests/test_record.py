@@ -43,7 +43,9 @@ def test_a_batch_reads_back_eagerly_and_inside_tf_data(store_dtype: str, number:
 
     tap, records = TAPS[number], [encoded(i, store_dtype) for i in range(5)]
     expected = np.stack([features(i)[number] for i in range(5)]).astype(numpy_dtype(store_dtype))
-    dataset = tf.data.Dataset.from_tensor_slices(records).batch(5).map(lambda batch: parse_batch(batch, spec(store_dtype), tap))
+    dataset = (
+        tf.data.Dataset.from_tensor_slices(records).batch(5).map(lambda batch: parse_batch(batch, spec(store_dtype), tap))
+    )
     assert dataset.element_spec["feature"].shape.as_list() == [None, *tap.shape]
     for batch in (parse_batch(tf.constant(records), spec(store_dtype), tap), next(iter(dataset))):
         assert batch["feature"].dtype.name == store_dtype
@@ -76,7 +78,11 @@ def test_a_key_that_is_not_utf_8_is_stored_as_its_bytes() -> None:
 @pytest.mark.parametrize(
     ("value", "store_dtype", "message"),
     [
-        (70_000.0, "float16", "tap block5.out:avg gives 70000, which float16 can't hold: take --store_dtype bfloat16 or float32"),
+        (
+            70_000.0,
+            "float16",
+            "tap block5.out:avg gives 70000, which float16 can't hold: take --store_dtype bfloat16 or float32",
+        ),
         (-1e6, "float16", r"gives 1e\+06, which float16"),
         (3.4e38, "bfloat16", r"gives 3.4e\+38, which bfloat16"),
         (np.nan, "float32", "gives nan, which float32"),

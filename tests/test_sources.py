@@ -65,7 +65,7 @@ def test_the_layout_can_be_said(tmp_path: Path) -> None:
     assert read_source(path, SourceOptions(layout="class")).class_names == ("test", "train")
     with pytest.raises(UserError, match="holds images right in test, train: if those are classes, say --layout class"):
         read_source(path)
-    with pytest.raises(UserError, match="--layout split: the top folders must be named .* not 'extra'"):
+    with pytest.raises(UserError, match=r"--layout split: the top folders must be named .* not 'extra'"):
         read_source(folder(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "extra/a/1.jpg"), SourceOptions(layout="split"))
 
 
@@ -187,7 +187,7 @@ def test_groups_come_from_the_key(tmp_path: Path) -> None:
 
 def test_a_pattern_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = folder(tmp_path, "cat/ann_1.jpg", "dog/bob.jpg")
-    with pytest.raises(UserError, match="finds no group in the key 'dog/bob.jpg': it must match every key"):
+    with pytest.raises(UserError, match=r"finds no group in the key 'dog/bob.jpg': it must match every key"):
         read_source(path, SourceOptions(group_by=r"(\w+)_"))
     with pytest.raises(UserError, match="is not a regular expression"):
         read_source(path, SourceOptions(group_by="("))

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from features.errors import UserError
 from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES, FeatureSpec, Tap
 
-SPEC = FeatureSpec("VGG16", "ab" * 32, (224, 192), (Tap("block5_pool", "avg", (512,)), Tap("block4_pool", "grid2", (2, 2, 512))), "caffe")
+SPEC = FeatureSpec(
+    "VGG16", "ab" * 32, (224, 192), (Tap("block5_pool", "avg", (512,)), Tap("block4_pool", "grid2", (2, 2, 512))), "caffe"
+)
 OTHERS = {
     "backbone": "VGG19",
     "weights_digest": "cd" * 32,
@@ -28,7 +30,9 @@ OTHERS = {
 }
 
 taps = st.lists(
-    st.builds(Tap, st.sampled_from(["a", "b", "c/d"]), st.sampled_from(["none", "avg", "max", "grid2"]), st.tuples(st.integers(1, 3))),
+    st.builds(
+        Tap, st.sampled_from(["a", "b", "c/d"]), st.sampled_from(["none", "avg", "max", "grid2"]), st.tuples(st.integers(1, 3))
+    ),
     min_size=1,
     max_size=2,
     unique_by=lambda tap: tap.name,
@@ -69,7 +73,9 @@ def test_every_field_counts_and_is_named_with_both_values(field: str) -> None:
     if field == "taps":
         assert mine == "['block5_pool:avg', 'block4_pool:grid2']" and theirs == "['block4_pool:grid2', 'block5_pool:avg']"
     else:
-        assert mine.strip("[]") == str(getattr(SPEC, field)).strip("()") and theirs.strip("[]") == str(OTHERS[field]).strip("()")
+        assert mine.strip("[]") == str(getattr(SPEC, field)).strip("()") and theirs.strip("[]") == str(OTHERS[field]).strip(
+            "()"
+        )
 
 
 def test_the_fingerprint_is_the_same_in_another_process_and_imports_nothing_heavy() -> None:
@@ -89,7 +95,13 @@ def test_the_fingerprint_does_not_change_between_versions() -> None:
 
 @pytest.mark.parametrize(
     ("text", "layer", "pool"),
-    [("block5_pool", "block5_pool", "avg"), ("a:max", "a", "max"), (":none", "", "none"), ("", "", "avg"), ("x/y:grid12", "x/y", "grid12")],
+    [
+        ("block5_pool", "block5_pool", "avg"),
+        ("a:max", "a", "max"),
+        (":none", "", "none"),
+        ("", "", "avg"),
+        ("x/y:grid12", "x/y", "grid12"),
+    ],
 )
 def test_taps_are_parsed(text: str, layer: str, pool: str) -> None:
     assert Tap.parse(text) == Tap(layer, pool)

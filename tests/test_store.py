@@ -109,7 +109,7 @@ def test_the_sample_is_of_the_training_split_and_has_its_files_bytes(made: Featu
 def test_a_split_or_tap_that_is_not_there_is_named_with_those_that_are(made: FeatureStore) -> None:
     with pytest.raises(UserError, match="no split 'dev'; it has test, train, validation"):
         made.count("dev")
-    with pytest.raises(UserError, match="no tap 'top_activation:max'. Did you mean top_activation:avg"):
+    with pytest.raises(UserError, match=r"no tap 'top_activation:max'. Did you mean top_activation:avg"):
         made.arrays("train", "top_activation:max")
 
 

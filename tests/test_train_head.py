@@ -98,7 +98,7 @@ def test_config_tells_what_was_trained_on(store: pathlib.Path, run: pathlib.Path
 
 
 def test_mlp_learns(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    saved = train(config(store, tmp_path / "mlp", head="mlp", epochs=20))
+    saved = train(config(store, tmp_path / "mlp", head="mlp", epochs=10))
     labels, probabilities = answers(saved, store, "validation")
     assert np.mean(probabilities.argmax(1) == labels) >= 0.9
     names = [layer.name for layer in saved.model().get_layer("head").layers]
@@ -121,8 +121,8 @@ def test_from_disk_learns_what_memory_does(
 ) -> None:
     monkeypatch.setattr(train_head, "SHARE_OF_MEMORY", 0.0)
     monkeypatch.setattr(FeatureStore, "arrays", lambda *_: pytest.fail("the split was read into memory"))
-    first, again = (train(config(store, tmp_path / name, epochs=20)) for name in ("first", "again"))
-    assert metrics_of(first.path)["val_accuracy"] >= 0.9
+    first, again = (train(config(store, tmp_path / name, epochs=6)) for name in ("first", "again"))
+    assert metrics_of(first.path)["val_accuracy"] >= 0.8
     assert history_of(first.path) == history_of(again.path)
 
 
@@ -185,7 +185,7 @@ def test_balanced_weights_reach_the_fit(
 
 
 def test_not_complete_until_metrics_are_written(
-    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
     original = os.replace
@@ -260,20 +260,34 @@ def nan_from(call: int) -> Any:
     return loss
 
 
-def test_nan_features_are_told_at_the_first_step(
-    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: str) -> None:
+    """Puts a NaN into a split's features."""
     original = FeatureStore.arrays
 
     def arrays(self: FeatureStore, split: str, tap: str | None = None) -> Any:
         found = original(self, split, tap)
-        found.features[0, 7] = np.nan
+        if split == spoilt:
+            found.features[0, 7] = np.nan
         return found
 
     monkeypatch.setattr(FeatureStore, "arrays", arrays)
+
+
+def test_nan_features_are_told_at_the_first_step(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, "train")
     with pytest.raises(UserError, match=r"the loss is nan at step 1 \(epoch 1, batch 1\)"):
         train(config(store, tmp_path / "run"))
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_nan_in_validation_is_told_too(
+    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, "validation")  # no epoch would ever be better than the first
+    with pytest.raises(UserError, match="nan"):
+        train(config(store, tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +363,7 @@ def test_head_of_another_size_is_refused(store: pathlib.Path, tmp_path: pathlib.
 
 
 def test_without_validation_trains_with_a_warning(
-    lopsided: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    lopsided: pathlib.Path, tmp_path: pathlib.Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = train(config(lopsided, tmp_path / "run", epochs=15, patience=1))
     assert "warning" in (told := capsys.readouterr().err) and "no validation split" in told
@@ -364,7 +378,7 @@ def test_without_validation_trains_with_a_warning(
 
 def test_without_train_is_refused(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     without_split(store_copy, "train")
-    with pytest.raises(UserError, match="no examples in a train split; it has validation, test|test, validation"):
+    with pytest.raises(UserError, match=r"no examples in a train split; it has (validation, test|test, validation)"):
         train(config(store_copy, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -440,7 +454,7 @@ def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path,
             writer.write(example.SerializeToString())
     shutil.move(tmp_path / "other", path)
     with pytest.raises(UserError, match="disagree"):
-        train(config(store_copy, tmp_path / "run", epochs=15))
+        train(config(store_copy, tmp_path / "run", epochs=6))
 
 
 @pytest.mark.parametrize(

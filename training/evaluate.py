@@ -202,7 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart evaluate"
 
     def body() -> None:
+        from features.engine import one_thread_a_stream
+
         config, _, verbose = command.parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
+        one_thread_a_stream()
         command.load_quietly(verbose)
         print(describe(evaluate(config)))
 

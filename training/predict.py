@@ -117,10 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart predict"
 
     def body() -> None:
+        from features.engine import one_thread_a_stream
         from training.run_folder import Run
 
         config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
+        one_thread_a_stream()
         command.load_quietly(verbose)
         _write(config, min(config.top_k, classes))
 

@@ -65,6 +65,9 @@ class Run:
         """The saved model: uint8 [B, any, any, 3] to float32 [B, classes]."""
         import keras
 
+        from features.engine import has_gpu
+
+        has_gpu()  # memory grows with need
         return keras.saving.load_model(os.path.join(self.path, MODEL), compile=False)
 
 

@@ -1,0 +1,77 @@
+"""What may import what: features nothing of the others, training and pipelines nothing of each other, and lightly."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("features", "pipelines", "training", "headstart")
+FORBIDDEN = {
+    "features": {"pipelines", "training", "headstart"},
+    "training": {"pipelines", "headstart", "apache_beam"},
+    "pipelines": {"training", "headstart"},
+    "headstart": set(),
+}
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp|mnt|data|opt|content)/\w+")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that a file imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_layers(path: pathlib.Path) -> None:
+    forbidden = FORBIDDEN[path.relative_to(ROOT).parts[0]]
+    found = {name for name in imported(ast.parse(path.read_text(encoding="utf-8"))) if name.split(".")[0] in forbidden}
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_path_of_one_machine(path: pathlib.Path) -> None:
+    assert not MACHINE_PATH.findall(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_says_what_it_is(path: pathlib.Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert path.name not in ("utils.py", "helpers.py", "common.py")
+
+
+def loaded_after(code: str, names: tuple[str, ...], tmp_path: pathlib.Path) -> list[str]:
+    """Which of the modules are there after some code ran in a fresh interpreter."""
+    code += f"\nimport sys; print(*[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("module", ["features.spec", "features.errors", "features.examples", "features.sources", "headstart"])
+def test_light(module: str, tmp_path: pathlib.Path) -> None:
+    assert loaded_after(f"import {module}", ("tensorflow", "keras", "apache_beam", "numpy", "PIL"), tmp_path) == []
+
+
+def test_a_spec_is_made_with_the_standard_library_alone(tmp_path: pathlib.Path) -> None:
+    code = "from features.spec import FeatureSpec, Tap; FeatureSpec('A', '', (8, 8), (Tap('x'),), 'none').fingerprint"
+    assert loaded_after(code, ("tensorflow", "keras", "apache_beam", "numpy", "PIL"), tmp_path) == []
+
+
+def test_training_needs_no_beam(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import training.train_head, training.evaluate, training.predict, training.classify, training.model, training.report"
+    )
+    assert loaded_after(code, ("apache_beam", "pipelines", "headstart"), tmp_path) == []
