@@ -215,7 +215,7 @@ def _downloaded(name: str, application: Callable[..., keras.Model], image_size: 
     try:
         return application(include_top=False, weights="imagenet", input_shape=(*image_size, 3))
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise UserError(
             f"the ImageNet weights of {name} could not be downloaded ({reason}); fetch them elsewhere and pass "
             f"--weights FILE, or take EfficientNetLite0, whose weights are installed"

@@ -79,7 +79,11 @@ def _divide(
 ) -> tuple[list[str], list[str]]:
     """Sorts flags, with their values, into the command's own and others'."""
     own = parser._option_string_actions
-    unknown = [argument for argument in argv if argument.startswith("--") and argument.partition("=")[0] not in own]
+    unknown = [
+        argument
+        for argument in argv
+        if argument.startswith("--") and argument != "--" and argument.partition("=")[0] not in own
+    ]
     if not unknown:
         return argv, []
     known = others()._option_string_actions if others else {}
@@ -167,6 +171,11 @@ def _fail(prog: str, message: str) -> int:
         traceback.print_exc()
     print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def one_thread_a_stream() -> None:
+    """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def hush() -> None:

@@ -131,6 +131,9 @@ class _Tensor:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def numpy(self) -> np.ndarray:
+        reach = self.offset + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.strides))
+        if min((self.offset, *self.shape, *self.strides)) < 0 or reach >= len(self.storage.values):
+            raise pickle.UnpicklingError(f"a tensor {self.shape} reaches beyond its {len(self.storage.values)} numbers")
         strides = tuple(stride * self.storage.dtype.itemsize for stride in self.strides)
         values = self.storage.values[self.offset :]
         return np.lib.stride_tricks.as_strided(values, self.shape, strides, writeable=False).copy()
@@ -178,8 +181,10 @@ def read_torch_pickle(file: IO[bytes]) -> dict[str, np.ndarray]:
     tensors = _Unpickler(file, storages).load()
     for key in _Unpickler(file, storages).load():
         storage = storages[key]
-        (count,) = struct.unpack("<q", file.read(8))
-        if count != storage.size:
-            raise pickle.UnpicklingError(f"storage {key} should hold {storage.size} numbers, not {count}")
-        storage.values = np.frombuffer(file.read(count * storage.dtype.itemsize), storage.dtype)
+        header = file.read(8)
+        size = struct.unpack("<q", header)[0] if len(header) == 8 else -1
+        content = file.read(storage.size * storage.dtype.itemsize)
+        if size != storage.size or len(content) != storage.size * storage.dtype.itemsize:
+            raise pickle.UnpicklingError(f"storage {key} should hold {storage.size} numbers: the file is cut short or damaged")
+        storage.values = np.frombuffer(content, storage.dtype)
     return {name: tensor.numpy() for name, tensor in tensors.items()}

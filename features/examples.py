@@ -38,7 +38,7 @@ def plan_order(examples: Iterable[Example]) -> list[Example]:
 def to_csv(examples: Iterable[Example]) -> bytes:
     """The dataset table, in the order given; `from_csv` reads it back."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # its \r\n makes it quote names that hold either
     writer.writerow(COLUMNS)
     for example in examples:
         labels = LABEL_SEPARATOR.join(example.labels)
@@ -174,19 +174,24 @@ def _fill_missing(new: list[int], chosen: list[str], sizes: list[Counter[str]], 
             continue
         for split in splits:
             if have[label][split] == 0:
-                _move_one(label, split, new, chosen, sizes, have)
+                _move_one(label, split, splits, new, chosen, sizes, have)
 
 
 def _move_one(
     label: str,
     split: str,
+    splits: list[str],
     new: list[int],
     chosen: list[str],
     sizes: list[Counter[str]],
     have: dict[str, Counter[str]],
 ) -> None:
-    """Moves the smallest, last placed group of a class that no split would miss."""
-    movable = [g for g in new if label in sizes[g] and all(have[other][chosen[g]] > 1 for other in sizes[g])]
+    """Moves the smallest, last placed group of a class, if no class loses by it a split that it is large enough for."""
+
+    def is_spared(group: int) -> bool:
+        return all(have[other][chosen[group]] > 1 or have[other].total() < len(splits) for other in sizes[group])
+
+    movable = [g for g in new if label in sizes[g] and is_spared(g)]
     if not movable:
         return
     mover = min(reversed(movable), key=lambda g: sizes[g].total())

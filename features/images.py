@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from features.errors import DecodeError
 from features.spec import FeatureSpec
@@ -67,6 +67,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             return _to_rgb(image)
     except (DecodeError, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # its own words hold an address in memory
+        raise DecodeError(f"damaged {kind}: its header can't be read") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files
         raise DecodeError(f"damaged {kind}: {error or type(error).__name__}") from error
 
@@ -87,7 +89,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def resizing_layer(spec: FeatureSpec) -> keras.layers.Layer:
-    """The spec's resizing as a layer from [B, any, any, 3] to [B, H, W, 3]; float32, with antialiasing."""
+    """The spec's resizing as a layer from [B, any, any, 3] to [B, H, W, 3]; float32 in and out, antialiased."""
     import keras
 
     return keras.layers.Resizing(*spec.image_size, name="resizing", dtype="float32", **_resize_options(spec))

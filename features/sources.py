@@ -94,12 +94,20 @@ def image_files(path: str) -> list[str]:
 
 
 def _walk(root: str) -> Iterator[str]:
-    """Paths below a folder, with /, sorted; links to folders are followed once."""
-    seen = {os.path.realpath(root)}
+    """Paths below a folder, with /, sorted. A link to a folder elsewhere is followed once, one to a folder inside never."""
+    inside, followed = os.path.realpath(root), set[str]()
+
+    def follow(path: str) -> bool:
+        if not os.path.islink(path):
+            return True
+        target = os.path.realpath(path)
+        if target in followed or os.path.commonpath((inside, target)) == inside:
+            return False
+        followed.add(target)
+        return True
+
     for folder, folders, names in os.walk(root, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if _wanted(name)}
-        folders[:] = sorted(name for name, path in real.items() if path not in seen)
-        seen.update(real.values())
+        folders[:] = [name for name in sorted(folders) if _wanted(name) and follow(os.path.join(folder, name))]
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(filter(_wanted, names)):
             yield name if relative == "." else f"{relative}/{name}"
@@ -132,16 +140,11 @@ def _looks_split(tops: set[str]) -> bool:
 
 
 def _read_table(path: str, options: SourceOptions) -> Source:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or ())
-        for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
-            if name not in columns:
-                raise UserError(
-                    f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
-                )
-        rows = list(enumerate(reader, start=2))
-    images = [_from_row(path, number, row, options) for number, row in rows]
+    columns, rows = _read_rows(path)
+    for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
+        if name not in columns:
+            raise UserError(f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}")
+    images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
     twice = [key for key, count in Counter(image.key for image in images).items() if count > 1]
     if twice:
         raise UserError(f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image")
@@ -151,6 +154,15 @@ def _read_table(path: str, options: SourceOptions) -> Source:
             f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty"
         )
     return Source(os.path.dirname(path), tuple(images), with_split > 0, any(image.group for image in images))
+
+
+def _read_rows(path: str) -> tuple[list[str], list[dict[str, str | None]]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
 
 
 def _from_row(path: str, number: int, row: dict[str, str | None], options: SourceOptions) -> ImageFile:

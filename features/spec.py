@@ -109,7 +109,7 @@ class FeatureSpec:
     def differences(self, other: FeatureSpec) -> list[str]:
         """One 'field: mine is not theirs' for each field that differs, both values named."""
         mine, theirs = self.to_json(), other.to_json()
-        mine["taps"], theirs["taps"] = ([tap.name for tap in spec.taps] for spec in (self, other))
+        mine["taps"], theirs["taps"] = (", ".join(f"{tap.name} {tap.shape}" for tap in s.taps) for s in (self, other))
         return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 

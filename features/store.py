@@ -141,7 +141,7 @@ class FeatureStore:
         if shuffle:
             shards = shards.shuffle(len(self.shard_paths(split)), seed=seed)
         records = shards.interleave(  # one at a time when the order matters
-            tf.data.TFRecordDataset, cycle_length=SHARDS_AT_ONCE if shuffle else 1, deterministic=True
+            tf.data.TFRecordDataset, cycle_length=SHARDS_AT_ONCE if shuffle else 1
         )
         if shuffle:  # records are shuffled as bytes, before they grow into tensors
             records = records.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from features.errors import UserError
     from features.spec import FeatureSpec, Tap
     from features.store import FeatureStore
-    from headstart.fit import FitConfig, fit
+    from headstart.fit_folder import FitConfig, fit
     from pipelines.extract import ExtractConfig, dry_run, extract
     from training.evaluate import EvaluateConfig, evaluate
     from training.predict import PredictConfig, predict
@@ -31,8 +31,8 @@ _HOME = {
     "FeatureSpec": "features.spec",
     "Tap": "features.spec",
     "FeatureStore": "features.store",
-    "FitConfig": "headstart.fit",
-    "fit": "headstart.fit",
+    "FitConfig": "headstart.fit_folder",
+    "fit": "headstart.fit_folder",
     "ExtractConfig": "pipelines.extract",
     "dry_run": "pipelines.extract",
     "extract": "pipelines.extract",
@@ -68,6 +68,4 @@ def __getattr__(name: str) -> Any:
     """Imports a name's module when it is first asked for: `import headstart` itself loads nothing heavy."""
     if name not in _HOME:
         raise AttributeError(f"module 'headstart' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # a submodule of the same name must not take its place
-    return value
+    return getattr(importlib.import_module(_HOME[name]), name)

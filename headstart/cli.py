@@ -10,7 +10,7 @@ from features import command
 from features.errors import UserError, nearest
 
 COMMANDS = {
-    "fit": ("headstart.fit", "extract, train and evaluate in one go"),
+    "fit": ("headstart.fit_folder", "extract, train and evaluate in one go"),
     "demo": ("headstart.demo", "the same on images that ship with a dependency; downloads nothing"),
     "extract": ("pipelines.extract", "a folder or table of images to a feature store"),
     "info": ("features.info", "what a store holds"),

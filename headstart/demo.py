@@ -81,10 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart demo"
 
     def body() -> None:
-        from features.engine import one_thread_a_stream
-
         config, _, verbose = command.parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
-        one_thread_a_stream()
+        command.one_thread_a_stream()
         command.load_quietly(verbose)
         print(describe(demo(config)))
 

@@ -227,9 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(verbose: bool) -> None:
-    from features.engine import one_thread_a_stream
-
-    one_thread_a_stream()
+    command.one_thread_a_stream()
     command.load_quietly(verbose)
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from apache_beam.metrics.metric import Metrics
 
 from features import files, record
-from features.command import load_quietly
-from features.engine import Engine, one_thread_a_stream, shared_engine
+from features.command import load_quietly, one_thread_a_stream
+from features.engine import Engine, shared_engine
 from features.errors import UserError
 from features.spec import FeatureSpec
 from features.stream import ImageToRead, Unreadable, stream_features

@@ -216,7 +216,7 @@ def test_the_table_reads_back_whatever_the_names(examples: list[Example]) -> Non
 def test_the_table_is_plain_csv() -> None:
     assert (
         to_csv([Example("a/b,c.jpg", "d1", ("cat",), "train", "g")])
-        == b'key,digest,label,split,group\n"a/b,c.jpg",d1,cat,train,g\n'
+        == b'key,digest,label,split,group\r\n"a/b,c.jpg",d1,cat,train,g\r\n'
     )
 
 

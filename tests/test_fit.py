@@ -14,7 +14,7 @@ import pytest
 
 import headstart
 from headstart.cli import main
-from headstart.fit import FitConfig, fit
+from headstart.fit_folder import FitConfig, fit
 
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
 FILES = {"config.json", "history.csv", "learning_curve.png", "logs", "metrics.json", "model.keras", "evaluation", "store"}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from features.errors import UserError
 from features.store import FeatureStore
-from training import report, train_head
+from training import agreement, batches, report, train_head
 from training.run_folder import Run
 from training.train_head import TrainConfig, train
 
@@ -64,9 +64,9 @@ def stand_in() -> keras.Model:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, stand_in: keras.Model) -> None:
     """Training without what takes its time: a stand-in for the backbone, no check of agreement with it, no plot."""
-    agreement = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
+    agreed = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
     monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap: stand_in)
-    monkeypatch.setattr(train_head, "check_agreement", lambda *_: agreement)
+    monkeypatch.setattr(agreement, "check_agreement", lambda *_: agreed)
     monkeypatch.setattr(report, "learning_curve", lambda *_: None)
 
 
@@ -119,7 +119,7 @@ def test_same_seed_same_weights_other_seed_other_weights(
 def test_from_disk_learns_what_memory_does(
     store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_head, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(batches, "SHARE_OF_MEMORY", 0.0)
     monkeypatch.setattr(FeatureStore, "arrays", lambda *_: pytest.fail("the split was read into memory"))
     first, again = (train(config(store, tmp_path / name, epochs=6)) for name in ("first", "again"))
     assert metrics_of(first.path)["val_accuracy"] >= 0.8
@@ -234,7 +234,7 @@ def test_killed_after_saving_is_refused_and_trains_again(
     store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_head, "check_agreement", kill)
+        patch.setattr(agreement, "check_agreement", kill)
         train(config(store, tmp_path / "run"))
     with pytest.raises(UserError, match="is not complete: run its `headstart train` command again"):
         Run.open(str(tmp_path / "run"))
@@ -434,8 +434,8 @@ def test_backbone_of_other_weights_is_refused(store_copy: pathlib.Path, tmp_path
 def test_other_answers_from_images_are_a_disagreement(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = train_head._classify
-    monkeypatch.setattr(train_head, "_classify", lambda *args: original(*args) + np.float32([0.02, -0.01, -0.01]))
+    original = agreement.classify_encoded
+    monkeypatch.setattr(agreement, "classify_encoded", lambda *args: original(*args) + np.float32([0.02, -0.01, -0.01]))
     with pytest.raises(UserError, match=r"disagree: on 'train/.*' probabilities differ by 0\.02"):
         train(config(store, tmp_path / "run", epochs=1))
     with pytest.raises(UserError, match="is not complete"):

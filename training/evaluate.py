@@ -102,7 +102,6 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
     labels, probabilities = classify_split(run, store, split)
     own = store.manifest["dataset_digest"] == run.config["dataset_digest"]
     name = split if own else f"{os.path.basename(os.path.abspath(store.path))}-{split}"
-    selected = files.read_json(os.path.join(run.path, "metrics.json"))["used_for_selection"]
     return _Evaluated(
         name,
         split,
@@ -110,7 +109,7 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
         labels,
         probabilities,
         store.manifest["groups_declared"],
-        own and split in ("train", selected),
+        own and split in _selected(run),
         [],
         store.manifest["dataset_digest"],
     )
@@ -152,16 +151,35 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
         raise UserError(f"none of the {len(chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
     name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0] + (f"-{split}" if split else "")
     return _Evaluated(
-        name,
+        name if name not in run.config["splits"] else f"{name}-images",
         split or "all",
         examples,
         np.array(labels),
         np.stack(rows),
         source.has_groups,
-        False,
+        _has_seen(run, examples),
         unreadable,
         dataset_digest(examples, run.class_names),
     )
+
+
+def _has_seen(run: Run, examples: Sequence[Example]) -> bool:
+    """Whether any of these contents was trained on or chosen by, as far as the run's store still tells."""
+    from features.store import FeatureStore
+
+    try:
+        store = FeatureStore.open(run.config["store"])
+    except (UserError, OSError):
+        return False
+    seen = {example.digest for split in _selected(run) if split in store.splits for example in store.examples(split)}
+    return not seen.isdisjoint(example.digest for example in examples)
+
+
+def _selected(run: Run) -> set[str]:
+    """The splits that the run's weights come from."""
+    from training.run_folder import METRICS
+
+    return {"train", files.read_json(os.path.join(run.path, METRICS))["used_for_selection"]}
 
 
 def _split_digest(examples: Sequence[Example]) -> str:
@@ -202,10 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart evaluate"
 
     def body() -> None:
-        from features.engine import one_thread_a_stream
-
         config, _, verbose = command.parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
-        one_thread_a_stream()
+        command.one_thread_a_stream()
         command.load_quietly(verbose)
         print(describe(evaluate(config)))
 

@@ -5,7 +5,7 @@ Everything is made of Keras's own layers, so a saved model loads anywhere, in sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -104,10 +104,3 @@ def resolve_precision(precision: str) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) if gpus else (0, 0)
     return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
-
-
-def in_float32(head: keras.Model, kind: str, tap: Tap, classes: int, moments: Any, dropout: float) -> keras.Model:
-    """A trained head with the same weights and no mixed precision, for the model that is saved."""
-    plain = build_head(kind, tap, classes, moments, dropout)
-    plain.set_weights(head.get_weights())
-    return plain

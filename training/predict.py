@@ -9,11 +9,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features import command, files
 from features.command import flag, positional
 from features.errors import UserError
+
+if TYPE_CHECKING:
+    from training.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,23 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
     Raises:
         UserError: for a path that does not exist, a folder without files, or a run that is not complete.
     """
+    from training.run_folder import Run
+
+    return _predictions(Run.open(config.run), _files(config.images), config.top_k)
+
+
+def _predictions(run: Run, paths: Sequence[str], top_k: int) -> Iterator[Prediction]:
     from features.progress import Progress
     from features.stream import Unreadable
     from training.classify import classify_files
-    from training.run_folder import Run
 
-    run, paths = Run.open(config.run), _files(config.images)
     progress, dead = Progress("predict", len(paths)), 0
     for done, (path, answer) in enumerate(zip(paths, classify_files(run, paths)), 1):
         if isinstance(answer, Unreadable):
             dead += 1
             yield Prediction(path, error=f"{answer.stage}: {answer.reason}")
         else:
-            best = (-answer).argsort(kind="stable")[: config.top_k]
+            best = (-answer).argsort(kind="stable")[:top_k]
             yield Prediction(path, tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best))
         progress.update(done, dead)
     progress.close()
@@ -99,15 +106,16 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
 
 
 def _write(config: PredictConfig, top_k: int) -> None:
+    predictions = predict(config)  # refuses what it must before a row is written
     if not config.output:
-        write_csv(predict(config), top_k, sys.stdout)
+        write_csv(predictions, top_k, sys.stdout)
         return
     with files.atomic(config.output) as raw:
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
         if config.output.endswith(".csv"):
-            write_csv(predict(config), top_k, text)
+            write_csv(predictions, top_k, text)
         else:
-            write_jsonl(predict(config), text)
+            write_jsonl(predictions, text)
         text.flush()
         text.detach()
 
@@ -117,12 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart predict"
 
     def body() -> None:
-        from features.engine import one_thread_a_stream
         from training.run_folder import Run
 
         config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
-        one_thread_a_stream()
+        command.one_thread_a_stream()
         command.load_quietly(verbose)
         _write(config, min(config.top_k, classes))
 

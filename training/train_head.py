@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,10 @@ from features.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
-    import tensorflow as tf
 
     from features.spec import Tap
     from features.store import FeatureStore
+    from training.batches import SplitBatches
     from training.run_folder import Run
 
 # As in training.model, which is too heavy to import for --help.
@@ -31,7 +30,6 @@ HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
-SHARE_OF_MEMORY = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,133 +92,115 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     from features.engine import has_gpu
     from features.store import FeatureStore
     from training import run_folder
+    from training.agreement import check_agreement
+    from training.batches import SplitBatches
     from training.model import attach_head
 
     has_gpu()  # memory grows with need
+    started = time.monotonic()
     run_folder.check_free(config.run)
     store = FeatureStore.open(config.store)
     tap = store.tap(config.tap or None)
-    if "train" not in store.splits:
-        raise UserError(f"{config.store!r} has no examples in a train split; it has {', '.join(store.splits) or 'none'}")
-    run_folder.clear(config.run)
+    _check_splits(config, store)
     keras.utils.set_random_seed(config.seed)
-    started = time.monotonic()
-    trained, history = _fit(config, store, tap, head, keras.losses.get(loss or "sparse_categorical_crossentropy"))
-    classifier = attach_head(store.spec, store.backbone(tap), trained)
-    run = _save(config, store, tap, classifier, history)
+    backbone = store.backbone(tap)
+    loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
+    training = SplitBatches(store, "train", tap, config.batch_size)
+    learner = _built_in(config, training, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
+    run_folder.clear(config.run)  # from here on nothing is refused
+    run = _start(config, store, tap, custom=head is not None)
+    history = _fit(config, training, learner)
+    trained = learner.export()
+    _save(run, attach_head(store.spec, backbone, trained), history, _best(config, history)["best_epoch"])
     check = check_agreement(run, store, tap, trained)
     metrics = {**_best(config, history), "seconds": round(time.monotonic() - started, 2), "agreement": check}
     files.write_json(os.path.join(config.run, run_folder.METRICS), metrics)
     return run
 
 
-def _fit(
-    config: TrainConfig, store: FeatureStore, tap: Tap, custom: keras.Layer | None, loss: keras.Loss
-) -> tuple[keras.Model, dict[str, list[float]]]:
-    """The trained head in float32 with its best weights, and the figures of every epoch."""
-    import keras
+@dataclass(frozen=True)
+class _Learner:
+    """A head to fit, its loss, and how it becomes the float32 head of probabilities that is saved."""
 
-    from training.model import build_head, in_float32, resolve_precision, wrap_head
+    head: keras.Model
+    loss: Any
+    export: Callable[[], keras.Model]
 
-    classes, precision = len(store.class_names), resolve_precision(config.precision)
-    training, validation = _splits(config, store, tap)
-    from_logits, sparse = bool(getattr(loss, "from_logits", False)), _is_sparse(loss)
-    moments = _moments(training) if custom is None else None
-    if moments is None:
-        head = layer = wrap_head(custom, tap, classes, from_logits=False)
-    else:
-        head = build_head(config.head, tap, classes, moments, config.dropout, precision)
-    optimizer: Any = keras.optimizers.Adam(config.learning_rate)
-    if precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would vanish
-    accuracy = keras.metrics.SparseCategoricalAccuracy if sparse else keras.metrics.CategoricalAccuracy
-    head.compile(optimizer, loss=loss, metrics=[accuracy(name="accuracy")], jit_compile=False)
-    history = head.fit(
-        _for_loss(training.shuffle(config.seed), classes, sparse),
-        validation_data=_for_loss(validation.in_order(), classes, sparse) if validation else None,
-        epochs=config.epochs,
-        class_weight=_class_weight(config, store),
-        callbacks=_callbacks(config, validation is not None, len(training)),
-        verbose=0,
-    ).history
-    if moments is not None:
-        return in_float32(head, config.head, tap, classes, moments, config.dropout), history
-    return (wrap_head(layer, tap, classes, from_logits=True) if from_logits else head), history
+    @property
+    def sparse(self) -> bool:
+        """Whether the loss takes class ids, and not one-hot rows."""
+        names = (type(self.loss).__name__, getattr(self.loss, "name", ""), getattr(self.loss, "__name__", ""))
+        return any("sparse" in str(name).lower() for name in names)
 
 
-def _is_sparse(loss: Any) -> bool:
-    """Whether a loss takes class ids, and not one-hot rows."""
-    return "sparse" in str(getattr(loss, "name", None) or getattr(loss, "__name__", "")).lower()
-
-
-class _Split:
-    """A split's batches: from memory when they fit in a quarter of it, from disk when not."""
-
-    def __init__(self, config: TrainConfig, store: FeatureStore, name: str, tap: Tap) -> None:
-        import psutil
-
-        self.config, self.store, self.name, self.tap = config, store, name, tap
-        size = store.count(name) * tap.size * 4
-        self.arrays = store.arrays(name, tap.name) if size < SHARE_OF_MEMORY * psutil.virtual_memory().available else None
-
-    def __len__(self) -> int:
-        return -(-self.store.count(self.name) // self.config.batch_size)
-
-    def shuffle(self, seed: int) -> tf.data.Dataset:
-        """In another order each epoch."""
-        if self.arrays is None:
-            return self.store.dataset(self.name, self.config.batch_size, shuffle=True, seed=seed, tap=self.tap.name)
-        return self._rows().shuffle(len(self.arrays.labels), seed=seed).batch(self.config.batch_size)
-
-    def in_order(self) -> tf.data.Dataset:
-        """In the store's order."""
-        if self.arrays is None:
-            return self.store.dataset(self.name, self.config.batch_size, tap=self.tap.name)
-        return self._rows().batch(self.config.batch_size)
-
-    def _rows(self) -> tf.data.Dataset:
-        import tensorflow as tf
-
-        assert self.arrays is not None
-        with tf.device("CPU"):
-            return tf.data.Dataset.from_tensor_slices((self.arrays.features, self.arrays.labels))
-
-
-def _splits(config: TrainConfig, store: FeatureStore, tap: Tap) -> tuple[_Split, _Split | None]:
-    validation = _Split(config, store, "validation", tap) if "validation" in store.splits else None
-    if validation is None:
-        if config.monitor.startswith("val_") and config.monitor != "val_loss":
-            raise UserError(
-                f"--monitor {config.monitor} needs a validation split; {config.store!r} has {', '.join(store.splits)}"
-            )
+def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
+    held = ", ".join(store.splits) or "none"
+    if "train" not in store.splits:
+        raise UserError(f"{config.store!r} has no examples in a train split; it has {held}")
+    if "validation" not in store.splits:
+        if config.monitor == "val_accuracy":
+            raise UserError(f"--monitor {config.monitor} needs a validation split; {config.store!r} has {held}")
         print(
             f"warning: {config.store} has no validation split: no early stopping, the best epoch is told by the training loss",
             file=sys.stderr,
         )
-    return _Split(config, store, "train", tap), validation
 
 
-def _for_loss(batches: tf.data.Dataset, classes: int, sparse: bool) -> tf.data.Dataset:
-    """Features as float32, labels as the loss wants them, the next batches under way."""
-    import tensorflow as tf
+def _built_in(config: TrainConfig, training: SplitBatches, loss: Any) -> _Learner:
+    from training.batches import moments
+    from training.model import build_head, resolve_precision
 
-    def convert(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(feature, tf.float32), label if sparse else tf.one_hot(label, classes)
+    if getattr(loss, "from_logits", False):
+        raise UserError("the built-in heads give probabilities: a loss with from_logits=True needs a head of its own")
+    classes, standard = len(training.store.class_names), moments(training)
 
-    return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    def build(precision: str) -> keras.Model:
+        return build_head(config.head, training.tap, classes, standard, config.dropout, precision)
+
+    def export() -> keras.Model:
+        plain = build("float32")
+        plain.set_weights(head.get_weights())
+        return plain
+
+    head = build(resolve_precision(config.precision))
+    return _Learner(head, loss, export)
 
 
-def _moments(split: _Split) -> tuple[np.ndarray, np.ndarray]:
-    """Each channel's mean and deviation over a split, float32 [C]; one pass, in float64."""
-    import numpy as np
+def _custom(layer: keras.Layer, loss: Any, tap: Tap, classes: int) -> _Learner:
+    from training.model import wrap_head
 
-    count, total, squares = 0, np.zeros(1), np.zeros(1)
-    for feature, _ in split.in_order().as_numpy_iterator():
-        rows = feature.reshape(-1, feature.shape[-1]).astype(np.float64)  # [B * places, C]
-        count, total, squares = count + len(rows), total + rows.sum(0), squares + np.square(rows).sum(0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    from_logits = bool(getattr(loss, "from_logits", False))
+    head = wrap_head(layer, tap, classes, from_logits=False)
+    return _Learner(head, loss, lambda: wrap_head(layer, tap, classes, from_logits) if from_logits else head)
+
+
+def _fit(config: TrainConfig, training: SplitBatches, learner: _Learner) -> dict[str, list[float]]:
+    """Fits the head, leaves the weights of its best epoch in it, and returns the figures of every epoch."""
+    import keras
+
+    from training.batches import SplitBatches, for_loss
+    from training.model import resolve_precision
+
+    optimizer: Any = keras.optimizers.Adam(config.learning_rate)
+    if resolve_precision(config.precision) == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would vanish
+    accuracy = keras.metrics.SparseCategoricalAccuracy if learner.sparse else keras.metrics.CategoricalAccuracy
+    learner.head.compile(optimizer, loss=learner.loss, metrics=[accuracy(name="accuracy")], jit_compile=False)
+    store, validation = training.store, None
+    classes = len(store.class_names)
+    if "validation" in store.splits:
+        batches = SplitBatches(store, "validation", training.tap, config.batch_size).in_order()
+        validation = for_loss(batches, classes, learner.sparse)
+    fitted = learner.head.fit(
+        for_loss(training.shuffled(config.seed), classes, learner.sparse),
+        validation_data=validation,
+        epochs=config.epochs,
+        shuffle=False,  # the batches are shuffled already
+        class_weight=_class_weight(config, store),
+        callbacks=_callbacks(config, validation is not None, len(training)),
+        verbose=0,
+    )
+    return fitted.history
 
 
 def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] | None:
@@ -238,54 +218,17 @@ def _callbacks(config: TrainConfig, has_validation: bool, steps: int) -> list[ke
     import keras
 
     from training import run_folder
+    from training.callbacks import ShowProgress, StopWhenNotFinite
 
     monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
     mode = "max" if monitor.endswith("accuracy") else "min"
     patience = config.patience if has_validation else config.epochs
     return [
-        _stop_when_not_finite(steps),
-        _show_progress(config.epochs, monitor),
+        StopWhenNotFinite(steps),
+        ShowProgress(config.epochs),
         keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode, restore_best_weights=True, start_from_epoch=0),
         keras.callbacks.TensorBoard(os.path.join(config.run, run_folder.LOGS), write_graph=False),
     ]
-
-
-def _stop_when_not_finite(steps: int) -> keras.callbacks.Callback:
-    """Ends the run at the first step whose loss is NaN or infinite."""
-    import keras
-
-    class StopWhenNotFinite(keras.callbacks.Callback):
-        epoch = 0
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.epoch = epoch
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if not math.isfinite(logs["loss"]):
-                raise UserError(
-                    f"the loss is {logs['loss']} at step {self.epoch * steps + batch + 1} (epoch {self.epoch + 1}, "
-                    f"batch {batch + 1}): lower --learning_rate, or check the features"
-                )
-
-    return StopWhenNotFinite()
-
-
-def _show_progress(epochs: int, monitor: str) -> keras.callbacks.Callback:
-    import keras
-
-    from features.progress import Progress
-
-    class ShowProgress(keras.callbacks.Callback):
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.progress = Progress("train", epochs, "epochs")
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.progress.update(epoch + 1)
-
-        def on_train_end(self, logs: Any = None) -> None:
-            self.progress.close()
-
-    return ShowProgress()
 
 
 def _best(config: TrainConfig, history: dict[str, list[float]]) -> dict[str, Any]:
@@ -302,12 +245,14 @@ def _best(config: TrainConfig, history: dict[str, list[float]]) -> dict[str, Any
     }
 
 
-def _save(config: TrainConfig, store: FeatureStore, tap: Tap, classifier: keras.Model, history: dict[str, list[float]]) -> Run:
-    from training import report, run_folder
+def _start(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool) -> Run:
+    """Writes what the run is, so that it is known for a run from its first moment."""
+    from training import run_folder
 
     described = {
-        "train": dataclasses.asdict(config),
+        "train": {**dataclasses.asdict(config), "head": "custom" if custom else config.head},
         "store": os.path.abspath(config.store),
+        "splits": store.splits,
         "spec": store.spec.to_json(),
         "fingerprint": store.spec.fingerprint,
         "tap": dataclasses.asdict(tap),
@@ -316,13 +261,18 @@ def _save(config: TrainConfig, store: FeatureStore, tap: Tap, classifier: keras.
         "groups_declared": store.manifest["groups_declared"],
     }
     files.write_json(os.path.join(config.run, run_folder.CONFIG), described)
-    files.write_bytes(os.path.join(config.run, run_folder.HISTORY), _history_csv(history))
-    title, curve = f"{store.spec.backbone} {tap.name}, {config.head}", os.path.join(config.run, run_folder.CURVE)
-    report.learning_curve(history, curve, title, _best(config, history)["best_epoch"])
-    temporary = os.path.join(config.run, f"unfinished-{run_folder.MODEL}")
-    classifier.save(temporary)
-    os.replace(temporary, os.path.join(config.run, run_folder.MODEL))
     return run_folder.Run(config.run, described)
+
+
+def _save(run: Run, classifier: keras.Model, history: dict[str, list[float]], best_epoch: int) -> None:
+    from training import report, run_folder
+
+    files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _history_csv(history))
+    title = f"{run.spec.backbone} {run.tap.name}, {run.config['train']['head']}"
+    report.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch)
+    temporary = os.path.join(run.path, f"unfinished-{run_folder.MODEL}")
+    classifier.save(temporary)
+    os.replace(temporary, os.path.join(run.path, run_folder.MODEL))
 
 
 def _history_csv(history: dict[str, list[float]]) -> bytes:
@@ -331,67 +281,6 @@ def _history_csv(history: dict[str, list[float]]) -> bytes:
     writer.writerow(("epoch", *history))
     writer.writerows((epoch, *row) for epoch, row in enumerate(zip(*history.values()), 1))
     return text.getvalue().encode()
-
-
-def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) -> dict[str, Any]:
-    """Compares the head on stored features with `model.keras` on the images that the store keeps.
-
-    What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
-    dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
-
-    Returns:
-        Number of images, the largest difference in probability, and the tolerance.
-
-    Raises:
-        UserError: when a probability differs by more, or a class does where its margin is larger than that.
-    """
-    import numpy as np
-
-    arrays = store.arrays("train", tap.name)
-    row_of = {key: row for row, key in enumerate(arrays.keys)}
-    sample = list(store.sample())
-    stored = arrays.features[[row_of[image.key] for image in sample]].astype(np.float32)  # [n, *tap.shape]
-    from_features = head.predict(stored, verbose=0)  # [n, classes]
-    tolerance = storage_tolerance(head, stored, from_features, store.spec.store_dtype)
-    from_images = _classify(run.model(), [image.encoded for image in sample])
-    difference = np.abs(from_features - from_images).max(axis=1)
-    worst = int(difference.argmax())
-    ordered = np.sort(from_features, axis=1)
-    torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
-    if difference[worst] > tolerance or torn.any():
-        where = int(torn.argmax()) if torn.any() else worst
-        raise UserError(
-            f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
-            f"{difference[where]:.2g}, more than {store.spec.store_dtype} explains ({tolerance:.2g}); extract again"
-        )
-    return {"images": len(sample), "largest_difference": float(difference[worst]), "tolerance": tolerance}
-
-
-def storage_tolerance(
-    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, draws: int = 8
-) -> float:
-    """How far a head's probabilities move when its features move by half a step of the dtype that they are stored in."""
-    import numpy as np
-
-    half_step = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}[store_dtype]
-    generator = np.random.default_rng(0)
-    moved = 0.0
-    for _ in range(draws):
-        signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
-        moved = max(moved, float(np.abs(head.predict(stored * (1 + half_step * signs), verbose=0) - probabilities).max()))
-    return 1e-3 + 3 * moved  # the first part: kernels that round in another order
-
-
-def _classify(model: keras.Model, encoded: Sequence[bytes]) -> np.ndarray:
-    """A saved model's probabilities for image files of any size, one by one, float32 [n, classes]."""
-    import numpy as np
-    import tensorflow as tf
-
-    from features.images import decode_image
-
-    signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
-    classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
-    return np.concatenate([classify(tf.constant(decode_image(data)[None])).numpy() for data in encoded])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,8 +39,8 @@ def write_photos(folder: str, count: int) -> None:
 
 def run_headstart(folder: str, backbone: str, store: str) -> float:
     """Seconds of `extract` into a new store."""
-    from features.command import load_quietly
-    from features.engine import one_thread_a_stream, shared_base
+    from features.command import load_quietly, one_thread_a_stream
+    from features.engine import shared_base
     from pipelines.extract import ExtractConfig, extract
 
     one_thread_a_stream()

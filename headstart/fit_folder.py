@@ -69,12 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart fit"
 
     def body() -> None:
-        from features.engine import one_thread_a_stream
         from training.evaluate import describe
         from training.run_folder import EVALUATION
 
         config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, beam_options)
-        one_thread_a_stream()
+        command.one_thread_a_stream()
         command.load_quietly(verbose)
         metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
         print(describe(metrics))

@@ -1,0 +1,81 @@
+"""The last check of a training: the head on stored features against the saved model on the images they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from features.errors import UserError
+from features.images import decode_image
+from features.spec import Tap
+from features.store import FeatureStore
+from training.run_folder import Run
+
+
+def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) -> dict[str, Any]:
+    """Compares the head on stored features with `model.keras` on the images that the store keeps.
+
+    What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
+    dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
+
+    Returns:
+        Number of images, the largest difference in probability, and the tolerance.
+
+    Raises:
+        UserError: when a probability differs by more, or a class does where its margin is larger than that.
+    """
+    sample = list(store.sample())
+    stored = _stored_features(store, tap, [image.key for image in sample])  # [n, *tap.shape]
+    from_features = head.predict(stored, verbose=0)  # [n, classes]
+    if from_features.min() < 0 or np.abs(from_features.sum(axis=1) - 1).max() > 1e-3:
+        raise UserError(
+            "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
+        )
+    tolerance = storage_tolerance(head, stored, from_features, store.spec.store_dtype)
+    from_images = classify_encoded(run.model(), [image.encoded for image in sample])
+    difference = np.abs(from_features - from_images).max(axis=1)
+    worst = int(difference.argmax())
+    ordered = np.sort(from_features, axis=1)
+    torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
+    if difference[worst] > tolerance or torn.any():
+        where = int(torn.argmax()) if torn.any() else worst
+        raise UserError(
+            f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
+            f"{difference[where]:.2g}, more than {store.spec.store_dtype} explains ({tolerance:.2g}); extract again"
+        )
+    return {"images": len(sample), "largest_difference": float(difference[worst]), "tolerance": tolerance}
+
+
+def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:
+    """Training features by key, float32 [len(keys), *tap.shape]; read from the front, where the sample comes from."""
+    found: dict[bytes, np.ndarray] = {}
+    wanted = [key.encode("utf-8", "surrogateescape") for key in keys]
+    for batch in store.dataset("train", len(wanted), tap=tap.name, keys=True).as_numpy_iterator():
+        found.update(zip(batch["key"], batch["feature"].astype(np.float32)))
+        if found.keys() >= set(wanted):
+            break
+    return np.stack([found[key] for key in wanted])
+
+
+def storage_tolerance(
+    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, draws: int = 8
+) -> float:
+    """How far a head's probabilities move when its features move by half a step of the dtype that they are stored in."""
+    half_step = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}[store_dtype]
+    generator = np.random.default_rng(0)
+    moved = 0.0
+    for _ in range(draws):
+        signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
+        moved = max(moved, float(np.abs(head.predict(stored * (1 + half_step * signs), verbose=0) - probabilities).max()))
+    return 1e-3 + 3 * moved  # the first part: kernels that round in another order
+
+
+def classify_encoded(model: keras.Model, encoded: Sequence[bytes]) -> np.ndarray:
+    """A saved model's probabilities for image files of any size, one by one, float32 [n, classes]."""
+    signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
+    classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
+    return np.concatenate([classify(tf.constant(decode_image(data)[None])).numpy() for data in encoded])
