@@ -108,6 +108,11 @@ def tapped(name: str, base: keras.Model, taps: Sequence[Tap]) -> tuple[keras.Mod
     return _in_fresh_thread(lambda: _tapped(backbone_info(name), base, taps))
 
 
+def resolve_weights(weights: str) -> str:
+    """A weights file by its absolute path, for workers that stand elsewhere; other names as they are."""
+    return os.path.abspath(weights) if os.path.isfile(weights) else weights
+
+
 def weights_digest(model: keras.Model) -> str:
     """sha256 over a network's weights themselves, in its order: shape, dtype, little-endian bytes. No file, no names."""
     digest = hashlib.sha256()
@@ -224,8 +229,8 @@ def _downloaded(name: str, application: Callable[..., keras.Model], image_size: 
 
 def _seed(weights: str) -> int:
     text = weights.partition(":")[2]
-    if not text.isdigit():
-        raise UserError(f"random weights are named random:SEED with a whole number, not {weights!r}")
+    if not text.isdigit() or int(text) >= 2**32:
+        raise UserError(f"random weights are named random:SEED with a whole number below 2**32, not {weights!r}")
     return int(text)
 
 

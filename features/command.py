@@ -156,9 +156,9 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
             return _fail(
                 prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again"
             )
-        if error.errno in (errno.EACCES, errno.EROFS):
-            return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
-        raise
+        if not error.filename:
+            raise
+        return _fail(prog, f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.stdout.flush()

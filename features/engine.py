@@ -26,9 +26,10 @@ GPU_BATCH_SIZE = 64
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet."""
+    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet, and compute exactly."""
     import tensorflow as tf
 
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         try:
@@ -55,7 +56,6 @@ class Engine:
         import tensorflow as tf
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-        tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
         self.batch_size = batch_size
         height, width, channels = model.inputs[0].shape[1:]
         signature = tf.TensorSpec((batch_size, height, width, channels), tf.float32)
@@ -84,8 +84,9 @@ _LOADING = threading.RLock()  # one model a process, however many threads ask fo
 
 def shared_base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
     """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
+    status = os.stat(weights) if os.path.isfile(weights) else None  # a file may change under its name
     with _LOADING:
-        return _base(name, weights, image_size)
+        return _base(name, weights, image_size, status and (status.st_size, status.st_mtime_ns))
 
 
 def shared_engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
@@ -99,7 +100,7 @@ def shared_engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
 
 
 @functools.lru_cache(maxsize=1)
-def _base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
+def _base(name: str, weights: str, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
     base = backbone.build(name, weights, image_size)
     return base, backbone.weights_digest(base)
 

@@ -15,6 +15,14 @@ from dataclasses import dataclass
 
 from features.errors import UserError
 
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 COLUMNS = ("key", "digest", "label", "split", "group")
 LABEL_SEPARATOR = "\x1f"  # one label for now; a list by format
 
@@ -70,7 +78,7 @@ def parse_splits(text: str) -> dict[str, float]:
     """
     try:
         pairs = [part.split("=") for part in text.replace(" ", "").split(",")]
-        proportions = {name: float(value) for name, value in pairs}
+        proportions = {SPLIT_NAMES.get(name.lower(), name): float(value) for name, value in pairs}
     except ValueError:
         raise UserError(f"--splits is written train=0.8,validation=0.1,test=0.1, not {text!r}") from None
     for name in proportions:

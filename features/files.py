@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ TEMPORARY_SUFFIX = ".tmp"
 @contextlib.contextmanager
 def atomic(path: str) -> Iterator[BinaryIO]:
     """Opens a temporary file for writing that takes `path`'s place only when the block ends well."""
-    temporary = f"{path}.{os.getpid()}{TEMPORARY_SUFFIX}"
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"  # no two writers, on any host, share it
     try:
         with open(temporary, "wb") as file:
             yield file

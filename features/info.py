@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features import command
 from features.command import positional
@@ -78,7 +78,11 @@ def _engine(engine: dict[str, object]) -> str:
 def _division(manifest: dict[str, dict[str, object]]) -> str:
     division = manifest["division"]
     groups = "groups declared" if manifest["groups_declared"] else "groups not declared"
-    return f"splits {'ready-made' if division['ready_made'] else str(division['splits'])}, {groups}"
+    return f"splits {'ready-made' if division['ready_made'] else _proportions(division['splits'])}, {groups}"
+
+
+def _proportions(splits: Any) -> str:
+    return ", ".join(f"{name} {share:g}" for name, share in splits.items())
 
 
 def _bytes(count: int) -> str:

@@ -46,6 +46,8 @@ def pack(feature: np.ndarray, tap: Tap, store_dtype: str) -> bytes:
         stored = feature.astype(numpy_dtype(store_dtype))
     if not np.isfinite(stored.astype(np.float32)).all():
         largest = np.abs(feature).max()
+        if not np.isfinite(largest):
+            raise UserError(f"tap {tap.name} gives {largest:g} before it is stored: these weights do not suit these images")
         raise UserError(
             f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32"
         )

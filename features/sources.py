@@ -13,15 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from features.errors import UserError, nearest
+from features.examples import SPLIT_NAMES
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx"}
 LAYOUTS = ("auto", "class", "split")
 
@@ -121,7 +114,7 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
     keys = list(_walk(root))
     tops = {key.split("/")[0] for key in keys if "/" in key}
     by_split = options.layout == "split" or (options.layout == "auto" and _looks_split(tops))
-    if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_FOLDERS)):
+    if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_NAMES)):
         raise UserError(f"--layout split: the top folders must be named train, validation or test, not {unknown[0]!r}")
     depth = 2 if by_split else 1
     inside = [key for key in keys if key.count("/") >= depth]
@@ -130,13 +123,13 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
     images = []
     for key in inside:
         parts = key.split("/")
-        split = SPLIT_FOLDERS[parts[0].lower()] if by_split else ""
+        split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
         images.append(ImageFile(key, os.path.join(root, *parts), (parts[depth - 1],), split))
     return Source(root, tuple(images), by_split, False, left_out=len(keys) - len(inside))
 
 
 def _looks_split(tops: set[str]) -> bool:
-    return bool(tops) and all(top.lower() in SPLIT_FOLDERS for top in tops)
+    return bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
 
 
 def _read_table(path: str, options: SourceOptions) -> Source:
@@ -145,7 +138,7 @@ def _read_table(path: str, options: SourceOptions) -> Source:
         if name not in columns:
             raise UserError(f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}")
     images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
-    twice = [key for key, count in Counter(image.key for image in images).items() if count > 1]
+    twice = [found for found, count in Counter(os.path.abspath(image.path) for image in images).items() if count > 1]
     if twice:
         raise UserError(f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image")
     with_split = sum(bool(image.split) for image in images)
@@ -171,7 +164,7 @@ def _from_row(path: str, number: int, row: dict[str, str | None], options: Sourc
     if not key or not label:
         missing = options.image_column if not key else options.label_column
         raise UserError(f"{path!r}, line {number}: the column {missing!r} is empty; every image needs a path and a label")
-    split = SPLIT_FOLDERS.get(split.lower(), split)
+    split = SPLIT_NAMES.get(split.lower(), split)
     if split and not split.isidentifier():
         raise UserError(f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}")
     key = os.path.normpath(key).replace(os.sep, "/")
@@ -190,5 +183,9 @@ def _grouped(source: Source, pattern: str) -> Source:
         if not match:
             raise UserError(f"--group_by {pattern!r} finds no group in the key {image.key!r}: it must match every key")
         group = match.group(1) if compiled.groups else match.group()
-        images.append(ImageFile(image.key, image.path, image.labels, image.split, group or ""))
+        if not group:
+            raise UserError(
+                f"--group_by {pattern!r} finds an empty group in the key {image.key!r}: it must name one in every key"
+            )
+        images.append(ImageFile(image.key, image.path, image.labels, image.split, group))
     return Source(source.root, tuple(images), source.has_splits, True, source.left_out)

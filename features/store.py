@@ -79,12 +79,15 @@ class FeatureStore:
         manifest_path = os.path.join(path, MANIFEST)
         if not os.path.isfile(manifest_path):
             raise UserError(_why_not(path))
-        manifest = files.read_json(manifest_path)
+        try:
+            manifest = files.read_json(manifest_path)
+            found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"the store {path!r} is damaged ({error}): delete it and extract again") from error
         if manifest.get("format") != FORMAT:
             raise UserError(
                 f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
             )
-        found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
         if found.fingerprint != manifest["fingerprint"]:
             raise UserError(
                 f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
@@ -95,7 +98,33 @@ class FeatureStore:
                 f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
                 f"extract into another --store, or ask for what it holds"
             )
-        return cls(path, found, manifest)
+        store = cls(path, found, manifest)
+        if missing := store._missing():
+            raise UserError(
+                f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
+                f"again, or delete it and extract again; `headstart verify` lists every fault"
+            )
+        return store
+
+    @classmethod
+    def open_as_it_is(cls, path: str) -> FeatureStore:
+        """Opens a store whose files may be missing or damaged, to look for its faults."""
+        if not os.path.isfile(os.path.join(path, MANIFEST)):
+            raise UserError(_why_not(path))
+        manifest = files.read_json(os.path.join(path, MANIFEST))
+        return cls(path, FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC))), manifest)
+
+    def _missing(self) -> list[str]:
+        """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
+        missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(self.path, name))]
+        for shard in self._shards():
+            path = os.path.join(self.path, shard["name"])
+            if not os.path.isfile(path) or os.path.getsize(path) != shard["bytes"]:
+                missing.append(shard["name"])
+        return missing
+
+    def _shards(self) -> list[dict[str, Any]]:
+        return [shard for split in self.manifest["splits"].values() for shard in split["shards"]]
 
     @property
     def class_names(self) -> list[str]:
@@ -114,6 +143,7 @@ class FeatureStore:
     def tap(self, name: str | None = None) -> Tap:
         """One of the spec's taps by its name; the only one, or the first, when not given."""
         taps = {tap.name: tap for tap in self.spec.taps}
+        name = name if name is None or ":" in name else f"{name}:avg"  # as `headstart extract --tap` takes it
         if name is not None and name not in taps:
             raise UserError(f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}")
         return taps[name] if name else self.spec.taps[0]
@@ -227,27 +257,40 @@ class FeatureStore:
 
     def faults(self) -> Iterator[str]:
         """Reads every shard and yields a line for each thing that does not hold; nothing when the store is sound."""
-        yield from self._table_faults()
+        steps = [(TABLE, self._file_faults), (TABLE, self._table_faults), (BACKBONE, self._backbone_faults)]
+        steps += [(split, functools.partial(self._split_faults, split)) for split in self.manifest["splits"]]
+        for name, step in steps:
+            try:
+                yield from step()
+            except Exception as error:  # whatever damage makes of a file, it is a fault of the store and not of the reader
+                yield f"{name}: can't be read: {type(error).__name__}: {error}"
+
+    def _split_faults(self, split: str) -> Iterator[str]:
+        examples = iter(self.examples(split))
+        for shard in self.manifest["splits"][split]["shards"]:
+            yield from self._shard_faults(shard, [next(examples, None) for _ in range(shard["examples"])])
+        if (left := len(list(examples))) > 0:
+            yield f"{TABLE}: {left} examples of the split {split} are in no shard"
+
+    def _backbone_faults(self) -> Iterator[str]:
         try:
             self.backbone(self.spec.taps[0])
-        except (UserError, ValueError, OSError) as error:
+        except UserError as error:
             yield f"{BACKBONE}: {error}"
-        for name in sorted(self._strays()):
-            yield f"{name}: not in the manifest"
-        for split in self.manifest["splits"]:
-            examples = iter(self.examples(split))
-            for shard in self.manifest["splits"][split]["shards"]:
-                yield from self._shard_faults(shard, [next(examples, None) for _ in range(shard["examples"])])
-            if (left := len(list(examples))) > 0:
-                yield f"{TABLE}: {left} examples of the split {split} are in no shard"
 
-    def _table_faults(self) -> Iterator[str]:
+    def _file_faults(self) -> Iterator[str]:
+        if self.spec.fingerprint != self.manifest["fingerprint"]:
+            yield f"{SPEC}: its fingerprint is not the manifest's"
         for name, digest in self.manifest["files"].items():
             path = os.path.join(self.path, name)
             if not os.path.isfile(path):
                 yield f"{name}: missing"
             elif files.sha256_file(path) != digest:
                 yield f"{name}: its content is not what the manifest says"
+        for name in sorted(self._strays()):
+            yield f"{name}: not in the manifest"
+
+    def _table_faults(self) -> Iterator[str]:
         if dataset_digest(self.table, self.class_names) != self.manifest["dataset_digest"]:
             yield f"{TABLE}: its digest is not the manifest's dataset digest"
         totals = self.manifest["totals"]
@@ -255,7 +298,7 @@ class FeatureStore:
             yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
 
     def _strays(self) -> set[str]:
-        listed = {shard["name"] for split in self.manifest["splits"].values() for shard in split["shards"]}
+        listed = {shard["name"] for shard in self._shards()}
         return {name for name in os.listdir(self.path) if ".tfrecord-" in name and name.removesuffix(".json") not in listed}
 
     def _shard_faults(self, shard: dict[str, Any], examples: list[Example | None]) -> Iterator[str]:
@@ -265,6 +308,8 @@ class FeatureStore:
         if not os.path.isfile(path):
             yield f"{name}: missing"
             return
+        if not os.path.isfile(path + ".json"):
+            yield f"{name}.json: missing"
         if os.path.getsize(path) != shard["bytes"] or files.sha256_file(path) != shard["sha256"]:
             yield f"{name}: its content is not what the manifest says"
         try:

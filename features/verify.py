@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from features import command
 from features.command import positional
+from features.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         config, _, verbose = command.parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
         command.load_quietly(verbose)
-        from features.store import FeatureStore
+        from features.store import MANIFEST, SPEC, FeatureStore
 
-        store = FeatureStore.open(config.store)
+        try:
+            store = FeatureStore.open_as_it_is(config.store)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            if isinstance(error, UserError):
+                raise
+            print(f"{MANIFEST} or {SPEC}: can't be read: {error}")
+            return 1
         faults = 0
         for fault in store.faults():
             print(fault)

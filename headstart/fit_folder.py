@@ -70,14 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         from training.evaluate import describe
-        from training.run_folder import EVALUATION
 
         config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, beam_options)
         command.one_thread_a_stream()
         command.load_quietly(verbose)
         metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
         print(describe(metrics))
-        print(f"plots and predictions: {os.path.join(config.run, EVALUATION, metrics['split'])}")
 
     return command.run(prog, body)
 

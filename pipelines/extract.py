@@ -91,8 +91,9 @@ def extract(config: ExtractConfig) -> FeatureStore:
     Raises:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
-    from features.store import FeatureStore
-    from pipelines.finish import finish, publish, save_backbone, versions
+    from features.engine import default_batch_size, default_streams
+    from features.store import MANIFEST, FeatureStore
+    from pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
     from pipelines.plan import describe, forget_stale, is_done, make_plan, shard_job
     from pipelines.run_units import run_units
 
@@ -113,13 +114,20 @@ def extract(config: ExtractConfig) -> FeatureStore:
         run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
         provenance = {
             "input": os.path.abspath(config.input),
-            "weights": config.weights,
+            "weights": job.weights,
             "versions": versions(),
-            "engine": {"name": "tensorflow", "batch_size": job.batch_size, "streams": job.streams},
+            "engine": {
+                "name": "tensorflow",
+                "batch_size": job.batch_size or default_batch_size(),
+                "streams": default_streams(),
+            },
         }
-        save_backbone(config.store, plan.spec, config.weights)
+        if not os.path.exists(os.path.join(config.store, MANIFEST)):  # a store that is complete has it already
+            save_backbone(work, plan.spec, job.weights)
         manifest = finish(work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance)
         publish(config.store)  # 4. the manifest comes last
+        if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):
+            os.remove(os.path.join(config.store, DIGESTS))  # what could not be read is surveyed anew next time
         for line in _closing(config, plan, manifest, time.monotonic() - started):
             _say(line)
     return FeatureStore.open(config.store)
@@ -142,12 +150,14 @@ def _claimed(store: str) -> Iterator[str]:
         UserError: when the folder holds something else, or another extraction is writing to it.
     """
     from features.store import MANIFEST, WORK_FOLDER
+    from pipelines.finish import DIGESTS
 
     if os.path.exists(store) and not os.path.isdir(store):
         raise UserError(f"--store {store!r} is a file: give the name of a folder")
     work = os.path.join(store, WORK_FOLDER)
     is_store = os.path.exists(work) or os.path.exists(os.path.join(store, MANIFEST))
-    if os.path.isdir(store) and os.listdir(store) and not is_store:
+    existed = os.path.isdir(store)
+    if existed and not set(os.listdir(store)) <= {LOCK, DIGESTS} and not is_store:
         raise UserError(f"--store {store!r} holds something else than a feature store: give a new or empty folder")
     os.makedirs(work, exist_ok=True)
     lock_path = os.path.join(store, LOCK)
@@ -159,17 +169,20 @@ def _claimed(store: str) -> Iterator[str]:
         try:
             yield work
         finally:
-            _leave_no_trace(store, work)
+            _leave_no_trace(store, work, existed)
 
 
-def _leave_no_trace(store: str, work: str) -> None:
+def _leave_no_trace(store: str, work: str, existed: bool) -> None:
     """Removes what holds nothing: a refused or a dry run leaves the disk as it was."""
     from pipelines.finish import DIGESTS
 
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it holds something
         os.rmdir(work)
     if set(os.listdir(store)) <= {LOCK, DIGESTS}:
-        shutil.rmtree(store)
+        for name in os.listdir(store):
+            os.remove(os.path.join(store, name))
+        if not existed:
+            os.rmdir(store)
 
 
 def _closing(config: ExtractConfig, plan: ExtractionPlan, manifest: dict[str, Any], seconds: float) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from apache_beam.metrics.metric import Metrics
 
 from features import files, record
 from features.command import load_quietly, one_thread_a_stream
-from features.engine import Engine, shared_engine
+from features.engine import Engine, default_batch_size, default_streams, shared_engine
 from features.errors import UserError
 from features.spec import FeatureSpec
 from features.stream import ImageToRead, Unreadable, stream_features
@@ -28,6 +29,7 @@ from pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 STOP_FILE = "stop"
 HEARTBEAT_SUFFIX = ".progress"
+UNIT_SUFFIX = ".unit"
 HEARTBEAT_S = 1.0
 
 
@@ -45,14 +47,13 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What all units of an extraction share; small enough to travel with each of them."""
+    """What all units of an extraction share; small enough to travel with each of them. A batch_size of 0: the worker's own."""
 
     spec: FeatureSpec
     weights: str
     class_names: tuple[str, ...]
     folder: str
     batch_size: int
-    streams: int
     max_pixels: int
     max_dead: int
 
@@ -61,7 +62,10 @@ Packed = dict[str, bytes]  # tap name -> the feature's bytes
 
 
 class ExtractShard(beam.DoFn):
-    """WorkUnit to its manifest row. The backbone is loaded once a process, and only when there is something to compute."""
+    """A unit's name to its manifest row. The backbone is loaded once a process, and only when there is something to compute.
+
+    The unit itself lies in the job's folder: a pipeline whose graph held every path would be too large for some runners.
+    """
 
     def __init__(self, job: ShardJob) -> None:
         self.job = job
@@ -75,9 +79,11 @@ class ExtractShard(beam.DoFn):
             one_thread_a_stream()
             load_quietly()
 
-    def process(self, unit: WorkUnit) -> Iterable[dict[str, Any]]:
+    def process(self, shard: str) -> Iterable[dict[str, Any]]:
         started = time.monotonic()
-        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.weights, self.job.batch_size))
+        batch_size = self.job.batch_size or default_batch_size()
+        unit = load_unit(self.job.folder, shard)
+        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.weights, batch_size))
         self.stored.inc(row["examples"])
         self.dead.inc(len(row["dead_letters"]))
         self.inferences.inc(row["computed"])
@@ -93,7 +99,8 @@ def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine
     Raises:
         UserError: when more images fell than the whole job may lose, when the job was stopped, or when a feature does not fit.
     """
-    if marker := read_marker(job.folder, unit):
+    marker = read_marker(job.folder, unit)
+    if marker and not any(letter["stage"] == "read" for letter in marker["dead_letters"]):  # a read may do better now
         return marker
     path = os.path.join(job.folder, unit.shard)
     beat = _Heartbeat(job, unit)
@@ -127,6 +134,19 @@ def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine
     return marker
 
 
+def save_unit(folder: str, unit: WorkUnit) -> None:
+    """Leaves a unit where `load_unit` finds it."""
+    with open(os.path.join(folder, unit.shard + UNIT_SUFFIX), "wb") as file:
+        pickle.dump(unit, file)
+
+
+def load_unit(folder: str, shard: str) -> WorkUnit:
+    """Reads what `save_unit` left; only ever from the job's own folder."""
+    with open(os.path.join(folder, shard + UNIT_SUFFIX), "rb") as file:
+        unit: WorkUnit = pickle.load(file)
+    return unit
+
+
 def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
     """The marker of a unit that is done, or None."""
     path = os.path.join(folder, unit.shard)
@@ -143,7 +163,7 @@ def _packed_features(
 ) -> Iterator[tuple[UnitExample, Packed | Unreadable]]:
     """Every example of a unit in its order, with its feature: copied where an older shard has it, else computed."""
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
-    computed = stream_features(fresh, job.spec, load_engine(), job.streams, job.max_pixels) if fresh else iter(())
+    computed = stream_features(fresh, job.spec, load_engine(), default_streams(), job.max_pixels) if fresh else iter(())
     for example in unit.examples:
         if example.stored_at:
             yield example, _copy(example.stored_at, job.spec)

@@ -6,6 +6,7 @@ next run goes on from there, because the new manifest in .partial says what belo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -34,6 +35,8 @@ from features.store import (
 from pipelines.extract_shard import DeadLetter, read_marker
 from pipelines.work_unit import WorkUnit
 
+TABLES = (SPEC, TABLE, DEAD_LETTERS, SAMPLE)
+TFDS_INFO = ("features.json", "dataset_info.json")
 DIGESTS = ".digests.jsonl"  # the survey's cache; not part of the store's identity
 
 
@@ -67,6 +70,9 @@ def finish(
     if len(rows) < len(units):
         raise AssertionError(f"{len(units) - len(rows)} of {len(units)} units ended without a marker")
     letters = [vars(letter) for letter in unread] + [letter for row in rows for letter in row["dead_letters"]]
+    planned, stored = len(examples) + len(unread), sum(row["examples"] for row in rows)
+    if stored + len(letters) != planned:
+        raise AssertionError(f"{stored} stored + {len(letters)} dead is not {planned} planned")
     files.write_json(os.path.join(folder, SPEC), spec.to_json())
     files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(examples)))
     lines = (json.dumps(letter, ensure_ascii=False, sort_keys=True) + "\n" for letter in letters)
@@ -80,14 +86,10 @@ def finish(
         "dataset_digest": dataset_digest(examples, class_names),
         "class_names": list(class_names),
         "splits": splits,
-        "totals": {
-            "planned": len(examples) + len(unread),
-            "stored": sum(row["examples"] for row in rows),
-            "dead": len(letters),
-        },
+        "totals": {"planned": planned, "stored": stored, "dead": len(letters)},
         "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
         "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
-        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (SPEC, TABLE, DEAD_LETTERS, SAMPLE)},
+        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (*TABLES, *_tfds_files(folder))},
         **dataset,
         "provenance": dict(provenance),
     }
@@ -96,15 +98,12 @@ def finish(
     return manifest
 
 
-def save_backbone(store: str, spec: FeatureSpec, weights: str) -> None:
-    """Keeps the backbone in the store, so that what trains on the store needs nothing else."""
-    path = os.path.join(store, BACKBONE)
-    if os.path.exists(path):  # of the same spec, or the extraction would have been refused
-        return
+def save_backbone(folder: str, spec: FeatureSpec, weights: str) -> None:
+    """Keeps the backbone beside the shards, so that what trains on the store needs nothing else."""
     base, _ = shared_base(spec.backbone, weights, spec.image_size)
-    temporary = os.path.join(store, WORK_FOLDER, BACKBONE)
+    temporary = os.path.join(folder, f"unfinished-{BACKBONE}")
     base.save(temporary)
-    os.replace(temporary, path)
+    os.replace(temporary, os.path.join(folder, BACKBONE))
 
 
 def versions() -> dict[str, str]:
@@ -113,6 +112,10 @@ def versions() -> dict[str, str]:
     import tensorflow as tf
 
     return {**packages, "tensorflow": tf.__version__, "python": platform.python_version(), "machine": platform.machine()}
+
+
+def _tfds_files(folder: str) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name in TFDS_INFO or name.endswith(".labels.txt"))
 
 
 def _splits(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -138,7 +141,9 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
             try:
                 with open(example.path, "rb") as image:
                     encoded = image.read()
-            except OSError:  # gone since: another one will do
+            except OSError:
+                continue
+            if hashlib.sha256(encoded).hexdigest() != example.digest:  # gone or changed since: another one will do
                 continue
             content = tf.train.Example()
             field = content.features.feature
@@ -160,11 +165,12 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
         )
         for tap in spec.taps
     }
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in class_names]
     features = tfds.features.FeaturesDict(
         {
             "key": tfds.features.Text(),
             "digest": tfds.features.Text(),
-            "label": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
+            "label": tfds.features.Sequence(tfds.features.ClassLabel(names=[name.replace("\n", "\\n") for name in names])),
             **taps,
         }
     )
@@ -191,21 +197,17 @@ def publish(store: str) -> bool:
     work = os.path.join(store, WORK_FOLDER)
     if not os.path.isfile(os.path.join(work, MANIFEST)):
         return False
+    manifest = files.read_json(os.path.join(work, MANIFEST))
+    shards = {shard["name"] for split in manifest["splits"].values() for shard in split["shards"]}
+    belongs = {*manifest["files"], BACKBONE, *shards, *(f"{name}.json" for name in shards)}
     if os.path.exists(os.path.join(store, MANIFEST)):
         os.remove(os.path.join(store, MANIFEST))
         files.sync_folder(store)
-    shards = {
-        shard["name"]
-        for split in files.read_json(os.path.join(work, MANIFEST))["splits"].values()
-        for shard in split["shards"]
-    }
-    belongs = shards | {f"{name}.json" for name in shards}
     for name in os.listdir(store):
-        if name.startswith(f"{DATASET_NAME}-") and ".tfrecord-" in name and name not in belongs:
+        if ".tfrecord-" in name and name not in belongs:
             os.remove(os.path.join(store, name))
-    for name in sorted(os.listdir(work)):
-        if name != MANIFEST:
-            os.replace(os.path.join(work, name), os.path.join(store, name))
+    for name in sorted(belongs & set(os.listdir(work))):
+        os.replace(os.path.join(work, name), os.path.join(store, name))
     files.sync_folder(store)
     os.replace(os.path.join(work, MANIFEST), os.path.join(store, MANIFEST))
     files.sync_folder(store)

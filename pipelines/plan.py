@@ -28,7 +28,7 @@ from features.store import MANIFEST, FeatureStore
 from features.stream import ImageToRead, stream_features
 from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
 from pipelines.finish import DIGESTS
-from pipelines.run_units import beam_pipeline
+from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
 
@@ -75,9 +75,9 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     if old:
         FeatureStore.open(config.store, spec)  # refuses another spec, naming both values
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
-    rows = survey(
-        list(paths.values()), work, os.path.join(config.store, DIGESTS), lambda: beam_pipeline(config.pipeline_options)
-    )
+    with errors_for_people(work):
+        cache = os.path.join(config.store, DIGESTS)
+        rows = survey(list(paths.values()), work, cache, lambda: beam_pipeline(config.pipeline_options))
     surveyed = {key: rows[path] for key, path in paths.items()}
     if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
         raise UserError(
@@ -100,7 +100,7 @@ def _spec(config: ExtractConfig) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
     info = backbone.backbone_info(config.backbone)
     size = parse_image_size(config.image_size, info.size)
-    base, digest = shared_base(config.backbone, config.weights, size)
+    base, digest = shared_base(config.backbone, backbone.resolve_weights(config.weights), size)
     taps = [Tap.parse(text) for text in config.taps] or [Tap("")]
     _, taps_found = backbone.tapped(config.backbone, base, taps)
     return FeatureSpec(
@@ -134,13 +134,14 @@ def _divided(
                 f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap"
             )
     else:
-        division = {"ready_made": False, "splits": config.splits, "seed": config.split_seed}
+        division = {"ready_made": False, "splits": parse_splits(config.splits), "seed": config.split_seed}
         same = old is not None and old.manifest["division"] == division
         kept = {example.digest: example.split for example in old.table} if old and same else {}
         examples = divide(examples, parse_splits(config.splits), config.split_seed, kept)
     dataset = {
         "division": division,
         "groups_declared": source.has_groups,
+        "max_pixels": config.max_pixels,
         "groups_across_splits": len(groups_across_splits(examples)),
         "copies_across_splits": len(copies_across_splits(examples)),
     }
@@ -212,11 +213,12 @@ def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
     fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying"
-    some = fresh[: CALIBRATION_BATCHES * job.streams * job.batch_size]
-    engine = shared_engine(plan.spec, job.weights, job.batch_size)
+    streams, batch_size = default_streams(), job.batch_size or default_batch_size()
+    some = fresh[: CALIBRATION_BATCHES * streams * batch_size]
+    engine = shared_engine(plan.spec, job.weights, batch_size)
     for _ in range(2):  # the first time also warms up
         started = time.monotonic()
-        list(stream_features(some, plan.spec, engine, job.streams, job.max_pixels))
+        list(stream_features(some, plan.spec, engine, streams, job.max_pixels))
     rate = len(some) / (time.monotonic() - started)
     return f"time      about {len(fresh) / rate:,.0f} s at {rate:,.0f} images/s here (measured on {len(some)} images)"
 
@@ -227,6 +229,8 @@ def is_done(store: str, plan: ExtractionPlan) -> bool:
         return False
     manifest = FeatureStore.open(store).manifest
     done = [shard["unit"] for split in manifest["splits"].values() for shard in split["shards"]]
+    if any(letter["stage"] == "read" and letter["digest"] for letter in FeatureStore.open(store).dead_letters):
+        return False  # it could be read once, and may be again
     same_dataset = manifest["dataset_digest"] == dataset_digest(plan.examples, plan.class_names)
     return same_dataset and done == [unit.digest for unit in plan.units] and manifest["totals"]["planned"] == plan.planned
 
@@ -243,11 +247,10 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         raise UserError(too_many_dead(letters, max_dead))
     return ShardJob(
         plan.spec,
-        config.weights,
+        backbone.resolve_weights(config.weights),
         plan.class_names,
         os.path.abspath(work),
-        config.batch_size or default_batch_size(),
-        default_streams(),
+        config.batch_size,
         config.max_pixels,
         max_dead,
     )

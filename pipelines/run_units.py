@@ -15,7 +15,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from features import files
 from features.errors import UserError
 from features.progress import Progress
-from pipelines.extract_shard import HEARTBEAT_SUFFIX, STOP_FILE, DeadLetter, ExtractShard, ShardJob, too_many_dead
+from pipelines.extract_shard import HEARTBEAT_SUFFIX, STOP_FILE, DeadLetter, ExtractShard, ShardJob, save_unit, too_many_dead
 from pipelines.work_unit import WorkUnit
 
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
@@ -34,8 +34,10 @@ def run_units(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: Shar
     Raises:
         UserError: when more images fell than may, the disk is full, or a worker met a mistake of the user's.
     """
+    for unit in units:
+        save_unit(job.folder, unit)
     with _watched(units, unread, job), beam_pipeline(options) as pipeline:
-        _ = pipeline | "Units" >> beam.Create(list(units)) | "ExtractShard" >> beam.ParDo(ExtractShard(job))
+        _ = pipeline | "Units" >> beam.Create([unit.shard for unit in units]) | "ExtractShard" >> beam.ParDo(ExtractShard(job))
 
 
 def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
@@ -48,7 +50,10 @@ def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
     if standard.runner in IN_PROCESS_RUNNERS:
         standard.runner = None
         return beam.Pipeline(runner=FnApiRunner(), options=parsed)
-    return beam.Pipeline(options=parsed)
+    try:
+        return beam.Pipeline(options=parsed)
+    except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
+        raise UserError(f"--runner {standard.runner}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -63,16 +68,18 @@ def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: Shard
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield
+        with errors_for_people(job.folder):
+            try:
+                yield
+            finally:
+                ended.set()
+                watcher.join()
         board.look()
-        if reason := board.stopped():
-            raise UserError(reason)
-    except Exception as error:
-        raise _for_people(error, board.stopped(), job.folder) from error
     finally:
-        ended.set()
-        watcher.join()
+        reason = board.stopped()
         board.clear()
+        if reason:
+            raise UserError(reason)
 
 
 class _Board:
@@ -88,15 +95,17 @@ class _Board:
     def look(self) -> None:
         """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
         under_way, letters = 0, list[dict[str, str]]()
-        for shard in sorted(self.waiting):
-            path = os.path.join(self.folder, shard)
-            if (marker := _read(path + ".json")) is not None:
+        for name in sorted(os.listdir(self.folder)):
+            shard = name.removesuffix(".json").removesuffix(HEARTBEAT_SUFFIX)
+            if shard == name or shard not in self.waiting or (found := _read(os.path.join(self.folder, name))) is None:
+                continue
+            if name.endswith(".json"):
                 self.waiting.discard(shard)
-                self.done += marker["planned"]
-                self.letters += marker["dead_letters"]
-            elif (beat := _read(path + HEARTBEAT_SUFFIX)) is not None:
-                under_way += beat["done"]
-                letters += beat["letters"]
+                self.done += found["planned"]
+                self.letters += found["dead_letters"]
+            else:
+                under_way += found["done"]
+                letters += found["letters"]
         letters = self.letters + letters
         self.progress.update(self.done + under_way, len(letters))
         if len(letters) > self.max_dead:
@@ -123,12 +132,19 @@ def _read(path: str) -> Any:
         return None
 
 
-def _for_people(error: Exception, stopped: str | None, folder: str) -> Exception:
+@contextlib.contextmanager
+def errors_for_people(folder: str) -> Iterator[None]:
     """A runner hands back a traceback as text; what a person can act on is found in it and becomes one line again."""
+    try:
+        yield
+    except Exception as error:
+        raise for_people(error, folder) from error
+
+
+def for_people(error: Exception, folder: str) -> Exception:
+    """The error to raise in place of one that a runner raised."""
     text = str(error)
-    if stopped:
-        return UserError(stopped)
-    if "No space left on device" in text:
+    if "No space left on device" in text or "Disk quota exceeded" in text:
         return UserError(
             f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
         )

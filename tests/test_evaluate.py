@@ -48,6 +48,12 @@ def other_spec(store: pathlib.Path) -> None:
     (store / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
+def only(run: pathlib.Path, name: str, split: str = "") -> pathlib.Path:
+    """The one evaluation of a folder or store of that name: NAME-DIGEST[-SPLIT]."""
+    (found,) = (run / "evaluation").glob(f"{name}*-????????" + (f"-{split}" if split else ""))
+    return found
+
+
 def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
     metrics = evaluated(run_copy)
     folder = run_copy / "evaluation" / "test"
@@ -116,7 +122,7 @@ def test_unknown_split_lists_what_there_is(given: str, run: pathlib.Path, store:
 def test_folder_gives_what_the_stored_features_do(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
     of_store, of_folder = evaluated(run_copy), evaluated(run_copy, flat)
     stored = probabilities(predictions(run_copy / "evaluation" / "test"))
-    computed = probabilities(predictions(run_copy / "evaluation" / "flat"))
+    computed = probabilities(predictions(only(run_copy, "flat")))
     assert len(computed) == 12 and computed.keys() == stored.keys()
     for key, row in stored.items():
         np.testing.assert_allclose(computed[key], row, atol=2e-3)
@@ -132,7 +138,10 @@ def test_folder_with_splits_is_measured_on_one(run_copy: pathlib.Path, photos: p
     assert metrics["split"] == "test" and metrics["examples"] == 12
     validation = evaluated(run_copy, photos, split="validation")
     assert validation["examples"] == 12
-    assert set(os.listdir(run_copy / "evaluation")) == {"photos-test", "photos-validation"}
+    assert set(os.listdir(run_copy / "evaluation")) == {
+        only(run_copy, "photos", "test").name,
+        only(run_copy, "photos", "validation").name,
+    }
 
 
 def test_folder_named_like_a_split_spares_its_evaluation(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
@@ -154,7 +163,7 @@ def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.P
         for path in sorted((tmp_path / "images").rglob("*.*")):
             writer.writerow([path.relative_to(tmp_path), path.parent.name, f"roll-{int(path.stem) // 2}"])
     metrics = evaluated(run_copy, tmp_path / "list.csv")
-    rows = predictions(run_copy / "evaluation" / "list")
+    rows = predictions(only(run_copy, "list"))
     assert metrics["examples"] == len(rows) == 12
     assert metrics["groups"] == 2 and metrics["groups_declared"] is True
     assert {row["group"] for row in rows} == {"roll-0", "roll-1"}
@@ -168,14 +177,14 @@ def test_fewer_classes_than_the_run_keep_their_ids(run_copy: pathlib.Path, flat:
     shutil.rmtree(flat / "anemone")  # the folder's first class is the run's second
     metrics = evaluated(run_copy, flat)
     assert metrics["examples"] == 8 and metrics["accuracy"]["value"] >= 0.8
-    assert {row["truth"] for row in predictions(run_copy / "evaluation" / "flat")} == {"fern", "gentian"}
+    assert {row["truth"] for row in predictions(only(run_copy, "flat"))} == {"fern", "gentian"}
 
 
 def test_store_of_fewer_classes_keeps_the_runs_ids(run_copy: pathlib.Path, lopsided: pathlib.Path) -> None:
     metrics = evaluated(run_copy, lopsided, split="train")
     assert metrics["examples"] == 16 and metrics["accuracy"]["value"] >= 0.8
     assert metrics["used_for_selection"] is False  # another dataset's train
-    assert os.listdir(run_copy / "evaluation") == ["store-train"]
+    assert os.listdir(run_copy / "evaluation") == [only(run_copy, "store", "train").name]
 
 
 def test_unknown_class_is_refused(run: pathlib.Path, flat: pathlib.Path) -> None:
@@ -195,7 +204,7 @@ def test_unreadable_images_are_listed_and_the_rest_counted(run_copy: pathlib.Pat
         ("gentian/01.png", "decode"),
     ]
     assert "not a JPEG" in metrics["unreadable"][0]["reason"] and "damaged PNG" in metrics["unreadable"][1]["reason"]
-    rows = predictions(run_copy / "evaluation" / "flat")
+    rows = predictions(only(run_copy, "flat"))
     assert len(rows) == 10 and not {"fern/00.jpg", "gentian/01.png"} & {row["key"] for row in rows}
     assert all(row["truth"] == row["key"].split("/")[0] for row in rows)  # no row slipped into another's place
     assert "2 images can't be read, such as fern/00.jpg" in describe(metrics)
@@ -243,3 +252,13 @@ def test_main_prints_the_figures(run_copy: pathlib.Path, capsys: pytest.CaptureF
     assert told.startswith("validation (used for selection): 12 examples in 12 groups")
     assert main([str(run_copy), "--split", "valid"]) == 2
     assert "it has train, validation, test" in (line := capsys.readouterr().err) or "it has test" in line
+
+
+def test_images_that_chose_the_model_stay_known_when_the_store_grows(run_copy: pathlib.Path, store_copy: pathlib.Path) -> None:
+    path = store_copy / "manifest.json"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"dataset_digest": "', '"dataset_digest": "grown'), encoding="utf-8"
+    )
+    assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"]
+    metrics = evaluated(run_copy, store_copy, split="test")
+    assert not metrics["used_for_selection"] and metrics["seen_in_training"] == 0

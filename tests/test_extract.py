@@ -203,6 +203,51 @@ def test_a_local_runner_by_any_name_is_the_one_in_this_process(runner: str) -> N
     assert isinstance(run_units.beam_pipeline([f"--runner={runner}"]).runner, FnApiRunner)
 
 
+def test_an_unfinished_store_takes_over_no_other_backbone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(finish, "_write_sample", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        extract(config(photos, tmp_path / "store"))
+    store = extract(config(photos, tmp_path / "store", weights="random:1"))
+    assert not list(store.faults())
+
+
+def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features import stream
+
+    real = stream._load
+
+    def broken_disk(file: stream.ImageToRead, *rest: object) -> object:
+        return stream.Unreadable("read", "Input/output error") if "image 7." in file.path else real(file, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "_load", broken_disk)
+        store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
+    assert [letter["reason"] for letter in store.dead_letters] == ["Input/output error"]
+    assert extract(config(photos, tmp_path / "store")).manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+
+
+def test_a_class_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
+    os.rename(photos / "red", os.path.join(os.fsencode(photos), b"caf\xe9"))
+    store = extract(config(photos, tmp_path / "store"))
+    assert "caf\udce9" in store.class_names and not list(store.faults())
+
+
+def test_an_empty_folder_that_was_there_stays(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(UserError, match="has no layer"):
+        extract(config(photos, tmp_path / "store", taps=("nope",)))
+    assert (tmp_path / "store").is_dir() and not os.listdir(tmp_path / "store")
+
+
+def test_a_division_is_the_same_however_it_is_written(photos: Path, tmp_path: Path) -> None:
+    first = extract(config(photos, tmp_path / "one", splits="train=0.8,val=0.2"))
+    assert first.splits == ["train", "validation"]
+    again = extract(config(photos, tmp_path / "one", splits="validation=0.20, train=0.80"))
+    assert {e.key: e.split for e in first.table} == {e.key: e.split for e in again.table}
+
+
 def test_copies_stay_together(photos: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted((photos / "red").rglob("*.JPG"))):
         shutil.copy(path, photos / "red" / f"copy {number}.png")
@@ -511,6 +556,7 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
         (["--store", "gs://bucket/store"], "a local or mounted folder"),
         (["--examples_per_shard", "0"], "at least 1"),
         (["--resize_mode", "stretch"], "invalid choice"),
+        (["--runner", "NoSuchRunner"], "--runner NoSuchRunner: "),
         (["--direct_num_worker", "2"], "Did you mean --direct_num_workers"),
     ],
 )
@@ -524,8 +570,8 @@ def test_mistakes_are_one_line_and_exit_status_2(
 
 
 def test_a_worker_hands_its_mistake_to_the_person(tmp_path: Path) -> None:
-    error = run_units._for_people(
-        RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), None, ""
+    error = run_units.for_people(
+        RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), ""
     )
     assert isinstance(error, UserError) and str(error) == "take the other one"
 

@@ -17,7 +17,17 @@ from headstart.cli import main
 from headstart.fit_folder import FitConfig, fit
 
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
-FILES = {"config.json", "history.csv", "learning_curve.png", "logs", "metrics.json", "model.keras", "evaluation", "store"}
+FILES = {
+    "config.json",
+    "history.csv",
+    "learning_curve.png",
+    "logs",
+    "metrics.json",
+    "seen.txt",
+    "model.keras",
+    "evaluation",
+    "store",
+}
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, int]]:

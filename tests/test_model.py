@@ -16,7 +16,7 @@ from features.errors import UserError
 from features.images import resizer
 from features.spec import FeatureSpec, Tap
 from tests.conftest import draw
-from training.model import HEADS, attach_head, build_head, resolve_precision, wrap_head
+from training.model import attach_head, build_head, resolve_precision, wrap_head
 from training.run_folder import Run
 
 ALONE = """
@@ -141,7 +141,7 @@ def test_standardises_each_channel() -> None:
     np.testing.assert_allclose(inner(feature), [[1, 0, -2], [0, 2, 1]], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
 @pytest.mark.parametrize("deviation", [[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]], ids=["one-constant", "all-constant"])
 def test_constant_channels_give_numbers(deviation: list[float], kind: str) -> None:
     head = build_head(kind, Tap("map", "avg", (3,)), 2, (np.float32([1, 5, 0]), np.float32(deviation)))
@@ -159,7 +159,7 @@ def test_a_channel_that_hardly_moved_does_not_shout() -> None:
     assert np.abs(inner(np.float32([[0, 0, 1]]))).max() < 20  # not a million
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_probabilities_are_float32(precision: str, kind: str) -> None:
     head = build_head(kind, Tap("map", "avg", (6,)), 3, moments(6), precision=precision)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from features.errors import UserError
 from training.predict import PredictConfig, main, predict
@@ -175,3 +176,12 @@ def test_configuration_is_checked(run: pathlib.Path) -> None:
         PredictConfig(run=str(run), images=["a"], top_k=0)
     with pytest.raises(UserError, match=r"--output ends in .csv or .jsonl, not 'out.txt'"):
         PredictConfig(run=str(run), images=["a"], output="out.txt")
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
+    assert main([str(run), str(tmp_path / "one.png"), "--output", str(tmp_path / "no" / "such.csv")]) == 2
+    err = capsys.readouterr().err.strip()
+    assert "No such file or directory" in err and len(err.splitlines()) == 1

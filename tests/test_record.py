@@ -85,8 +85,8 @@ def test_a_key_that_is_not_utf_8_is_stored_as_its_bytes() -> None:
         ),
         (-1e6, "float16", r"gives 1e\+06, which float16"),
         (3.4e38, "bfloat16", r"gives 3.4e\+38, which bfloat16"),
-        (np.nan, "float32", "gives nan, which float32"),
-        (np.inf, "float32", "gives inf, which float32"),
+        (np.nan, "float32", "gives nan before it is stored"),
+        (np.inf, "float32", "gives inf before it is stored"),
     ],
 )
 def test_what_the_dtype_cannot_hold_is_refused(value: float, store_dtype: str, message: str) -> None:

@@ -157,7 +157,7 @@ def test_a_table_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("path,Labels\n1.jpg,a\n", r"no column 'label' .--label_column.\. Did you mean Labels\?"),
         ("", "no column 'path'"),
         ("path,label\n", "holds no images"),
-        ("path,label\n1.jpg,a\n2.jpg,b\n./1.jpg,a\n", r"lists '1.jpg' more than once .1 paths in all."),
+        ("path,label\n1.jpg,a\n2.jpg,b\n./1.jpg,a\n", r"lists '.*1.jpg' more than once .1 paths in all."),
         ("path,label\n1.jpg,a\n2.jpg,\n", "line 3: the column 'label' is empty"),
         ("path,label\n1.jpg,a\n2.jpg\n", "line 3: the column 'label' is empty"),
         ("path,label\n1.jpg,a\n  ,b\n", "line 3: the column 'path' is empty"),

@@ -142,6 +142,28 @@ def test_a_sound_store_verifies(made: FeatureStore, capsys: pytest.CaptureFixtur
     assert "sound, 70 examples" in capsys.readouterr().out
 
 
+def test_a_store_that_was_not_copied_whole_is_refused(store: FeatureStore) -> None:
+    Path(store.shard_paths("test")[0]).unlink()
+    with pytest.raises(UserError, match=r"features-test.tfrecord-00000-of-00001 is missing or cut short"):
+        FeatureStore.open(store.path)
+
+
+@pytest.mark.parametrize(
+    "name", ["examples.csv", "features.json", "spec.json", "manifest.json", "dead_letters.jsonl", "backbone.keras"]
+)
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+def test_no_damage_ends_in_a_traceback(
+    name: str, damage: str, store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(store.path, name)
+    path.unlink()
+    if damage == "garbage":
+        path.write_bytes(b"\x80 garbage, \xff")
+    assert verify([store.path]) == (2 if (name, damage) == ("manifest.json", "missing") else 1)
+    out = capsys.readouterr()
+    assert name in out.out + out.err
+
+
 @pytest.mark.parametrize("fault", ["flip", "cut", "remove", "swap", "stray", "table", "relabel", "backbone", "letters"])
 def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (Path(path) for path in store.shard_paths("train")[:2])

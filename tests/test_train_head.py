@@ -76,7 +76,7 @@ def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: p
     assert metrics["used_for_selection"] == "validation" and metrics["monitor"] == "val_loss"
     assert metrics["agreement"]["images"] == 36
     assert metrics["agreement"]["largest_difference"] <= metrics["agreement"]["tolerance"] < 0.01
-    names = {"config.json", "history.csv", "learning_curve.png", "logs", "metrics.json", "model.keras"}
+    names = {"config.json", "history.csv", "learning_curve.png", "logs", "metrics.json", "model.keras", "seen.txt"}
     assert set(os.listdir(run)) == names
     assert history["epoch"] == list(range(1, metrics["epochs"] + 1))
     assert set(history) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
@@ -477,3 +477,11 @@ def test_configuration_is_checked(changes: dict[str, Any], told: str) -> None:
         config(pathlib.Path("store"), pathlib.Path("run"), **changes)
     with pytest.raises((AttributeError, TypeError)):
         config(pathlib.Path("store"), pathlib.Path("run")).epochs = 3  # type: ignore[misc]
+
+
+def test_a_training_that_fails_spares_the_older_run(run_copy: pathlib.Path, store: pathlib.Path, quick: None) -> None:
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="the loss is nan at step 1 "):
+        train(config(store, run_copy), loss=lambda truth, answer: tf.reduce_sum(answer) * float("nan"))
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir() if path.is_file()} == before
+    assert Run.open(str(run_copy)).class_names

@@ -29,19 +29,23 @@ def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) 
         UserError: when a probability differs by more, or a class does where its margin is larger than that.
     """
     sample = list(store.sample())
+    if not sample:
+        raise UserError(
+            f"{store.path!r} keeps no image to check the model on: none of its training images could be read again"
+        )
     stored = _stored_features(store, tap, [image.key for image in sample])  # [n, *tap.shape]
     from_features = head.predict(stored, verbose=0)  # [n, classes]
-    if from_features.min() < 0 or np.abs(from_features.sum(axis=1) - 1).max() > 1e-3:
+    if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
         raise UserError(
             "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
         )
     tolerance = storage_tolerance(head, stored, from_features, store.spec.store_dtype)
-    from_images = classify_encoded(run.model(), [image.encoded for image in sample])
+    from_images = classify_encoded(run.model(), [image.encoded for image in sample], store.manifest["max_pixels"])
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
     ordered = np.sort(from_features, axis=1)
     torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
-    if difference[worst] > tolerance or torn.any():
+    if not difference[worst] <= tolerance or torn.any():
         where = int(torn.argmax()) if torn.any() else worst
         raise UserError(
             f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
@@ -74,8 +78,8 @@ def storage_tolerance(
     return 1e-3 + 3 * moved  # the first part: kernels that round in another order
 
 
-def classify_encoded(model: keras.Model, encoded: Sequence[bytes]) -> np.ndarray:
+def classify_encoded(model: keras.Model, encoded: Sequence[bytes], max_pixels: int) -> np.ndarray:
     """A saved model's probabilities for image files of any size, one by one, float32 [n, classes]."""
     signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
     classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
-    return np.concatenate([classify(tf.constant(decode_image(data)[None])).numpy() for data in encoded])
+    return np.concatenate([classify(tf.constant(decode_image(data, max_pixels)[None])).numpy() for data in encoded])

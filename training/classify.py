@@ -24,7 +24,7 @@ def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unre
     model = run.model()
     engine = Engine(model.get_layer("backbone"), default_batch_size())
     head = model.get_layer("head")
-    features = stream_features(map(ImageToRead, paths), run.spec, engine, default_streams())
+    features = stream_features(map(ImageToRead, paths), run.spec, engine, default_streams(), run.config["max_pixels"])
     while rows := list(islice(features, HEAD_BATCH)):
         readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
         answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())
@@ -44,10 +44,11 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
         )
     labels_as_run = class_ids(run, store.class_names)
     head = run.model().get_layer("head")
-    arrays = store.arrays(split, run.tap.name)
-    steps = range(0, len(arrays.labels), HEAD_BATCH)
-    answers = [head.predict_on_batch(arrays.features[at : at + HEAD_BATCH].astype(np.float32)) for at in steps]
-    return labels_as_run[arrays.labels], np.concatenate(answers)
+    labels, answers = [], []
+    for features, ids in store.dataset(split, HEAD_BATCH, tap=run.tap.name).as_numpy_iterator():
+        answers.append(head.predict_on_batch(features.astype(np.float32)))
+        labels.append(labels_as_run[ids])
+    return np.concatenate(labels), np.concatenate(answers)
 
 
 def class_ids(run: Run, names: Sequence[str]) -> np.ndarray:

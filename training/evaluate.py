@@ -34,6 +34,10 @@ class EvaluateConfig:
     split: str = flag("", "which split (default: test; of images that have no splits, all)")
     seed: int = flag(0, "of the bootstrap")
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more, not {self.seed}")
+
 
 @dataclass(frozen=True)
 class _Evaluated:
@@ -45,7 +49,6 @@ class _Evaluated:
     labels: np.ndarray  # int64 [N]
     probabilities: np.ndarray  # float32 [N, classes]
     groups_declared: bool
-    used_for_selection: bool
     unreadable: list[dict[str, str]]
     dataset_digest: str
 
@@ -69,19 +72,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     found = _of_store(run, config) if _is_store(config.input or run.config["store"]) else _of_images(run, config)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
+    seen = len(run.seen() & {example.digest[:16] for example in found.examples})
     figures = scores.score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed)
     metrics = {
         **figures,
+        "folder": os.path.join(run.path, EVALUATION, found.name),
         "split": found.split,
         "input": os.path.abspath(config.input or run.config["store"]),
-        "used_for_selection": found.used_for_selection,
+        "used_for_selection": 2 * seen > len(found.examples),
+        "seen_in_training": seen,
         "groups_declared": found.groups_declared,
         "unreadable": found.unreadable,
         "dataset_digest": found.dataset_digest,
         "split_digest": _split_digest(found.examples),
         "spec_fingerprint": run.spec.fingerprint,
     }
-    _write(os.path.join(run.path, EVALUATION, found.name), metrics, found, keys, run.class_names)
+    _write(metrics["folder"], metrics, found, keys, run.class_names)
     return metrics
 
 
@@ -101,7 +107,7 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
         raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
     labels, probabilities = classify_split(run, store, split)
     own = store.manifest["dataset_digest"] == run.config["dataset_digest"]
-    name = split if own else f"{os.path.basename(os.path.abspath(store.path))}-{split}"
+    name = split if own else _other_name(store.path, store.manifest["dataset_digest"], split)
     return _Evaluated(
         name,
         split,
@@ -109,7 +115,6 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
         labels,
         probabilities,
         store.manifest["groups_declared"],
-        own and split in _selected(run),
         [],
         store.manifest["dataset_digest"],
     )
@@ -149,37 +154,22 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
     progress.close()
     if not rows:
         raise UserError(f"none of the {len(chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
-    name = os.path.splitext(os.path.basename(os.path.abspath(path)))[0] + (f"-{split}" if split else "")
+    digest = dataset_digest(examples, run.class_names)
     return _Evaluated(
-        name if name not in run.config["splits"] else f"{name}-images",
+        _other_name(path, digest, split),
         split or "all",
         examples,
         np.array(labels),
         np.stack(rows),
         source.has_groups,
-        _has_seen(run, examples),
         unreadable,
-        dataset_digest(examples, run.class_names),
+        digest,
     )
 
 
-def _has_seen(run: Run, examples: Sequence[Example]) -> bool:
-    """Whether any of these contents was trained on or chosen by, as far as the run's store still tells."""
-    from features.store import FeatureStore
-
-    try:
-        store = FeatureStore.open(run.config["store"])
-    except (UserError, OSError):
-        return False
-    seen = {example.digest for split in _selected(run) if split in store.splits for example in store.examples(split)}
-    return not seen.isdisjoint(example.digest for example in examples)
-
-
-def _selected(run: Run) -> set[str]:
-    """The splits that the run's weights come from."""
-    from training.run_folder import METRICS
-
-    return {"train", files.read_json(os.path.join(run.path, METRICS))["used_for_selection"]}
+def _other_name(path: str, digest: str, split: str) -> str:
+    """The folder of an evaluation on something else than the run's own store: no two of them meet."""
+    return "-".join(part for part in (os.path.basename(os.path.abspath(path)), digest[:8], split) if part)
 
 
 def _split_digest(examples: Sequence[Example]) -> str:
@@ -209,6 +199,9 @@ def describe(metrics: dict[str, Any]) -> str:
     from training import report
 
     text = report.summary(metrics, metrics["split"], metrics["used_for_selection"], metrics["groups_declared"])
+    if metrics["seen_in_training"] and not metrics["used_for_selection"]:
+        text += f"\nwarning: {metrics['seen_in_training']} of these contents were trained on or chosen by"
+    text += f"\nplots and predictions: {metrics['folder']}"
     if metrics["unreadable"]:
         first = metrics["unreadable"][0]
         text += f"\n{len(metrics['unreadable'])} images can't be read, such as {first['key']} ({first['reason']})"

@@ -16,8 +16,6 @@ from features.spec import FeatureSpec, Tap
 if TYPE_CHECKING:
     import keras
 
-HEADS = ("linear", "mlp")
-PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 HIDDEN_UNITS = 256
 LEAST_DEVIATION = 0.1  # of the mean deviation: a channel that hardly moved in training must not shout later
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
-CURVE, LOGS, EVALUATION, STORE = "learning_curve.png", "logs", "evaluation", "store"
+CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
+STORE, WORK_FOLDER = "store", ".partial"  # `headstart fit` keeps its store in the run
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Run:
         Raises:
             UserError: when there is none, or when its training did not end.
         """
-        if not os.path.isfile(os.path.join(path, CONFIG)):
+        if not os.path.isfile(os.path.join(path, CONFIG)) and not os.path.isdir(os.path.join(path, WORK_FOLDER)):
             raise UserError(f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`")
         if not os.path.isfile(os.path.join(path, METRICS)):
             raise UserError(f"the run {path!r} is not complete: run its `headstart train` command again")
@@ -61,6 +62,11 @@ class Run:
         """Class names, in the order of the model's outputs."""
         return self.config["class_names"]
 
+    def seen(self) -> set[str]:
+        """Digests, cut to 16 characters, of the contents that the run was trained on or chosen by."""
+        with open(os.path.join(self.path, SEEN), encoding="ascii") as file:
+            return set(file.read().split())
+
     def model(self) -> keras.Model:
         """The saved model: uint8 [B, any, any, 3] to float32 [B, classes]."""
         import keras
@@ -75,21 +81,27 @@ def check_free(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
     if os.path.exists(path) and not os.path.isdir(path):
         raise UserError(f"--run {path!r} is a file: give the name of a folder")
-    held = _held(path)
-    if held and CONFIG not in held:
+    held = set(os.listdir(path)) if os.path.isdir(path) else set()
+    if held - {STORE} and not held & {CONFIG, WORK_FOLDER}:
         raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
 
 
-def clear(path: str) -> None:
-    """Makes a folder ready for training: an older run's results are removed, its marker first."""
-    for name in (METRICS, MODEL, HISTORY, CURVE, CONFIG):
-        if name in _held(path):
-            os.remove(os.path.join(path, name))
+def begin(path: str) -> str:
+    """A folder inside the run's to train in: the older run stays whole until `publish`."""
+    work = os.path.join(path, WORK_FOLDER)
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    return work
+
+
+def publish(path: str) -> None:
+    """Puts a finished training in the place of the older run: its marker goes first, the new one comes last."""
+    work = os.path.join(path, WORK_FOLDER)
+    if os.path.exists(os.path.join(path, METRICS)):
+        os.remove(os.path.join(path, METRICS))
     for name in (LOGS, EVALUATION):
         shutil.rmtree(os.path.join(path, name), ignore_errors=True)
-    os.makedirs(path, exist_ok=True)
-
-
-def _held(path: str) -> set[str]:
-    """What a folder holds, the store that `headstart fit` keeps there aside."""
-    return set(os.listdir(path)) - {STORE} if os.path.isdir(path) else set()
+    for name in sorted(os.listdir(work), key=lambda name: name == METRICS):
+        os.replace(os.path.join(work, name), os.path.join(path, name))
+    files.sync_folder(path)
+    os.rmdir(work)

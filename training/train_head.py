@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training.batches import SplitBatches
     from training.run_folder import Run
 
-# As in training.model, which is too heavy to import for --help.
+
 HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -58,6 +58,8 @@ class TrainConfig:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
         for name, allowed in (
@@ -107,15 +109,16 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
     training = SplitBatches(store, "train", tap, config.batch_size)
     learner = _built_in(config, training, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
-    run_folder.clear(config.run)  # from here on nothing is refused
-    run = _start(config, store, tap, custom=head is not None)
-    history = _fit(config, training, learner)
-    trained = learner.export()
-    _save(run, attach_head(store.spec, backbone, trained), history, _best(config, history)["best_epoch"])
-    check = check_agreement(run, store, tap, trained)
-    metrics = {**_best(config, history), "seconds": round(time.monotonic() - started, 2), "agreement": check}
-    files.write_json(os.path.join(config.run, run_folder.METRICS), metrics)
-    return run
+    work = run_folder.begin(config.run)  # the older run, if there is one, stays whole until this one is
+    run = _start(config, work, store, tap, custom=head is not None)
+    history = _fit(config, work, training, learner)
+    trained, best = learner.export(), _best(config, history)
+    _save(run, attach_head(store.spec, backbone, trained), history, best["best_epoch"])
+    _save_seen(run, store, ("train", best["used_for_selection"]))
+    metrics = {**best, "agreement": check_agreement(run, store, tap, trained), "seconds": round(time.monotonic() - started, 2)}
+    files.write_json(os.path.join(work, run_folder.METRICS), metrics)
+    run_folder.publish(config.run)
+    return run_folder.Run.open(config.run)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def _custom(layer: keras.Layer, loss: Any, tap: Tap, classes: int) -> _Learner:
     return _Learner(head, loss, lambda: wrap_head(layer, tap, classes, from_logits) if from_logits else head)
 
 
-def _fit(config: TrainConfig, training: SplitBatches, learner: _Learner) -> dict[str, list[float]]:
+def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learner) -> dict[str, list[float]]:
     """Fits the head, leaves the weights of its best epoch in it, and returns the figures of every epoch."""
     import keras
 
@@ -197,7 +200,7 @@ def _fit(config: TrainConfig, training: SplitBatches, learner: _Learner) -> dict
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
         class_weight=_class_weight(config, store),
-        callbacks=_callbacks(config, validation is not None, len(training)),
+        callbacks=_callbacks(config, work, validation is not None, len(training)),
         verbose=0,
     )
     return fitted.history
@@ -214,7 +217,7 @@ def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] 
     return {label: sum(present.values()) / (len(present) * count) for label, count in present.items()}
 
 
-def _callbacks(config: TrainConfig, has_validation: bool, steps: int) -> list[keras.callbacks.Callback]:
+def _callbacks(config: TrainConfig, work: str, has_validation: bool, steps: int) -> list[keras.callbacks.Callback]:
     import keras
 
     from training import run_folder
@@ -227,7 +230,7 @@ def _callbacks(config: TrainConfig, has_validation: bool, steps: int) -> list[ke
         StopWhenNotFinite(steps),
         ShowProgress(config.epochs),
         keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode, restore_best_weights=True, start_from_epoch=0),
-        keras.callbacks.TensorBoard(os.path.join(config.run, run_folder.LOGS), write_graph=False),
+        keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
     ]
 
 
@@ -245,8 +248,8 @@ def _best(config: TrainConfig, history: dict[str, list[float]]) -> dict[str, Any
     }
 
 
-def _start(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool) -> Run:
-    """Writes what the run is, so that it is known for a run from its first moment."""
+def _start(config: TrainConfig, work: str, store: FeatureStore, tap: Tap, custom: bool) -> Run:
+    """Writes what the run is."""
     from training import run_folder
 
     described = {
@@ -259,9 +262,17 @@ def _start(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool) -> 
         "class_names": store.class_names,
         "dataset_digest": store.manifest["dataset_digest"],
         "groups_declared": store.manifest["groups_declared"],
+        "max_pixels": store.manifest["max_pixels"],
     }
-    files.write_json(os.path.join(config.run, run_folder.CONFIG), described)
-    return run_folder.Run(config.run, described)
+    files.write_json(os.path.join(work, run_folder.CONFIG), described)
+    return run_folder.Run(work, described)
+
+
+def _save_seen(run: Run, store: FeatureStore, splits: Sequence[str]) -> None:
+    from training import run_folder
+
+    digests = {example.digest[:16] for split in set(splits) for example in store.examples(split)}
+    files.write_bytes(os.path.join(run.path, run_folder.SEEN), "".join(f"{digest}\n" for digest in sorted(digests)).encode())
 
 
 def _save(run: Run, classifier: keras.Model, history: dict[str, list[float]], best_epoch: int) -> None:
