@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from features.spec import FeatureSpec, Tap
     from features.store import FeatureStore
     from headstart.fit_folder import FitConfig, fit
-    from pipelines.extract import ExtractConfig, dry_run, extract
+    from pipelines.extract import dry_run, extract
+    from pipelines.extract_config import ExtractConfig
     from training.evaluate import EvaluateConfig, evaluate
     from training.predict import PredictConfig, predict
     from training.run_folder import Run
@@ -33,7 +34,7 @@ _HOME = {
     "FeatureStore": "features.store",
     "FitConfig": "headstart.fit_folder",
     "fit": "headstart.fit_folder",
-    "ExtractConfig": "pipelines.extract",
+    "ExtractConfig": "pipelines.extract_config",
     "dry_run": "pipelines.extract",
     "extract": "pipelines.extract",
     "EvaluateConfig": "training.evaluate",

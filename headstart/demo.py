@@ -50,7 +50,8 @@ def write_digits(folder: str) -> int:
 
 def demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
     """Extracts two taps in one pass, trains and evaluates a linear probe on each; tap name to its figures."""
-    from pipelines.extract import ExtractConfig, extract
+    from pipelines.extract import extract
+    from pipelines.extract_config import ExtractConfig
     from training.evaluate import EvaluateConfig, evaluate
     from training.train_head import TrainConfig, train
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from features import command
 from features.command import flag
-from pipelines.extract import ExtractConfig, beam_options
+from pipelines.extract import beam_options
+from pipelines.extract_config import ExtractConfig
 from training.train_head import TrainConfig
 
 Config = TypeVar("Config")

@@ -16,67 +16,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features import command
-from features.command import flag, positional, required
 from features.errors import UserError
-from features.sources import LAYOUTS
-from features.spec import INTERPOLATIONS, RESIZE_MODES, STORE_DTYPES
+from pipelines.extract_config import ExtractConfig
 
 if TYPE_CHECKING:
     from features.store import FeatureStore
     from pipelines.plan import ExtractionPlan
 
 LOCK = ".lock"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
-    """Reads every image once, runs the frozen backbone over it, and stores its features."""
-
-    input: str = positional("a folder (CLASS/..., or train/CLASS/... and so on) or a CSV table", metavar="INPUT")
-    store: str = required("the folder of the feature store", metavar="STORE")
-    backbone: str = flag("EfficientNetLite0", "EfficientNetLite0 or any network of keras.applications")
-    weights: str = flag("imagenet", "imagenet, a .keras, .weights.h5 or .h5 file, or random:SEED")
-    image_size: str = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
-    resize_mode: str = flag("squash", "what becomes of the aspect ratio", choices=RESIZE_MODES)
-    interpolation: str = flag("bilinear", "how pixels are resampled, with antialiasing", choices=INTERPOLATIONS)
-    taps: tuple[str, ...] = flag(
-        (),
-        "where the backbone is read; POOL is none, avg, max or gridK; may be repeated (default: its last map, avg)",
-        flag="--tap",
-        metavar="LAYER[:POOL]",
-    )
-    store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
-    examples_per_shard: int = flag(1024, "examples a shard, at most")
-    batch_size: int = flag(0, "images a batch of the backbone (default: 4 on a CPU, 64 on a GPU)")
-    splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
-    split_seed: int = flag(0, "another seed is another division")
-    group_by: str = flag("", "takes an image's group from its key; groups are never torn apart", metavar="REGEX")
-    allow_group_overlap: bool = flag(False, "let a group stand on two sides of ready-made splits")
-    layout: str = flag("auto", "whether top folders are splits or classes", choices=LAYOUTS)
-    image_column: str = flag("path", "a table's column of image paths, relative to the table")
-    label_column: str = flag("label", "a table's column of class names")
-    split_column: str = flag("split", "a table's column of splits")
-    group_column: str = flag("group", "a table's column of groups")
-    max_bad_fraction: float = flag(0.01, "stop when more of the images can't be read")
-    max_pixels: int = flag(178_956_970, "an image of more pixels is refused before it is decoded")
-    dry_run: bool = flag(False, "print the plan and an estimate of time, and do nothing")
-    pipeline_options: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        from features.examples import parse_splits
-
-        parse_splits(self.splits)
-        for name, least in (("examples_per_shard", 1), ("batch_size", 0), ("max_pixels", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise UserError(f"--max_bad_fraction lies between 0 and 1, not at {self.max_bad_fraction}")
-        if "://" in self.store:
-            raise UserError(f"--store is a local or mounted folder, not {self.store!r}")
 
 
 def extract(config: ExtractConfig) -> FeatureStore:

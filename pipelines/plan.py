@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features import backbone
 from features.engine import default_batch_size, default_streams, has_gpu, shared_base, shared_engine
@@ -26,14 +26,12 @@ from features.sources import Source, SourceOptions, read_source
 from features.spec import FeatureSpec, Tap
 from features.store import MANIFEST, FeatureStore
 from features.stream import ImageToRead, stream_features
+from pipelines.extract_config import ExtractConfig
 from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
 from pipelines.finish import DIGESTS
 from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
-
-if TYPE_CHECKING:
-    from pipelines.extract import ExtractConfig
 
 CALIBRATION_BATCHES = 4  # for each stream
 

@@ -70,7 +70,8 @@ def lopsided(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     """Extracts a folder as the session's store was."""
-    from pipelines.extract import ExtractConfig, extract
+    from pipelines.extract import extract
+    from pipelines.extract_config import ExtractConfig
 
     extract(ExtractConfig(input=str(folder), store=str(path), **BACKBONE))
     return path

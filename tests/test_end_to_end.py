@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from pipelines.extract import ExtractConfig, extract
+from pipelines.extract import extract
+from pipelines.extract_config import ExtractConfig
 from training.evaluate import EvaluateConfig, evaluate
 from training.train_head import TrainConfig, train
 

@@ -22,7 +22,8 @@ from features.engine import shared_engine
 from features.errors import UserError
 from features.store import FeatureStore
 from pipelines import extract_shard, finish, run_units
-from pipelines.extract import ExtractConfig, dry_run, extract, main
+from pipelines.extract import dry_run, extract, main
+from pipelines.extract_config import ExtractConfig
 from pipelines.survey import survey_file
 
 TINY = {"weights": "random:0", "image_size": "32"}

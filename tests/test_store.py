@@ -14,7 +14,8 @@ from features.errors import UserError
 from features.spec import STORE_DTYPES, FeatureSpec, Tap
 from features.store import FeatureStore
 from features.verify import main as verify
-from pipelines.extract import ExtractConfig, extract
+from pipelines.extract import extract
+from pipelines.extract_config import ExtractConfig
 
 TAPS = ("block3b_add:grid2", ":avg", "block2b_add:none")
 

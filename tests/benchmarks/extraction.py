@@ -41,7 +41,8 @@ def run_headstart(folder: str, backbone: str, store: str) -> float:
     """Seconds of `extract` into a new store."""
     from features.command import load_quietly, one_thread_a_stream
     from features.engine import shared_base
-    from pipelines.extract import ExtractConfig, extract
+    from pipelines.extract import extract
+    from pipelines.extract_config import ExtractConfig
 
     one_thread_a_stream()
     load_quietly()
