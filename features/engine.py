@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CPU_BATCH_SIZE = 4  # small batches stay in a core's cache
 GPU_BATCH_SIZE = 64
+LARGEST_TO_FREEZE = (
+    300_000_000  # bytes of weights: folding takes nearly 20 times as much memory, and a large network gains little
+)
 
 
 def has_gpu() -> bool:
@@ -50,7 +53,7 @@ def default_streams() -> int:
 
 
 class Engine:
-    """A backbone model as a frozen graph of one batch shape. Safe to call from several threads."""
+    """A backbone model as a graph of one batch shape, frozen unless it is very large. Safe to call from several threads."""
 
     def __init__(self, model: keras.Model, batch_size: int) -> None:
         import tensorflow as tf
@@ -60,7 +63,9 @@ class Engine:
         height, width, channels = model.inputs[0].shape[1:]
         signature = tf.TensorSpec((batch_size, height, width, channels), tf.float32)
         traced = tf.function(lambda pixels: model(pixels, training=False)).get_concrete_function(signature)
-        self._graph = convert_variables_to_constants_v2(traced)
+        self._model = model  # an unfrozen graph does not keep its variables alive by itself
+        size = sum(weight.numpy().nbytes for weight in model.weights)
+        self._graph = convert_variables_to_constants_v2(traced) if size <= LARGEST_TO_FREEZE else traced
 
     def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Features of up to `batch_size` images.
@@ -76,7 +81,7 @@ class Engine:
         count = len(pixels)
         if count < self.batch_size:
             pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), pixels.dtype)])
-        return [output.numpy()[:count] for output in self._graph(tf.constant(pixels))]
+        return [output.numpy()[:count] for output in tf.nest.flatten(self._graph(tf.constant(pixels)))]
 
 
 _LOADING = threading.RLock()  # one model a process, however many threads ask for it

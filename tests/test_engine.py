@@ -148,3 +148,12 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
 def test_defaults() -> None:
     assert default_batch_size() in (CPU_BATCH_SIZE, GPU_BATCH_SIZE)
     assert default_streams() >= 1
+
+
+def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = build("EfficientNetLite0", "random:0", (64, 64))
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
+    (frozen,) = Engine(tapped("EfficientNetLite0", base, [Tap("")])[0], 4)(pixels)
+    monkeypatch.setattr(engine_module, "LARGEST_TO_FREEZE", 0)
+    (unfrozen,) = Engine(tapped("EfficientNetLite0", base, [Tap("")])[0], 4)(pixels)
+    np.testing.assert_allclose(unfrozen, frozen, rtol=0, atol=1e-5 * np.abs(frozen).max())
