@@ -158,6 +158,8 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
             )
         if not error.filename:
             raise
+        if error.errno in (errno.EACCES, errno.EROFS):
+            return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
         return _fail(prog, f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)

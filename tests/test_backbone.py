@@ -348,8 +348,8 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str) -> No
     (tmp_path / "weights.pth").touch()
     with pytest.raises(UserError, match=r"weights are read from .keras, .weights.h5 and .h5 files, not from '.*weights.pth'"):
         build(name, str(tmp_path / "weights.pth"), (32, 32))
-    for bad in ("random:", "random:-1"):
-        with pytest.raises(UserError, match=f"random weights are named random:SEED with a whole number, not '{bad}'"):
+    for bad in ("random:", "random:-1", "random:4294967296"):
+        with pytest.raises(UserError, match=rf"random:SEED with a whole number below 2\*\*32, not '{bad}'"):
             build(name, bad, (32, 32))
 
 
