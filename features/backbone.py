@@ -1,63 +1,129 @@
-"""The table of backbones, and one of them built: name, weights and taps in, a Keras model from pixels to features out.
-
-The model takes float32 [B, H, W, 3] pixels in 0..255 and does the backbone's own preprocessing inside, so nobody outside it
-can get that wrong (rescaling everything by 1/255 is the classic mistake). It is made of Keras's own layers only: it can be
-saved inside a model file that loads anywhere.
-"""
+"""Backbones: their table, and one of them built from a name and weights, from preprocessed images to maps."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, nearest
-from features.spec import Tap
 
 if TYPE_CHECKING:
     import keras
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels in 0..1
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, of pixels in 0..255
+OWN, AUTO = "own", "auto"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a base comes from; it travels with every work unit.
+
+    name is one of `BACKBONES`, and weights are `imagenet`, `random:SEED`, or the path of a `.keras`, `.weights.h5` or `.h5`
+    file; or name is `own`, and weights the path of the model itself, a `.keras` file or the folder of a SavedModel. unsafe
+    lets such a file bring code along.
+    """
+
+    name: str
+    weights: str
+    unsafe: bool = False
+
+    @classmethod
+    def parse(cls, backbone: str, weights: str = "imagenet", unsafe: bool = False) -> Origin:
+        """What `--backbone` and `--weights` say, paths made absolute, for workers that stand elsewhere.
+
+        Raises:
+            UserError: for a backbone that is neither in the table nor a model, and for a model with weights beside it.
+        """
+        if not _is_path(backbone):
+            backbone_info(backbone)
+            return cls(backbone, os.path.abspath(weights) if os.path.isfile(weights) else weights, unsafe)
+        if weights != "imagenet":
+            raise UserError(f"{backbone!r} brings its own weights: leave --weights out")
+        if not os.path.exists(backbone):
+            raise UserError(f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name")
+        return cls(OWN, os.path.abspath(backbone), unsafe)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a model of the user's."""
+        return self.name == OWN
+
+    def version(self) -> tuple[int, int] | None:
+        """A weights file may change under its name: its size and time."""
+        status = os.stat(self.weights) if os.path.isfile(self.weights) else None
+        return (status.st_size, status.st_mtime_ns) if status else None
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """A backbone's default image size in pixels, the smallest side it takes, and its preprocessing of 0..255 pixels."""
+    """A row of the table.
+
+    Its default image size in pixels, the smallest side it takes, its preprocessing of pixels in 0..255, its number of
+    parameters without the top, and its last map [H, W, C] at the default size.
+    """
 
     name: str
     size: int
-    smallest: int = 32
-    preprocessing: str = "none"
+    smallest: int
+    preprocessing: str
+    parameters: int
+    feature_map: tuple[int, int, int]
 
 
-def _family(names: str, preprocessing: str, size: int = 224, smallest: int = 32) -> dict[str, BackboneInfo]:
-    """Rows of the table: 'ResNet50 ResNet101', or with sizes of their own 'EfficientNetB0 EfficientNetB1:240'."""
-    rows = [name.partition(":") for name in names.split()]
-    return {name: BackboneInfo(name, int(own or size), smallest, preprocessing) for name, _, own in rows}
+def _row(
+    name: str, size: int, smallest: int, preprocessing: str, parameters: int, feature_map: tuple[int, int, int]
+) -> BackboneInfo:
+    return BackboneInfo(name, size, smallest, preprocessing, parameters, feature_map)
 
 
-# Sizes, smallest sides and preprocessing as each network's own module in keras.applications has them; a test compares.
-# "none": the network scales its pixels itself.
-BACKBONES: dict[str, BackboneInfo] = {
-    **_family("EfficientNetLite0", "lite"),
-    **_family("VGG16 VGG19 ResNet50 ResNet101 ResNet152", "caffe"),
-    **_family("ResNet50V2 ResNet101V2 ResNet152V2 MobileNet MobileNetV2 NASNetMobile NASNetLarge:331", "tf"),
-    **_family("InceptionV3 InceptionResNetV2", "tf", size=299, smallest=75),
-    **_family("Xception", "tf", size=299, smallest=71),
-    **_family("DenseNet121 DenseNet169 DenseNet201", "torch"),
-    **_family(
-        "MobileNetV3Small MobileNetV3Large ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge", "none"
-    ),
-    **_family("EfficientNetB0 EfficientNetB1:240 EfficientNetB2:260 EfficientNetB3:300", "none"),
-    **_family("EfficientNetB4:380 EfficientNetB5:456 EfficientNetB6:528 EfficientNetB7:600", "none"),
-    **_family("EfficientNetV2B0 EfficientNetV2B1:240 EfficientNetV2B2:260 EfficientNetV2B3:300", "none"),
-    **_family("EfficientNetV2S:384 EfficientNetV2M:480 EfficientNetV2L:480", "none"),
-}
+# As each network's own module in keras.applications has them; a test compares. "none": the network scales its pixels itself.
+_ROWS = (
+    _row("EfficientNetLite0", 224, 32, "lite", 3_413_024, (7, 7, 1280)),
+    _row("VGG16", 224, 32, "caffe", 14_714_688, (7, 7, 512)),
+    _row("VGG19", 224, 32, "caffe", 20_024_384, (7, 7, 512)),
+    _row("ResNet50", 224, 32, "caffe", 23_587_712, (7, 7, 2048)),
+    _row("ResNet101", 224, 32, "caffe", 42_658_176, (7, 7, 2048)),
+    _row("ResNet152", 224, 32, "caffe", 58_370_944, (7, 7, 2048)),
+    _row("ResNet50V2", 224, 32, "tf", 23_564_800, (7, 7, 2048)),
+    _row("ResNet101V2", 224, 32, "tf", 42_626_560, (7, 7, 2048)),
+    _row("ResNet152V2", 224, 32, "tf", 58_331_648, (7, 7, 2048)),
+    _row("MobileNet", 224, 32, "tf", 3_228_864, (7, 7, 1024)),
+    _row("MobileNetV2", 224, 32, "tf", 2_257_984, (7, 7, 1280)),
+    _row("NASNetMobile", 224, 32, "tf", 4_269_716, (7, 7, 1056)),
+    _row("NASNetLarge", 331, 32, "tf", 84_916_818, (11, 11, 4032)),
+    _row("InceptionV3", 299, 75, "tf", 21_802_784, (8, 8, 2048)),
+    _row("InceptionResNetV2", 299, 75, "tf", 54_336_736, (8, 8, 1536)),
+    _row("Xception", 299, 71, "tf", 20_861_480, (10, 10, 2048)),
+    _row("DenseNet121", 224, 32, "torch", 7_037_504, (7, 7, 1024)),
+    _row("DenseNet169", 224, 32, "torch", 12_642_880, (7, 7, 1664)),
+    _row("DenseNet201", 224, 32, "torch", 18_321_984, (7, 7, 1920)),
+    _row("MobileNetV3Small", 224, 32, "none", 939_120, (7, 7, 576)),
+    _row("MobileNetV3Large", 224, 32, "none", 2_996_352, (7, 7, 960)),
+    _row("ConvNeXtTiny", 224, 32, "none", 27_820_128, (7, 7, 768)),
+    _row("ConvNeXtSmall", 224, 32, "none", 49_454_688, (7, 7, 768)),
+    _row("ConvNeXtBase", 224, 32, "none", 87_566_464, (7, 7, 1024)),
+    _row("ConvNeXtLarge", 224, 32, "none", 196_230_336, (7, 7, 1536)),
+    _row("ConvNeXtXLarge", 224, 32, "none", 348_147_968, (7, 7, 2048)),
+    _row("EfficientNetB0", 224, 32, "none", 4_049_571, (7, 7, 1280)),
+    _row("EfficientNetB1", 240, 32, "none", 6_575_239, (8, 8, 1280)),
+    _row("EfficientNetB2", 260, 32, "none", 7_768_569, (9, 9, 1408)),
+    _row("EfficientNetB3", 300, 32, "none", 10_783_535, (10, 10, 1536)),
+    _row("EfficientNetB4", 380, 32, "none", 17_673_823, (12, 12, 1792)),
+    _row("EfficientNetB5", 456, 32, "none", 28_513_527, (15, 15, 2048)),
+    _row("EfficientNetB6", 528, 32, "none", 40_960_143, (17, 17, 2304)),
+    _row("EfficientNetB7", 600, 32, "none", 64_097_687, (19, 19, 2560)),
+    _row("EfficientNetV2B0", 224, 32, "none", 5_919_312, (7, 7, 1280)),
+    _row("EfficientNetV2B1", 240, 32, "none", 6_931_124, (8, 8, 1280)),
+    _row("EfficientNetV2B2", 260, 32, "none", 8_769_374, (9, 9, 1408)),
+    _row("EfficientNetV2B3", 300, 32, "none", 12_930_622, (10, 10, 1536)),
+    _row("EfficientNetV2S", 384, 32, "none", 20_331_360, (12, 12, 1280)),
+    _row("EfficientNetV2M", 480, 32, "none", 53_150_388, (15, 15, 1280)),
+    _row("EfficientNetV2L", 480, 32, "none", 117_746_848, (15, 15, 1280)),
+)
+BACKBONES: dict[str, BackboneInfo] = {info.name: info for info in _ROWS}
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -71,130 +137,86 @@ def backbone_info(name: str) -> BackboneInfo:
     return BACKBONES[name]
 
 
-def build(name: str, weights: str, image_size: tuple[int, int]) -> keras.Model:
+def build(origin: Origin, image_size: tuple[int, int]) -> keras.Model:
     """A network without its top, with its weights: preprocessed [B, H, W, 3] to its last feature map.
 
     Args:
-        name: a name of `BACKBONES`.
-        weights: `imagenet`, `random:SEED`, or the path of a `.keras`, `.weights.h5` or `.h5` file.
+        origin: which one, and where its weights are.
         image_size: (height, width) in pixels.
 
     Raises:
-        UserError: for an unknown backbone, an image below the smallest size, or weights that do not fit.
+        UserError: for an unknown backbone, an image below the smallest size, weights that do not fit, or a model of the user's
+            that does not take such images.
     """
-    info = backbone_info(name)
+    if origin.is_own:
+        from features import own_base
+
+        return in_fresh_thread(lambda: own_base.load(origin.weights, image_size, origin.unsafe))
+    info = backbone_info(origin.name)
     if min(image_size) < info.smallest:
         raise UserError(
-            f"{name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
+            f"{info.name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
             f"its default is {info.size}"
         )
-    return _in_fresh_thread(lambda: _base(info, weights, image_size))
+    return in_fresh_thread(lambda: _base(info, origin.weights, image_size))
 
 
-def tapped(name: str, base: keras.Model, taps: Sequence[Tap]) -> tuple[keras.Model, tuple[Tap, ...]]:
-    """A built network from pixels to features, and its taps with their layers named and their shapes known.
+def default_size(origin: Origin) -> tuple[int, int]:
+    """(height, width) in pixels of the images that a network takes where nobody says."""
+    if not origin.is_own:
+        return backbone_info(origin.name).size, backbone_info(origin.name).size
+    from features import own_base
+
+    return in_fresh_thread(lambda: own_base.own_size(own_base.load(origin.weights, None, origin.unsafe)))
+
+
+def preprocessing_of(origin: Origin, base: keras.Model, asked: str = AUTO) -> str:
+    """What a base wants done to pixels in 0..255.
 
     Args:
-        name: the network's name in `BACKBONES`, for its preprocessing.
+        origin: where the base comes from.
         base: from `build`.
-        taps: where to read it; an empty layer means the last feature map.
-
-    Returns:
-        A model from float32 [B, H, W, 3] in 0..255 to a list of float32 [B, *tap.shape], one for each tap; and the taps.
+        asked: one of `spec.PREPROCESSINGS`, or `auto`: the table's, or `none` for a model that scales its pixels itself.
 
     Raises:
-        UserError: for a layer that is not there (with the nearest ones) or is no feature map.
+        UserError: when another is asked for than the table's, and when a model of the user's tells nothing.
     """
-    return _in_fresh_thread(lambda: _tapped(backbone_info(name), base, taps))
+    if not origin.is_own:
+        own = backbone_info(origin.name).preprocessing
+        if asked not in (AUTO, own):
+            raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
+        return own
+    from features.own_base import scales_its_pixels
 
-
-def resolve_weights(weights: str) -> str:
-    """A weights file by its absolute path, for workers that stand elsewhere; other names as they are."""
-    return os.path.abspath(weights) if os.path.isfile(weights) else weights
+    if asked == AUTO and not scales_its_pixels(base):
+        raise UserError(
+            f"{origin.weights!r} holds no Rescaling or Normalization layer, so nobody can tell what it wants of its pixels: "
+            f"say --preprocessing tf (-1..1), caffe (BGR minus mean), torch (mean and deviation) or none (0..255 as they are)"
+        )
+    return "none" if asked == AUTO else asked
 
 
 def weights_digest(model: keras.Model) -> str:
     """sha256 over a network's weights themselves, in its order: shape, dtype, little-endian bytes. No file, no names."""
     digest = hashlib.sha256()
-    for weight in model.weights:
-        value = weight.numpy()
+    values = [weight.numpy() for weight in model.weights]
+    for layer in model.layers:  # a SavedModel's values are its own and not Keras's
+        values += getattr(layer, "captured_values", list)()
+    for value in values:
         digest.update(f"{value.shape}{value.dtype.str}".encode() + value.tobytes())
     return digest.hexdigest()
 
 
-def _in_fresh_thread(body: Callable[[], Any]) -> Any:
+def in_fresh_thread(body: Callable[[], Any]) -> Any:
     """Keras numbers layers (conv2d_37) and keeps its dtype policy by thread: in a new one, names start at zero, always."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(body).result()
 
 
-def _tapped(info: BackboneInfo, base: keras.Model, taps: Sequence[Tap]) -> tuple[keras.Model, tuple[Tap, ...]]:
-    import keras
-
-    taps = tuple(replace(tap, layer=tap.layer or base.output._keras_history.operation.name) for tap in taps)
-    reader = keras.Model(base.inputs, [_layer_output(base, info.name, tap.layer) for tap in taps], name="base")
-    pixels = keras.Input(base.inputs[0].shape[1:], name="pixels")
-    maps = reader(_preprocess(pixels, info.preprocessing), training=False)
-    maps = maps if isinstance(maps, list) else [maps]
-    features = [_pool(feature_map, tap) for feature_map, tap in zip(maps, taps)]
-    model = keras.Model(pixels, features, name="backbone")
-    model.trainable = False
-    return model, tuple(replace(tap, shape=tuple(feature.shape[1:])) for tap, feature in zip(taps, features))
-
-
-def _layer_output(base: keras.Model, name: str, layer: str) -> Any:
-    names = [candidate.name for candidate in base.layers]
-    if layer not in names:
-        raise UserError(f"{name} has no layer {layer!r}.{nearest(layer, names)}")
-    output = base.get_layer(layer).output
-    if not hasattr(output, "shape") or len(output.shape) != 4:
-        raise UserError(f"{name}'s layer {layer!r} gives no feature map [H, W, C] and can't be tapped; choose another")
-    return output
-
-
-def _preprocess(pixels: Any, preprocessing: str) -> Any:
-    """A backbone's own scaling, as `keras.applications.imagenet_utils.preprocess_input` does it."""
-    import keras
-
-    if preprocessing == "tf":  # -1..1
-        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(pixels)
-    if preprocessing == "lite":  # (x - 127) / 128
-        return keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocessing")(pixels)
-    if preprocessing == "torch":  # 0..1, then each channel's mean and deviation
-        scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
-        offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION)]
-        return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(pixels)
-    if preprocessing == "caffe":  # BGR, each channel's mean taken off
-        return keras.layers.Rescaling(1.0, offset=[-mean for mean in CAFFE_MEAN], name="preprocessing")(pixels[..., ::-1])
-    return pixels
-
-
-def _pool(feature_map: Any, tap: Tap) -> Any:
-    """[B, H, W, C] to what the tap keeps of it, float32."""
-    import keras
-
-    name = f"pool_{tap.pool}_{tap.layer}".replace("/", ".")
-    if tap.pool == "none":
-        return keras.layers.Activation("linear", name=name)(feature_map)  # [B, H, W, C]
-    if tap.pool == "avg":
-        return keras.layers.GlobalAveragePooling2D(name=name)(feature_map)  # [B, C]
-    if tap.pool == "max":
-        return keras.layers.GlobalMaxPooling2D(name=name)(feature_map)  # [B, C]
-    cells = int(tap.pool.removeprefix("grid"))
-    height, width = feature_map.shape[1:3]
-    if cells > min(height, width):
-        raise UserError(f"{tap.name}: a {cells}x{cells} grid needs a map at least that large; this one is {height}x{width}")
-    return _grid(_grid(feature_map, cells, axis=1), cells, axis=2)  # [B, K, K, C]
-
-
-def _grid(feature_map: Any, cells: int, axis: int) -> Any:
-    """Averages one axis over cells that cover it evenly, as PyTorch's AdaptiveAvgPool2d places them."""
-    import keras
-
-    size = feature_map.shape[axis]
-    bounds = [(cell * size // cells, -(-(cell + 1) * size // cells)) for cell in range(cells)]
-    parts = [feature_map[:, a:b] if axis == 1 else feature_map[:, :, a:b] for a, b in bounds]
-    return keras.ops.stack([keras.ops.mean(part, axis=axis) for part in parts], axis=axis)
+def _is_path(backbone: str) -> bool:
+    return backbone not in BACKBONES and (
+        backbone.endswith((".keras", ".h5")) or os.sep in backbone or os.path.isdir(backbone) or os.path.isfile(backbone)
+    )
 
 
 def _base(info: BackboneInfo, weights: str, image_size: tuple[int, int]) -> keras.Model:

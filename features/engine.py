@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features import backbone
+from features.backbone import Origin
 from features.errors import UserError
 from features.spec import FeatureSpec
+from features.taps import tapped
 
 if TYPE_CHECKING:
     import keras
@@ -87,35 +89,34 @@ class Engine:
 _LOADING = threading.RLock()  # one model a process, however many threads ask for it
 
 
-def shared_base(name: str, weights: str, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
+def shared_base(origin: Origin, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
     """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
-    status = os.stat(weights) if os.path.isfile(weights) else None  # a file may change under its name
     with _LOADING:
-        return _base(name, weights, image_size, status and (status.st_size, status.st_mtime_ns))
+        return _base(origin, image_size, origin.version())
 
 
-def shared_engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
+def shared_engine(spec: FeatureSpec, origin: Origin, batch_size: int) -> Engine:
     """The spec's engine, one for this process.
 
     Raises:
         UserError: when the weights here are not those of the spec.
     """
     with _LOADING:
-        return _engine(spec, weights, batch_size)
+        return _engine(spec, origin, batch_size)
 
 
 @functools.lru_cache(maxsize=1)
-def _base(name: str, weights: str, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
-    base = backbone.build(name, weights, image_size)
+def _base(origin: Origin, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
+    base = backbone.build(origin, image_size)
     return base, backbone.weights_digest(base)
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(spec: FeatureSpec, weights: str, batch_size: int) -> Engine:
-    base, digest = shared_base(spec.backbone, weights, spec.image_size)
+def _engine(spec: FeatureSpec, origin: Origin, batch_size: int) -> Engine:
+    base, digest = shared_base(origin, spec.image_size)
     if digest != spec.weights_digest:
         raise UserError(
-            f"the weights {weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
+            f"the weights {origin.weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
             f"{spec.weights_digest[:12]}: give every worker the same weights"
         )
-    return Engine(backbone.tapped(spec.backbone, base, spec.taps)[0], batch_size)
+    return Engine(tapped(base, spec.taps, spec.preprocessing, spec.image_size)[0], batch_size)

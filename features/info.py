@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from features import command
 from features.command import positional
 from features.spec import DTYPE_BYTES, Tap
+from features.text import human_bytes
 
 if TYPE_CHECKING:
     from features.store import FeatureStore
@@ -39,6 +40,7 @@ def info(config: InfoConfig) -> list[str]:
     lines = [
         f"store      {store.path}",
         f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
+        *([f"own base   architecture {spec.architecture[:12]}"] if spec.architecture else []),
         f"pixels     {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
         f"computed   in {spec.compute_dtype} by {_engine(manifest['provenance']['engine'])}",
@@ -48,7 +50,7 @@ def info(config: InfoConfig) -> list[str]:
     for name, split in manifest["splits"].items():
         examples = store.examples(name)
         groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
-        size = _bytes(split["bytes"])
+        size = human_bytes(split["bytes"])
         lines.append(f"split      {name}: {split['examples']:,} examples in {len(split['shards'])} shards, {size}{groups}")
     counts = Counter(label for name in store.splits for example in store.examples(name) for label in example.labels)
     lines += [f"class      {name}: {counts[name]:,}" for name in store.class_names]
@@ -68,7 +70,7 @@ def _dead(store: FeatureStore) -> Iterator[str]:
 
 
 def _tap(tap: Tap, store_dtype: str) -> str:
-    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {_bytes(tap.size * DTYPE_BYTES[store_dtype])} an image"
+    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {human_bytes(tap.size * DTYPE_BYTES[store_dtype])} an image"
 
 
 def _engine(engine: dict[str, object]) -> str:
@@ -83,13 +85,6 @@ def _division(manifest: dict[str, dict[str, object]]) -> str:
 
 def _proportions(splits: Any) -> str:
     return ", ".join(f"{name} {share:g}" for name, share in splits.items())
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

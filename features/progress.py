@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TextIO
 
+from features.text import clock
+
 LINE_EVERY_S = 15.0
 BAR_WIDTH = 24
 
@@ -33,7 +35,7 @@ class Progress:
     def describe(self, done: int, dead: int, elapsed: float) -> str:
         """The line itself."""
         rate = (done - (self.first or 0)) / elapsed if elapsed > 0 else 0.0
-        left = f"{_clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
+        left = f"{clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
         letters = f", {dead} dead letters" if dead else ""
         return f"{self.what}: {done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left}{letters}"
 
@@ -49,9 +51,3 @@ class Progress:
             line = f"\r\x1b[K[{'#' * full}{'.' * (BAR_WIDTH - full)}] {line}"
         self.stream.write(line if self.is_terminal else line + "\n")
         self.stream.flush()
-
-
-def _clock(seconds: float) -> str:
-    seconds = int(seconds)
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

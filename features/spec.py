@@ -26,22 +26,27 @@ _POOL = re.compile(r"none|avg|max|grid[1-9]\d*")
 
 @dataclass(frozen=True)
 class Tap:
-    """Where the backbone is read: a layer, how its map is pooled, and the shape that results (without the batch)."""
+    """Where the backbone is read.
+
+    A layer, how its map is pooled ('': as suits it), the shape that results (without the batch), and how deep it lies: the
+    share of the backbone's convolutions that lie at or below it, 0..1.
+    """
 
     layer: str
-    pool: str = "avg"
+    pool: str = ""
     shape: tuple[int, ...] = ()
+    depth: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        if not _POOL.fullmatch(self.pool):
+        if self.pool and not _POOL.fullmatch(self.pool):
             raise UserError(f"a tap's pooling is none, avg, max or gridK (grid3), not {self.pool!r}")
 
     @classmethod
     def parse(cls, text: str) -> Tap:
         """'LAYER' or 'LAYER:POOL', as the command line takes it. An empty LAYER means the last feature map."""
         layer, _, pool = text.partition(":")
-        return cls(layer, pool or "avg")
+        return cls(layer, pool)
 
     @property
     def name(self) -> str:
@@ -61,6 +66,7 @@ class Tap:
 class FeatureSpec:
     """Everything that decides a feature's value, given an image's bytes.
 
+    backbone is a name of `backbone.BACKBONES`, or own:NAME for a model of the user's, whose architecture has a digest too.
     image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
     preprocessing is the backbone's own scaling of 0..255 pixels.
     """
@@ -74,6 +80,7 @@ class FeatureSpec:
     interpolation: str = "bilinear"
     compute_dtype: str = "float32"
     store_dtype: str = "float16"
+    architecture: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -111,6 +118,14 @@ class FeatureSpec:
         mine, theirs = self.to_json(), other.to_json()
         mine["taps"], theirs["taps"] = (", ".join(f"{tap.name} {tap.shape}" for tap in s.taps) for s in (self, other))
         return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """'N' or 'H,W' to (height, width) in pixels."""
+    if not re.fullmatch(r"[1-9]\d*([,x][1-9]\d*)?", text):
+        raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
+    sides = [int(side) for side in re.split("[,x]", text)]
+    return sides[0], sides[-1]
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

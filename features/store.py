@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 1
+FORMAT = 2
 DATASET_NAME = "features"
 MANIFEST, SPEC, TABLE = "manifest.json", "spec.json", "examples.csv"
 DEAD_LETTERS, SAMPLE, BACKBONE = "dead_letters.jsonl", "sample.tfrecord", "backbone.keras"
@@ -63,6 +63,7 @@ class FeatureStore:
     path: str
     spec: FeatureSpec
     manifest: dict[str, Any]
+    unsafe: bool = False
 
     @classmethod
     def open(cls, path: str, spec: FeatureSpec | None = None) -> FeatureStore:
@@ -107,12 +108,12 @@ class FeatureStore:
         return store
 
     @classmethod
-    def open_as_it_is(cls, path: str) -> FeatureStore:
-        """Opens a store whose files may be missing or damaged, to look for its faults."""
+    def open_as_it_is(cls, path: str, unsafe: bool = False) -> FeatureStore:
+        """Opens a store whose files may be missing or damaged, to look for its faults; `unsafe` as in `backbone`."""
         if not os.path.isfile(os.path.join(path, MANIFEST)):
             raise UserError(_why_not(path))
         manifest = files.read_json(os.path.join(path, MANIFEST))
-        return cls(path, FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC))), manifest)
+        return cls(path, FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC))), manifest, unsafe)
 
     def _missing(self) -> list[str]:
         """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
@@ -225,26 +226,30 @@ class FeatureStore:
                 key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], encoded
             )
 
-    def backbone(self, tap: Tap) -> keras.Model:
+    def backbone(self, tap: Tap, unsafe: bool = False) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
 
-        Raises:
-            UserError: when the network beside the shards is not the one of the spec.
-        """
-        import keras
+        Args:
+            tap: one of the spec's.
+            unsafe: run Python code that the network brings along.
 
-        from features.backbone import tapped, weights_digest
+        Raises:
+            UserError: when the network beside the shards is not the one of the spec, or brings code along and is not trusted.
+        """
+        from features.backbone import weights_digest
+        from features.model_file import load_model
+        from features.taps import tapped
 
         path = os.path.join(self.path, BACKBONE)
         if not os.path.isfile(path):
             raise UserError(f"{path!r} is missing: delete the store and extract again")
-        base = keras.saving.load_model(path, compile=False)
+        base = load_model(path, unsafe)
         if (digest := weights_digest(base)) != self.spec.weights_digest:
             raise UserError(
                 f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
                 f"{self.spec.weights_digest[:12]}: delete the store and extract again"
             )
-        return tapped(self.spec.backbone, base, [tap])[0]
+        return tapped(base, [tap], self.spec.preprocessing, self.spec.image_size)[0]
 
     def shard_paths(self, split: str) -> list[str]:
         """The paths of a split's shards, in order."""
@@ -274,7 +279,7 @@ class FeatureStore:
 
     def _backbone_faults(self) -> Iterator[str]:
         try:
-            self.backbone(self.spec.taps[0])
+            self.backbone(self.spec.taps[0], self.unsafe)
         except UserError as error:
             yield f"{BACKBONE}: {error}"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features import command
-from features.command import positional
+from features.command import flag, positional
 from features.errors import UserError
 
 
@@ -16,6 +16,7 @@ class VerifyConfig:
     """Reads every shard of a feature store and checks every digest and count."""
 
     store: str = positional("the folder of a feature store", metavar="STORE")
+    unsafe: bool = flag(False, "run Python code that the store's backbone brings along in Lambda layers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from features.store import MANIFEST, SPEC, FeatureStore
 
         try:
-            store = FeatureStore.open_as_it_is(config.store)
+            store = FeatureStore.open_as_it_is(config.store, config.unsafe)
         except (ValueError, TypeError, KeyError, OSError) as error:
             if isinstance(error, UserError):
                 raise

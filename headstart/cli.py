@@ -13,9 +13,11 @@ COMMANDS = {
     "fit": ("headstart.fit_folder", "extract, train and evaluate in one go"),
     "demo": ("headstart.demo", "the same on images that ship with a dependency; downloads nothing"),
     "extract": ("pipelines.extract", "a folder or table of images to a feature store"),
+    "backbones": ("features.list_backbones", "the networks, and the layers of one of them"),
     "info": ("features.info", "what a store holds"),
     "verify": ("features.verify", "reads every shard of a store and checks it"),
     "train": ("training.train_head", "a feature store to a trained head and a model of images"),
+    "probe": ("training.probe", "which tap of which backbone transfers, by linear probes"),
     "evaluate": ("training.evaluate", "a run's figures, with intervals"),
     "predict": ("training.predict", "the classes of images"),
 }

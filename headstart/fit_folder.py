@@ -57,7 +57,7 @@ def fit(config: FitConfig) -> dict[str, Any]:
     store = extract(_part(ExtractConfig, config, batch_size=0))
     print(describe(train(_part(TrainConfig, config))))
     split = next(name for name in ("test", "validation", "train") if name in store.splits)
-    return evaluate(EvaluateConfig(run=config.run, split=split))
+    return evaluate(EvaluateConfig(run=config.run, split=split, unsafe=config.unsafe))
 
 
 def _part(kind: type[Config], config: FitConfig, **changes: Any) -> Config:

@@ -44,7 +44,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from features.engine import default_batch_size, default_streams
     from features.store import MANIFEST, FeatureStore
     from pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
-    from pipelines.plan import describe, forget_stale, is_done, make_plan, shard_job
+    from pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
     from pipelines.run_units import run_units
 
     with _claimed(config.store) as work:
@@ -59,12 +59,13 @@ def extract(config: ExtractConfig) -> FeatureStore:
             return FeatureStore.open(config.store)
         job = shard_job(config, plan, work)
         forget_stale(work, plan)
+        for line in (describe(plan)[-1], estimate(plan, job)):
+            _say(line)
         started = time.monotonic()
-        _say(describe(plan)[-1])
         run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
         provenance = {
             "input": os.path.abspath(config.input),
-            "weights": job.weights,
+            "weights": job.origin.weights,
             "versions": versions(),
             "engine": {
                 "name": "tensorflow",
@@ -73,7 +74,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             },
         }
         if not os.path.exists(os.path.join(config.store, MANIFEST)):  # a store that is complete has it already
-            save_backbone(work, plan.spec, job.weights)
+            save_backbone(work, plan.spec, job.origin)
         manifest = finish(work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance)
         publish(config.store)  # 4. the manifest comes last
         if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):

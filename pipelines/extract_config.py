@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from features.command import flag, positional, required
 from features.errors import UserError
 from features.sources import LAYOUTS
-from features.spec import INTERPOLATIONS, RESIZE_MODES, STORE_DTYPES
+from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +16,21 @@ class ExtractConfig:
 
     input: str = positional("a folder (CLASS/..., or train/CLASS/... and so on) or a CSV table", metavar="INPUT")
     store: str = required("the folder of the feature store", metavar="STORE")
-    backbone: str = flag("EfficientNetLite0", "EfficientNetLite0 or any network of keras.applications")
+    backbone: str = flag(
+        "EfficientNetLite0",
+        "a name that `headstart backbones` lists, a .keras file, or a SavedModel's folder",
+        metavar="NAME|PATH",
+    )
     weights: str = flag("imagenet", "imagenet, a .keras, .weights.h5 or .h5 file, or random:SEED")
     image_size: str = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
     resize_mode: str = flag("squash", "what becomes of the aspect ratio", choices=RESIZE_MODES)
     interpolation: str = flag("bilinear", "how pixels are resampled, with antialiasing", choices=INTERPOLATIONS)
+    preprocessing: str = flag("auto", "what a model of your own wants done to its pixels", choices=("auto", *PREPROCESSINGS))
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
     taps: tuple[str, ...] = flag(
         (),
-        "where the backbone is read; POOL is none, avg, max or gridK; may be repeated (default: its last map, avg)",
+        "where the backbone is read; POOL is none, avg, max or gridK; may be repeated; auto: the end of every stage, "
+        "avg and grid3 (default: its last map, avg)",
         flag="--tap",
         metavar="LAYER[:POOL]",
     )

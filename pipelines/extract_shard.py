@@ -20,6 +20,7 @@ import numpy as np
 from apache_beam.metrics.metric import Metrics
 
 from features import files, record
+from features.backbone import Origin
 from features.command import load_quietly, one_thread_a_stream
 from features.engine import Engine, default_batch_size, default_streams, shared_engine
 from features.errors import UserError
@@ -50,7 +51,7 @@ class ShardJob:
     """What all units of an extraction share; small enough to travel with each of them. A batch_size of 0: the worker's own."""
 
     spec: FeatureSpec
-    weights: str
+    origin: Origin
     class_names: tuple[str, ...]
     folder: str
     batch_size: int
@@ -83,7 +84,7 @@ class ExtractShard(beam.DoFn):
         started = time.monotonic()
         batch_size = self.job.batch_size or default_batch_size()
         unit = load_unit(self.job.folder, shard)
-        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.weights, batch_size))
+        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.origin, batch_size))
         self.stored.inc(row["examples"])
         self.dead.inc(len(row["dead_letters"]))
         self.inferences.inc(row["computed"])

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from features import files, record
+from features.backbone import Origin
 from features.engine import shared_base
 from features.examples import Example, dataset_digest, plan_order, to_csv
 from features.spec import FeatureSpec
@@ -98,9 +99,9 @@ def finish(
     return manifest
 
 
-def save_backbone(folder: str, spec: FeatureSpec, weights: str) -> None:
+def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
     """Keeps the backbone beside the shards, so that what trains on the store needs nothing else."""
-    base, _ = shared_base(spec.backbone, weights, spec.image_size)
+    base, _ = shared_base(origin, spec.image_size)
     temporary = os.path.join(folder, f"unfinished-{BACKBONE}")
     base.save(temporary)
     os.replace(temporary, os.path.join(folder, BACKBONE))

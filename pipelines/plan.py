@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from features import backbone
+from features.backbone import Origin
 from features.engine import default_batch_size, default_streams, has_gpu, shared_base, shared_engine
 from features.errors import UserError
 from features.examples import (
@@ -22,10 +22,12 @@ from features.examples import (
     groups_across_splits,
     parse_splits,
 )
+from features.own_base import architecture_digest
 from features.sources import Source, SourceOptions, read_source
-from features.spec import FeatureSpec, Tap
+from features.spec import FeatureSpec, Tap, parse_image_size
 from features.store import MANIFEST, FeatureStore
 from features.stream import ImageToRead, stream_features
+from features.taps import tapped
 from pipelines.extract_config import ExtractConfig
 from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
 from pipelines.finish import DIGESTS
@@ -33,7 +35,7 @@ from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
 
-CALIBRATION_BATCHES = 4  # for each stream
+CALIBRATION_BATCHES = 2  # for each stream
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class ExtractionPlan:
     """All that is known before the backbone runs."""
 
     spec: FeatureSpec
+    origin: Origin
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     units: tuple[WorkUnit, ...]
@@ -69,7 +72,8 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
     source = read_source(config.input, SourceOptions(**options))
     old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
-    spec = _spec(config)
+    origin = Origin.parse(config.backbone, config.weights, config.unsafe)
+    spec = _spec(config, origin)
     if old:
         FeatureStore.open(config.store, spec)  # refuses another spec, naming both values
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
@@ -90,26 +94,26 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     problems = {key: row.problem for key, row in surveyed.items() if row.problem}
     unread = _unread(source, surveyed)
     return ExtractionPlan(
-        spec, source.class_names, tuple(examples), tuple(units), unread, dataset, problems, _notes(source, examples)
+        spec, origin, source.class_names, tuple(examples), tuple(units), unread, dataset, problems, _notes(source, examples)
     )
 
 
-def _spec(config: ExtractConfig) -> FeatureSpec:
+def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
-    info = backbone.backbone_info(config.backbone)
-    size = parse_image_size(config.image_size, info.size)
-    base, digest = shared_base(config.backbone, backbone.resolve_weights(config.weights), size)
-    taps = [Tap.parse(text) for text in config.taps] or [Tap("")]
-    _, taps_found = backbone.tapped(config.backbone, base, taps)
+    size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
+    base, digest = shared_base(origin, size)
+    preprocessing = backbone.preprocessing_of(origin, base, config.preprocessing)
+    _, taps = tapped(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)
     return FeatureSpec(
-        config.backbone,
+        f"{origin.name}:{base.name}" if origin.is_own else origin.name,
         digest,
         size,
-        taps_found,
-        info.preprocessing,
+        taps,
+        preprocessing,
         config.resize_mode,
         config.interpolation,
         store_dtype=config.store_dtype,
+        architecture=architecture_digest(base) if origin.is_own else "",
     )
 
 
@@ -172,16 +176,6 @@ def _notes(source: Source, examples: Sequence[Example]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def parse_image_size(text: str, default: int) -> tuple[int, int]:
-    """'N' or 'H,W' to (height, width) in pixels."""
-    if not text:
-        return default, default
-    if not re.fullmatch(r"[1-9]\d*([,x][1-9]\d*)?", text):
-        raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
-    sides = [int(side) for side in re.split("[,x]", text)]
-    return sides[0], sides[-1]
-
-
 def describe(plan: ExtractionPlan) -> list[str]:
     """The plan in lines, the last of which says how much is to be done."""
     per_split = Counter(unit.split for unit in plan.units)
@@ -213,7 +207,9 @@ def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
         return "time      that of copying"
     streams, batch_size = default_streams(), job.batch_size or default_batch_size()
     some = fresh[: CALIBRATION_BATCHES * streams * batch_size]
-    engine = shared_engine(plan.spec, job.weights, batch_size)
+    if len(fresh) <= 4 * len(some):
+        return "time      seconds"
+    engine = shared_engine(plan.spec, job.origin, batch_size)
     for _ in range(2):  # the first time also warms up
         started = time.monotonic()
         list(stream_features(some, plan.spec, engine, streams, job.max_pixels))
@@ -245,7 +241,7 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         raise UserError(too_many_dead(letters, max_dead))
     return ShardJob(
         plan.spec,
-        backbone.resolve_weights(config.weights),
+        plan.origin,
         plan.class_names,
         os.path.abspath(work),
         config.batch_size,

@@ -1,43 +1,16 @@
-"""Plots that are PNGs with something on them, a summary that fits a terminal, predictions that read back equal."""
+"""A summary that fits a terminal, predictions that read back equal."""
 
 from __future__ import annotations
 
 import csv
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from features.errors import UserError
 from training import report, scores
-
-NAMES = ["Hündchen", "ねこ", "$5_a$", "кот", "new\nline", "a very long class name that goes on and on"]
-
-
-def pixels(path: pathlib.Path) -> np.ndarray:
-    """The PNG's pixels, uint8 [H, W, 3], of which some must differ."""
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        content = np.asarray(image.convert("RGB"))
-    assert content.std() > 5
-    return content
-
-
-def has(content: np.ndarray, colour: str) -> bool:
-    """Whether a '#rrggbb' is among the pixels."""
-    return bool((content == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=-1).any())
-
-
-def history(epochs: int, validation: bool = True) -> dict[str, list[float]]:
-    falling = [2.0 / (i + 1) for i in range(epochs)]
-    series = {"loss": falling, "accuracy": [1 - value / 3 for value in falling]}
-    if validation:
-        series |= {"val_loss": [value + 0.02 * i for i, value in enumerate(falling)], "val_accuracy": series["accuracy"]}
-    return series
 
 
 def scored(classes: int, count: int = 200) -> dict[str, Any]:
@@ -45,77 +18,6 @@ def scored(classes: int, count: int = 200) -> dict[str, Any]:
     labels, probabilities = generator.integers(classes, size=count), generator.dirichlet(np.ones(classes), size=count)
     keys = [f"folder/{i}.jpg" for i in range(count)]
     return scores.score(labels, probabilities, keys, keys, [f"class {i}" for i in range(classes)])
-
-
-# Plots.
-
-
-@pytest.mark.parametrize(("epochs", "validation"), [(1, True), (1, False), (25, True), (40, False)])
-def test_learning_curve(tmp_path: pathlib.Path, epochs: int, validation: bool) -> None:
-    best = epochs if validation else None
-    report.learning_curve(history(epochs, validation), str(tmp_path / "curve.png"), "a $title$", best)
-    content = pixels(tmp_path / "curve.png")
-    half = content.shape[1] // 2
-    assert has(content[:, :half], report.TRAIN) and has(content[:, half:], report.TRAIN)
-    assert has(content, report.VALIDATION) == validation
-
-
-def test_a_history_without_accuracy_is_drawn_and_one_without_epochs_refused(tmp_path: pathlib.Path) -> None:
-    report.learning_curve({"loss": [1.0, 0.5]}, str(tmp_path / "curve.png"), "loss only")
-    pixels(tmp_path / "curve.png")
-    with pytest.raises(UserError, match=r"at least 1 epoch, got the keys \['accuracy', 'loss'\]"):
-        report.learning_curve({"loss": [], "accuracy": []}, str(tmp_path / "none.png"), "none")
-    assert not (tmp_path / "none.png").exists()
-
-
-@pytest.mark.parametrize("classes", [1, 2, 6, 40])
-def test_confusion_matrix(tmp_path: pathlib.Path, classes: int) -> None:
-    counts = np.random.default_rng(0).integers(0, 30, size=(classes, classes)) + 900 * np.eye(classes, dtype=int)
-    counts[-1] = 0 if classes > 2 else counts[-1]  # a class without examples
-    names = NAMES if classes == 6 else [f"class {i}" for i in range(classes)]
-    report.confusion_matrix(counts, names, str(tmp_path / "matrix.png"))
-    height, width, _ = pixels(tmp_path / "matrix.png").shape
-    assert max(height, width) < 3000 and min(height, width) > 40 * classes
-
-
-def test_confusion_matrix_of_the_wrong_size_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"matrix \[3, 3\], got shape \(2, 2\)"):
-        report.confusion_matrix(np.eye(2, dtype=int), ["a", "b", "c"], str(tmp_path / "matrix.png"))
-
-
-@pytest.mark.parametrize("count", [0, 1, 20])
-def test_confused_pairs(tmp_path: pathlib.Path, count: int) -> None:
-    pairs = [{"truth": NAMES[i % 6], "predicted": NAMES[(i + 1) % 6], "count": 30 - i} for i in range(count)]
-    report.confused_pairs(pairs, str(tmp_path / "pairs.png"))
-    assert has(pixels(tmp_path / "pairs.png"), report.TRAIN) == (count > 0)
-
-
-def test_plots_are_the_same_bytes_twice_and_leave_settings_alone(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import matplotlib
-
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would now fail
-    matrix = np.array([[3, 1], [0, 4]])
-    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        report.confusion_matrix(matrix, ["a", "b"], str(tmp_path / "1.png"))
-        assert matplotlib.rcParams["font.size"] == 30
-    report.confusion_matrix(matrix, ["a", "b"], str(tmp_path / "2.png"))
-    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "2.png"]  # no temporary file
-
-
-def test_matplotlib_loads_only_to_draw() -> None:
-    root = pathlib.Path(__file__).parent.parent
-    check = "import sys, training.report, training.scores; sys.exit('matplotlib' in sys.modules or 'scipy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0
-
-
-def test_labels_are_short_and_say_what_cannot_be_drawn() -> None:
-    assert report._label("кот") == "кот"
-    assert report._label("a\x1b[31m\udcff") == "a?[31m?"
-    assert report._label("\U0001f9ff") in ("\U0001f9ff", "\\U0001f9ff")  # drawn only where a font has it
-    assert len(report._label("x" * 100)) == report.LONGEST_LABEL
 
 
 # The summary.

@@ -1,10 +1,9 @@
-"""Every score against scikit-learn, with weights and ties; intervals against known values; what score() promises."""
+"""Every score against scikit-learn, with weights and ties; what score() promises."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from features.errors import UserError
-from training import scores
+from training import intervals, scores
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 FEW = settings(max_examples=60, deadline=None)
@@ -100,22 +99,35 @@ def test_auroc_of_constant_scores_is_a_half_and_of_one_class_undefined() -> None
     assert math.isnan(scores.auroc([1, 1, 1], np.full((3, 2), 0.5)))
 
 
+def top_5(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """As the bootstrap sees it, which alone weighs it."""
+    measure = scores.BOOTSTRAPPED["top_5"](np.asarray(labels), np.asarray(probabilities))
+    return float(measure(np.ones((len(labels), 1)) if weights is None else np.asarray(weights, float)[:, None])[0])
+
+
 @FEW
-@given(examples(smallest=3), st.integers(1, 4))
-def test_top_k_never_exceeds_scikit_learn_and_equals_it_without_ties(drawn: Drawn, k: int) -> None:
+@given(examples(smallest=6, largest=9))
+def test_top_5_never_exceeds_scikit_learn_and_equals_it_without_ties(drawn: Drawn) -> None:
     labels, probabilities, weights = drawn
     classes = probabilities.shape[1]
-    k = min(k, classes - 1)
-    expected = reference.top_k_accuracy_score(labels, probabilities, k=k, sample_weight=weights, labels=range(classes))
-    got = scores.top_k_accuracy(*drawn, k=k)
+    expected = reference.top_k_accuracy_score(labels, probabilities, k=5, sample_weight=weights, labels=range(classes))
+    got = top_5(*drawn)
     tied = any(len(set(row)) < classes for row in probabilities)
     assert got <= expected + 1e-12 if tied else got == pytest.approx(expected)
 
 
-def test_top_k_counts_ties_against_the_truth() -> None:
-    uniform = np.full((7, 7), 1 / 7)
-    assert scores.top_k_accuracy(np.arange(7), uniform) == 0.0
-    assert scores.top_k_accuracy(np.arange(7), uniform, k=9) == 1.0  # k becomes the number of classes
+@pytest.mark.parametrize(("classes", "expected"), [(7, 0.0), (5, 1.0), (2, 1.0)])
+def test_top_5_counts_ties_against_the_truth_and_all_classes_where_they_are_fewer(classes: int, expected: float) -> None:
+    uniform = np.full((classes, classes), 1 / classes)
+    got = scores.score(np.arange(classes), uniform, names(classes), names(classes), names(classes, "c"))
+    assert got["top_5"]["value"] == expected
+
+
+def test_score_has_the_top_5_of_scikit_learn() -> None:
+    labels, probabilities = separated(100, 9)
+    got = scores.score(labels, probabilities, names(100), names(100), names(9, "c"))["top_5"]
+    assert got["value"] == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5))
+    assert got["low"] < got["value"] < got["high"]
 
 
 def test_calibration_error_by_hand() -> None:
@@ -137,7 +149,7 @@ def test_majority_accuracy() -> None:
     assert scores.majority_accuracy([2, 2, 2, 0], probabilities, [1, 0, 0, 3]) == 0.75
 
 
-EVERY = [scores.accuracy, scores.balanced_accuracy, scores.macro_f1, scores.top_k_accuracy, scores.auroc]
+EVERY = [scores.accuracy, scores.balanced_accuracy, scores.macro_f1, top_5, scores.auroc]
 EVERY += [scores.log_loss, scores.calibration_error, scores.majority_accuracy]
 
 
@@ -153,120 +165,6 @@ def test_weights_are_multiplicities(drawn: Drawn) -> None:
 def test_weights_of_zero_leave_nothing() -> None:
     for measure in EVERY:
         assert math.isnan(measure([0, 1], [[0.9, 0.1], [0.2, 0.8]], [0, 0])), measure.__name__
-
-
-# The intervals.
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(95, 100, 0.8882, 0.9785), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (1, 1, 0.2065, 1.0), (0, 0, 0.0, 1.0)],
-)
-def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
-    assert scores.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@FEW
-@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
-def test_wilson_interval_equals_scipy(n: int, share: float, confidence: float) -> None:
-    from scipy.stats import binomtest
-
-    successes = round(share * n)
-    expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert scores.wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_interval_refuses_more_successes_than_trials() -> None:
-    with pytest.raises(UserError, match=r"got 3, 2 and 0\.95"):
-        scores.wilson_interval(3, 2)
-
-
-def test_accuracy_interval_is_wilsons_when_each_example_is_its_own_group() -> None:
-    labels, probabilities = separated(100, 3)
-    hits = int((probabilities.argmax(1) == labels).sum())
-    assert scores.accuracy_interval(labels, probabilities, names(100)) == scores.wilson_interval(hits, 100)
-
-
-def test_accuracy_interval_counts_identical_copies_once() -> None:
-    labels, probabilities = separated(40, 3)
-    once = scores.accuracy_interval(labels, probabilities, names(40))
-    copied = np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0), np.repeat(names(40), 10).tolist()
-    assert scores.accuracy_interval(*copied) == pytest.approx(once, abs=0.01)
-
-
-def test_accuracy_interval_of_one_group_of_right_answers_is_that_of_one_trial() -> None:
-    labels, probabilities = np.zeros(50, int), np.tile([0.9, 0.1], (50, 1))
-    assert scores.accuracy_interval(labels, probabilities, [""] * 50) == scores.wilson_interval(1, 1)
-
-
-def test_accuracy_interval_covers_the_truth_when_groups_agree_and_wilsons_does_not() -> None:
-    generator, covered, by_wilson = np.random.default_rng(1), 0, 0
-    groups = np.repeat(names(60), 8).tolist()
-    for _ in range(200):
-        share = np.repeat(generator.beta(4, 1, size=60), 8)  # mean 0.8
-        right = generator.random(480) < share
-        low, high = scores.accuracy_interval(np.zeros(480, int), np.where(right[:, None], [1.0, 0.0], [0.0, 1.0]), groups)
-        covered += low <= 0.8 <= high
-        low, high = scores.wilson_interval(int(right.sum()), 480)
-        by_wilson += low <= 0.8 <= high
-    assert covered >= 184 and by_wilson <= 172  # 94.7 % and 81.9 % of 1500
-
-
-def test_bootstrap_draws_groups_whole() -> None:
-    labels, probabilities = separated(60, 3)
-    alone = scores.bootstrap_intervals(labels, probabilities, names(60))
-    copies = np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0)
-    together = scores.bootstrap_intervals(*copies, np.repeat(names(60), 10).tolist())
-    apart = scores.bootstrap_intervals(*copies, names(600))
-    for name in ("balanced_accuracy", "macro_f1", "auroc", "log_loss"):
-        assert together[name] == pytest.approx(alone[name], abs=1e-9)  # a copy says nothing new
-        assert np.ptp(together[name]) > 2 * np.ptp(apart[name])
-
-
-def test_bootstrap_equals_scores_of_the_drawn_examples() -> None:
-    labels, probabilities = separated(30, 3)
-    groups = names(10) * 3
-    got = scores.bootstrap_intervals(labels, probabilities, groups, seed=7, replicates=50)
-    draws = np.random.default_rng(7).integers(10, size=(50, 10))
-    rows = [np.concatenate([np.arange(30)[np.arange(30) % 10 == group] for group in draw]) for draw in draws]
-    for name, measure in (("macro_f1", scores.macro_f1), ("auroc", scores.auroc), ("log_loss", scores.log_loss)):
-        expected = np.nanpercentile([measure(labels[i], probabilities[i]) for i in rows], [2.5, 97.5])
-        assert got[name] == pytest.approx(expected)
-
-
-def test_bootstrap_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, probabilities = separated(50, 2)
-    whole = scores.bootstrap_intervals(labels, probabilities, names(50), replicates=100)
-    monkeypatch.setattr(scores, "BLOCK", 50 * 8)
-    pieces = scores.bootstrap_intervals(labels, probabilities, names(50), replicates=100)
-    assert all(pieces[name] == pytest.approx(whole[name], abs=1e-12) for name in whole)
-
-
-def test_bootstrap_follows_its_seed_and_the_empty_name_is_a_group() -> None:
-    labels, probabilities = separated(50, 2)
-    first = scores.bootstrap_intervals(labels, probabilities, ["", "a"] * 25, seed=1)
-    assert first == scores.bootstrap_intervals(labels, probabilities, ["b", "a"] * 25, seed=1)
-    other = scores.bootstrap_intervals(labels, probabilities, names(50), seed=2)
-    assert other != scores.bootstrap_intervals(labels, probabilities, names(50), seed=3)
-
-
-def test_replicates_where_a_score_is_undefined_are_left_out() -> None:
-    low, high = scores.bootstrap_intervals([0, 1, 1], [[0.9, 0.1], [0.4, 0.6], [0.95, 0.05]], names(3))["auroc"]
-    assert (low, high) == (0.0, 1.0)
-
-
-def test_bounded_replicates() -> None:
-    assert scores.bounded_replicates(2000, 10) == 1000
-    assert scores.bounded_replicates(50_000, 10) == 400
-    assert scores.bounded_replicates(50_000, 1000) == 100
-    assert scores.bounded_replicates(50_000, 1000, replicates=20) == 20
-
-
-def test_a_thousand_replicates_are_quick() -> None:
-    labels, probabilities = separated(1000, 2)
-    began = time.process_time()
-    scores.bootstrap_intervals(labels, probabilities, names(1000))
-    assert time.process_time() - began < 2.0  # 0.05 s measured on 2 cores
 
 
 # Where the mistakes are.
@@ -326,6 +224,17 @@ def test_score_of_one_example() -> None:
     assert got["auroc"] == {"value": None, "low": None, "high": None}
     assert got["macro_f1"] == {"value": 1.0, "low": None, "high": None}
     assert (got["bootstrap_replicates"], got["groups"], got["worst_mistakes"]) == (0, 1, [])
+
+
+def test_score_takes_its_intervals_from_the_groups() -> None:
+    labels, probabilities = separated(60, 3)
+    got = scores.score(labels, probabilities, names(60), names(20) * 3, names(3, "c"), seed=4)
+    assert (got["accuracy"]["low"], got["accuracy"]["high"]) == intervals.accuracy_interval(
+        probabilities.argmax(1) == labels, names(20) * 3
+    )
+    measures = {name: build(labels, probabilities) for name, build in scores.BOOTSTRAPPED.items()}
+    for name, interval in intervals.bootstrap_intervals(measures, names(20) * 3, seed=4).items():
+        assert (got[name]["low"], got[name]["high"]) == interval
 
 
 def test_score_keeps_a_large_confusion_matrix_out() -> None:

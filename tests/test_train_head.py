@@ -17,7 +17,7 @@ from PIL import Image
 
 from features.errors import UserError
 from features.store import FeatureStore
-from training import agreement, batches, report, train_head
+from training import agreement, batches, plots, train_head
 from training.run_folder import Run
 from training.train_head import TrainConfig, train
 
@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, stand_in: keras.Model) -> None:
     agreed = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
     monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap: stand_in)
     monkeypatch.setattr(agreement, "check_agreement", lambda *_: agreed)
-    monkeypatch.setattr(report, "learning_curve", lambda *_: None)
+    monkeypatch.setattr(plots, "learning_curve", lambda *_: None)
 
 
 def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: pathlib.Path) -> None:

@@ -33,6 +33,7 @@ class EvaluateConfig:
     )
     split: str = flag("", "which split (default: test; of images that have no splits, all)")
     seed: int = flag(0, "of the bootstrap")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -68,7 +69,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from training import scores
     from training.run_folder import EVALUATION, Run
 
-    run = Run.open(config.run)
+    run = Run.open(config.run, config.unsafe)
     found = _of_store(run, config) if _is_store(config.input or run.config["store"]) else _of_images(run, config)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
@@ -178,7 +179,7 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    from training import report, scores
+    from training import plots, report, scores
 
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -188,9 +189,9 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
     )
     table = scores.confusion(found.labels, found.probabilities)
     if len(class_names) <= MOST_CLASSES_IN_A_MATRIX:
-        report.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
+        plots.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
-        report.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
+        plots.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
     files.write_json(os.path.join(folder, "metrics.json"), metrics)
 
 

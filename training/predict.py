@@ -27,6 +27,7 @@ class PredictConfig:
     images: Sequence[str] = positional("images, or folders of them", metavar="IMAGE_OR_FOLDER", nargs="+")
     top_k: int = flag(1, "classes an image")
     output: str = flag("", "a .csv or .jsonl file (default: CSV on the terminal)", metavar="FILE")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -53,7 +54,7 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
     """
     from training.run_folder import Run
 
-    return _predictions(Run.open(config.run), _files(config.images), config.top_k)
+    return _predictions(Run.open(config.run, config.unsafe), _files(config.images), config.top_k)
 
 
 def _predictions(run: Run, paths: Sequence[str], top_k: int) -> Iterator[Prediction]:

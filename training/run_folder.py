@@ -33,10 +33,15 @@ class Run:
 
     path: str
     config: dict[str, Any]
+    unsafe: bool = False
 
     @classmethod
-    def open(cls, path: str) -> Run:
+    def open(cls, path: str, unsafe: bool = False) -> Run:
         """Opens a complete run.
+
+        Args:
+            path: its folder.
+            unsafe: run Python code that its model brings along in Lambda layers.
 
         Raises:
             UserError: when there is none, or when its training did not end.
@@ -45,7 +50,7 @@ class Run:
             raise UserError(f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`")
         if not os.path.isfile(os.path.join(path, METRICS)):
             raise UserError(f"the run {path!r} is not complete: run its `headstart train` command again")
-        return cls(path, files.read_json(os.path.join(path, CONFIG)))
+        return cls(path, files.read_json(os.path.join(path, CONFIG)), unsafe)
 
     @property
     def spec(self) -> FeatureSpec:
@@ -69,12 +74,11 @@ class Run:
 
     def model(self) -> keras.Model:
         """The saved model: uint8 [B, any, any, 3] to float32 [B, classes]."""
-        import keras
-
         from features.engine import has_gpu
+        from features.model_file import load_model
 
         has_gpu()  # memory grows with need
-        return keras.saving.load_model(os.path.join(self.path, MODEL), compile=False)
+        return load_model(os.path.join(self.path, MODEL), self.unsafe)
 
 
 def check_free(path: str) -> None:

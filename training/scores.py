@@ -1,30 +1,26 @@
-"""Classification scores and how far to trust them.
+"""Classification scores, each with its interval.
 
 In: `labels` int64 [N], each 0..C-1; `probabilities` float [N, C], each 0..1, rows summing to 1; at times `weights` float
 [N], the number of times that each example counts, 0 allowed. Out: floats, nan where a score is undefined, and from
 `score` one dictionary fit for JSON, with None in nan's place. The prediction is the first of the largest probabilities.
 
-Each score is a builder that reads labels and probabilities once (sorting, binning) and returns a measure from weights
-[N, R] to values [R]. One column of ones gives the score itself, and a thousand columns of resampled counts give its
-bootstrap, so that both come from the same lines. numpy and the standard library only.
+Each score is a builder that reads labels and probabilities once (sorting, binning) and returns a measure, from weights
+[N, R] to values [R], which `training.intervals` resamples. numpy and the standard library only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from features.errors import UserError
+from training.intervals import Floats, Ints, Measure, accuracy_interval, bootstrap_intervals, bounded_replicates
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Measure = Callable[[Floats], Floats]  # weights [N, R] -> values [R]
 Builder = Callable[[Ints, Floats], Measure]
 
 CLIP = 1e-7  # log loss: a truth given less than this costs what this costs, 16.1
@@ -33,10 +29,6 @@ TOP_K = 5
 TOO_FEW = 10  # a class with fewer examples has no recall worth reading
 LARGEST_CONFUSION = 40  # classes; a larger matrix stays out of the JSON
 RANGE_SLACK = 1e-4  # what a half-precision softmax may stray outside 0..1
-
-BOOTSTRAP_WORK = 200_000_000  # N * C * replicates: a few seconds
-FEWEST_REPLICATES = 100  # below this a 2.5 % percentile means nothing
-BLOCK = 4_000_000  # N * replicates held at once: 32 MB an array
 
 
 # Scores of one set of examples.
@@ -55,14 +47,6 @@ def balanced_accuracy(labels: ArrayLike, probabilities: ArrayLike, weights: Arra
 def macro_f1(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The mean F1 over the classes that are present in the truth, 0..1; a class never predicted has F1 0."""
     return _point(_macro_f1, labels, probabilities, weights)
-
-
-def top_k_accuracy(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None, k: int = TOP_K) -> float:
-    """The share of examples whose truth is among the k likeliest classes, 0..1; k becomes C when it is larger.
-
-    A class as likely as the truth counts as ahead of it: a constant model scores 0 for k < C, whatever its order.
-    """
-    return _point(lambda truth, scores: _top_k(truth, scores, k), labels, probabilities, weights)
 
 
 def auroc(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -97,88 +81,6 @@ def calibration_error(labels: ArrayLike, probabilities: ArrayLike, weights: Arra
 def majority_accuracy(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The accuracy of always guessing the largest class of these very labels, 0..1: the baseline to beat."""
     return _point(_majority_accuracy, labels, probabilities, weights)
-
-
-# Intervals.
-
-
-def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, for `n` independent trials; (0, 1) when there were none.
-
-    Raises:
-        UserError: successes are not within 0..n, or the confidence not within 0..1.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", https://doi.org/10.1080/01621459.1927.10502953
-    """
-    if not 0 <= successes <= n or not 0 < confidence < 1:
-        raise UserError(f"expected 0 <= successes <= n and 0 < confidence < 1, got {successes}, {n} and {confidence}")
-    if n == 0:
-        return 0.0, 1.0
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
-
-
-def accuracy_interval(labels: ArrayLike, probabilities: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
-    """The accuracy's 95 % interval: Wilson's, with as many trials as the groups are worth.
-
-    Wilson's trials are independent, and the examples of a group are not. So n becomes the effective sample size
-    p (1 - p) / (variance of the accuracy between groups), held between the number of groups (Kish's, for unequal ones)
-    and N. Where every example is its own group this is Wilson's interval itself. Where nothing is wrong, or nothing
-    right, the data cannot tell how alike a group's examples are, and a group is worth one trial.
-
-    Source: Franco et al., "Comparative Study of Confidence Intervals for Proportions in Complex Sample Surveys",
-    https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503
-    """
-    truth, scores = _checked(labels, probabilities)
-    members = _numbered(groups, len(truth))
-    hits = (scores.argmax(1) == truth).astype(np.float64)  # [N]
-    share, sizes = float(hits.mean()), np.bincount(members)  # sizes: [G]
-    fewest = len(hits) ** 2 / float(np.square(sizes).sum())
-    between = float(np.square(np.bincount(members, hits) - share * sizes).sum()) / len(hits) ** 2
-    known = between > 0 and len(sizes) > 1
-    trials = share * (1 - share) / (between * len(sizes) / (len(sizes) - 1)) if known else fewest
-    trials = min(max(trials, fewest), len(hits)) if len(sizes) < len(hits) else len(hits)
-    return wilson_interval(share * trials, trials)
-
-
-def bounded_replicates(examples: int, classes: int, replicates: int = 1000) -> int:
-    """How many bootstrap replicates to draw: as asked, but N * C * replicates at most 2e8, and no fewer than 100.
-
-    The floor stays where the bound would go below it: then the work is 100 N C, and grows with the data.
-    """
-    return min(replicates, max(FEWEST_REPLICATES, BOOTSTRAP_WORK // max(1, examples * classes)))
-
-
-def bootstrap_intervals(
-    labels: ArrayLike, probabilities: ArrayLike, groups: Sequence[str], seed: int = 0, replicates: int = 1000
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of each score in BOOTSTRAPPED, from groups drawn whole, with replacement.
-
-    Args:
-        groups: N names; examples of one name are drawn together. '' is a name like any other.
-        seed: of the draws; the same seed gives the same intervals.
-        replicates: at most this many; `bounded_replicates(N, C, replicates)` says how many are drawn.
-
-    Returns:
-        (low, high) by the score's name. A replicate where the score is undefined is left out; (nan, nan) where none is
-        left, and where there is a single group, from which nothing can be learned about the next. Where a score is
-        perfect in every replicate the interval has no width: read the accuracy's then. The calibration error of a
-        resample is biased upward, so its interval lies high, in small sets even above the value.
-
-    Source: Davison and Hinkley, "Bootstrap Methods and their Application", section 3.8, https://doi.org/10.1017/CBO9780511802843
-    """
-    truth, scores = _checked(labels, probabilities)
-    members = _numbered(groups, len(truth))
-    if members.max() == 0:
-        return dict.fromkeys(BOOTSTRAPPED, (math.nan, math.nan))
-    measures = {name: build(truth, scores) for name, build in BOOTSTRAPPED.items()}
-    drawn: dict[str, list[Floats]] = {name: [] for name in measures}
-    for weights in _resampled(members, seed, bounded_replicates(len(scores), scores.shape[1], replicates)):
-        for name, measure in measures.items():
-            drawn[name].append(measure(weights))
-    return {name: _percentiles(np.concatenate(values)) for name, values in drawn.items()}
 
 
 # Where the mistakes are.
@@ -255,7 +157,10 @@ def score(
         seed: of the bootstrap.
 
     Returns:
-        examples, groups: counts. accuracy and the six of BOOTSTRAPPED: {value, low, high}. majority_accuracy: {value}.
+        examples, groups: counts. accuracy and the six of BOOTSTRAPPED: {value, low, high}, the interval Wilson's for the
+        accuracy and the bootstrap's for the six. Where one of those is perfect in every replicate its interval has no
+        width: read the accuracy's then. The calibration error of a resample is biased upward, so its interval lies high,
+        in small sets even above the value. majority_accuracy: {value}.
         per_class, most_confused, worst_mistakes: lists of dictionaries. confusion: lists [C][C], None above 40 classes.
         bootstrap_replicates: how many were drawn, 0 for a single group.
 
@@ -281,8 +186,9 @@ def score(
 
 
 def _with_intervals(labels: Ints, probabilities: Floats, groups: Sequence[str], seed: int) -> dict[str, Any]:
-    intervals = {"accuracy": accuracy_interval(labels, probabilities, groups)}
-    intervals |= bootstrap_intervals(labels, probabilities, groups, seed)
+    measures = {name: build(labels, probabilities) for name, build in BOOTSTRAPPED.items()}
+    intervals = {"accuracy": accuracy_interval(probabilities.argmax(1) == labels, groups)}
+    intervals |= bootstrap_intervals(measures, groups, seed, bounded_replicates(*probabilities.shape))
     result: dict[str, Any] = {}
     for name, build in {"accuracy": _accuracy, **BOOTSTRAPPED}.items():
         low, high = intervals[name]
@@ -336,10 +242,14 @@ def _macro_f1(labels: Ints, probabilities: Floats) -> Measure:
     return measure
 
 
-def _top_k(labels: Ints, probabilities: Floats, k: int = TOP_K) -> Measure:
+def _top_5(labels: Ints, probabilities: Floats) -> Measure:
+    """Whether the truth is among the 5 likeliest classes, or among all C when they are fewer.
+
+    A class as likely as the truth counts as ahead of it: a constant model scores 0 for C > 5, whatever its order.
+    """
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)  # [N, 1]
     rank = (probabilities >= own).sum(1)  # [N], 1 at best: ties go against the truth
-    found = (rank <= min(k, probabilities.shape[1])).astype(np.float64)
+    found = (rank <= min(TOP_K, probabilities.shape[1])).astype(np.float64)
     return lambda weights: _mean(found, weights)
 
 
@@ -406,7 +316,7 @@ class _Ranking:
 BOOTSTRAPPED: dict[str, Builder] = {
     "balanced_accuracy": _balanced_accuracy,
     "macro_f1": _macro_f1,
-    "top_5": _top_k,
+    "top_5": _top_5,
     "auroc": _auroc,
     "log_loss": _log_loss,
     "calibration_error": _calibration_error,
@@ -448,31 +358,6 @@ def _sums(classes: Ints, count: int, weights: Floats) -> Floats:
         present, starts = np.unique(classes[order], return_index=True)
         sums[present] = np.add.reduceat(weights[order], starts, axis=0)
     return sums
-
-
-def _resampled(members: Ints, seed: int, replicates: int) -> Iterator[Floats]:
-    """Yields weights float64 [N, up to BLOCK / N]: how often each example's group was drawn."""
-    generator, groups = np.random.default_rng(seed), int(members.max()) + 1
-    width = max(1, BLOCK // len(members))
-    for start in range(0, replicates, width):
-        columns = min(width, replicates - start)
-        drawn = generator.integers(groups, size=(columns, groups)) + groups * np.arange(columns)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=columns * groups).reshape(columns, groups)
-        yield np.ascontiguousarray(counts.T, dtype=np.float64)[members]
-
-
-def _percentiles(values: Floats) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return math.nan, math.nan
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _numbered(groups: Sequence[str], examples: int) -> Ints:
-    _same_length("groups", groups, examples)
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
 def _plain(value: float) -> float | None:

@@ -51,6 +51,7 @@ class TrainConfig:
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
     seed: int = flag(0, "of the first weights, the order of examples and the dropout")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -105,7 +106,7 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     tap = store.tap(config.tap or None)
     _check_splits(config, store)
     keras.utils.set_random_seed(config.seed)
-    backbone = store.backbone(tap)
+    backbone = store.backbone(tap, config.unsafe)
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
     training = SplitBatches(store, "train", tap, config.batch_size)
     learner = _built_in(config, training, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
@@ -118,7 +119,7 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     metrics = {**best, "agreement": check_agreement(run, store, tap, trained), "seconds": round(time.monotonic() - started, 2)}
     files.write_json(os.path.join(work, run_folder.METRICS), metrics)
     run_folder.publish(config.run)
-    return run_folder.Run.open(config.run)
+    return run_folder.Run.open(config.run, config.unsafe)
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def _start(config: TrainConfig, work: str, store: FeatureStore, tap: Tap, custom
         "max_pixels": store.manifest["max_pixels"],
     }
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
-    return run_folder.Run(work, described)
+    return run_folder.Run(work, described, config.unsafe)
 
 
 def _save_seen(run: Run, store: FeatureStore, splits: Sequence[str]) -> None:
@@ -276,11 +277,11 @@ def _save_seen(run: Run, store: FeatureStore, splits: Sequence[str]) -> None:
 
 
 def _save(run: Run, classifier: keras.Model, history: dict[str, list[float]], best_epoch: int) -> None:
-    from training import report, run_folder
+    from training import plots, run_folder
 
     files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _history_csv(history))
     title = f"{run.spec.backbone} {run.tap.name}, {run.config['train']['head']}"
-    report.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch)
+    plots.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch)
     temporary = os.path.join(run.path, f"unfinished-{run_folder.MODEL}")
     classifier.save(temporary)
     os.replace(temporary, os.path.join(run.path, run_folder.MODEL))
