@@ -70,7 +70,8 @@ def _dead(store: FeatureStore) -> Iterator[str]:
 
 
 def _tap(tap: Tap, store_dtype: str) -> str:
-    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {human_bytes(tap.size * DTYPE_BYTES[store_dtype])} an image"
+    size = human_bytes(tap.size * DTYPE_BYTES[store_dtype])
+    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {size} an image, depth {tap.depth:.0%}"
 
 
 def _engine(engine: dict[str, object]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.extract_config import ExtractConfig
     from training.evaluate import EvaluateConfig, evaluate
     from training.predict import PredictConfig, predict
+    from training.probe import ProbeConfig, probe
     from training.run_folder import Run
     from training.train_head import TrainConfig, train
 
@@ -41,6 +42,8 @@ _HOME = {
     "evaluate": "training.evaluate",
     "PredictConfig": "training.predict",
     "predict": "training.predict",
+    "ProbeConfig": "training.probe",
+    "probe": "training.probe",
     "Run": "training.run_folder",
     "TrainConfig": "training.train_head",
     "train": "training.train_head",
@@ -52,6 +55,7 @@ __all__ = [
     "FeatureStore",
     "FitConfig",
     "PredictConfig",
+    "ProbeConfig",
     "Run",
     "Tap",
     "TrainConfig",
@@ -61,6 +65,7 @@ __all__ = [
     "extract",
     "fit",
     "predict",
+    "probe",
     "train",
 ]
 

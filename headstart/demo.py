@@ -1,7 +1,7 @@
 """headstart demo: the whole way on 1,797 scanned digits that ship with scikit-learn. Downloads nothing.
 
 Digits are far from the photographs that the backbone learned from, so its last layer does only fairly, and one from its
-middle, kept as a grid so that some of the "where" stays, does well. Both are taken in one pass over the images.
+middle, kept as a grid so that some of the "where" stays, does well. All stages are read in one pass, and a probe finds out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 from features import command
 from features.command import flag
 
-LAST_TAP, MIDDLE_TAP = "top_activation:avg", "block5c_add:grid3"
 IMAGE_SIZE = 96
 VALIDATION_EVERY = 5
 
@@ -48,33 +47,45 @@ def write_digits(folder: str) -> int:
     return count
 
 
-def demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
-    """Extracts two taps in one pass, trains and evaluates a linear probe on each; tap name to its figures."""
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo came to: the probes' table as text, the tap chosen, and its figures on the second half."""
+
+    probes: str
+    tap: str
+    figures: dict[str, Any]
+
+
+def demo(config: DemoConfig) -> DemoResult:
+    """Reads every stage in one pass, lets a probe choose one inside the first half, and opens the second half once."""
     from pipelines.extract import extract
     from pipelines.extract_config import ExtractConfig
+    from training import probe
     from training.evaluate import EvaluateConfig, evaluate
     from training.train_head import TrainConfig, train
 
-    images, store = os.path.join(config.folder, "digits"), os.path.join(config.folder, "store")
+    images, store, run = (os.path.join(config.folder, name) for name in ("digits", "store", "run"))
     write_digits(images)
-    extract(ExtractConfig(input=images, store=store, image_size=str(IMAGE_SIZE), taps=(LAST_TAP, MIDDLE_TAP)))
-    figures = {}
-    for name, tap in (("last", LAST_TAP), ("middle", MIDDLE_TAP)):
-        run = os.path.join(config.folder, f"run-{name}")
-        train(TrainConfig(store=store, run=run, tap=tap))
-        figures[tap] = {**evaluate(EvaluateConfig(run=run)), "run": run}
-    return figures
+    extract(ExtractConfig(input=images, store=store, image_size=str(IMAGE_SIZE), taps=("auto",)))
+    asked = probe.ProbeConfig(stores=(store,), run=os.path.join(config.folder, "probe"))
+    result = probe.probe(asked)
+    tap = result.probes[0].tap
+    train(TrainConfig(store=store, run=run, tap=tap))
+    return DemoResult(probe.describe(asked, result), tap, evaluate(EvaluateConfig(run=run)))
 
 
-def describe(figures: dict[str, dict[str, Any]]) -> str:
-    """The demo's result: each tap's accuracy and where to look."""
-    lines = ["A linear probe on the second half of the digits, trained on the first:"]
-    for tap, metrics in figures.items():
-        accuracy = metrics["accuracy"]
-        interval = f"[{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        lines.append(f"  {tap:<20} accuracy {accuracy['value']:.3f} {interval}   {metrics['run']}/")
-    lines.append("In each: model.keras, learning_curve.png, evaluation/test/confusion_matrix.png and predictions.csv.")
-    return "\n".join(lines)
+def describe(config: DemoConfig, result: DemoResult) -> str:
+    """The demo's result, and where to look."""
+    accuracy = result.figures["accuracy"]
+    return "\n".join(
+        [
+            result.probes,
+            "",
+            f"A head on {result.tap}, chosen and trained on the first half of the digits, on the second half: "
+            f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}].",
+            f"In {config.folder}/: probe/probe.png, run/model.keras, run/learning_curve.png, run/evaluation/test/.",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, _, verbose = command.parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
         command.one_thread_a_stream()
         command.load_quietly(verbose)
-        print(describe(demo(config)))
+        print(describe(config, demo(config)))
 
     return command.run(prog, body)
 
