@@ -170,6 +170,13 @@ def default_size(origin: Origin) -> tuple[int, int]:
     return in_fresh_thread(lambda: own_base.own_size(own_base.load(origin.weights, None, origin.unsafe)))
 
 
+def check_preprocessing(origin: Origin, asked: str) -> None:
+    """Raises UserError when another preprocessing is asked for than a network of the table was trained with."""
+    own = AUTO if origin.is_own else backbone_info(origin.name).preprocessing
+    if own != AUTO and asked not in (AUTO, own):
+        raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
+
+
 def preprocessing_of(origin: Origin, base: keras.Model, asked: str = AUTO) -> str:
     """What a base wants done to pixels in 0..255.
 
@@ -181,11 +188,9 @@ def preprocessing_of(origin: Origin, base: keras.Model, asked: str = AUTO) -> st
     Raises:
         UserError: when another is asked for than the table's, and when a model of the user's tells nothing.
     """
+    check_preprocessing(origin, asked)
     if not origin.is_own:
-        own = backbone_info(origin.name).preprocessing
-        if asked not in (AUTO, own):
-            raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
-        return own
+        return backbone_info(origin.name).preprocessing
     from features.own_base import scales_its_pixels
 
     if asked == AUTO and not scales_its_pixels(base):

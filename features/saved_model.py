@@ -89,7 +89,7 @@ class SavedModelLayer(keras.layers.Layer):
             self._open(path, unsafe)
 
     def _open(self, path: str, unsafe: bool) -> None:
-        self._path = path
+        self._source = path
         self._loaded, self._function, self._argument = _serving_function(path, unsafe)
         spec = self._function.structured_input_signature[1][self._argument]
         self.image_shape, self.image_dtype = tuple(spec.shape), spec.dtype.name
@@ -122,7 +122,7 @@ class SavedModelLayer(keras.layers.Layer):
 
     def save_assets(self, folder: str) -> None:
         """Keeps the SavedModel in the `.keras` file."""
-        shutil.copytree(self._path, os.path.join(folder, "saved_model"), dirs_exist_ok=True)
+        shutil.copytree(self._source, os.path.join(folder, "saved_model"), dirs_exist_ok=True)
 
     def load_assets(self, folder: str) -> None:
         """Takes it out again; Keras's own copy lasts only as long as the loading does."""

@@ -101,6 +101,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
 def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
     size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
+    backbone.check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
     base, digest = shared_base(origin, size)
     preprocessing = backbone.preprocessing_of(origin, base, config.preprocessing)
     _, taps = tapped(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)

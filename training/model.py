@@ -43,7 +43,7 @@ def build_head(
     deviation = np.maximum(deviation, max(LEAST_DEVIATION * float(deviation.mean()), 1e-6))
     inputs = keras.Input(tap.shape, name="feature")
     x = keras.layers.Normalization(axis=-1, mean=mean, variance=deviation**2, name="standardise", dtype="float32")(inputs)
-    if kind == "linear" and tap.pool == "none":
+    if kind == "linear" and tap.pool == "none" and len(tap.shape) == 3:
         x = keras.layers.GlobalAveragePooling2D(name="average", dtype=precision)(x)  # [B, C]
     elif len(tap.shape) > 1:
         x = keras.layers.Flatten(name="flatten", dtype=precision)(x)  # [B, K * K * C]
