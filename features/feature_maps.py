@@ -50,7 +50,7 @@ def stage_ends(maps: Sequence[FeatureMap], image_size: tuple[int, int]) -> list[
     maps = [found for found in maps if found.is_map and found.depth > 0 and found.kind not in ("ZeroPadding2D", "Cropping2D")]
     if not maps:
         return []
-    last = [found for found in maps if found.bottleneck][-1]
+    last = last_map(maps)
     stages: dict[int, list[FeatureMap]] = {}
     for found in maps:
         if min(found.shape[:2]) >= min(last.shape[:2]):  # a squeezed 1x1 map inside a block is no stage
@@ -62,10 +62,12 @@ def stage_ends(maps: Sequence[FeatureMap], image_size: tuple[int, int]) -> list[
 
 
 def last_map(maps: Sequence[FeatureMap]) -> FeatureMap:
-    """The last layer that gives a map; the last of all where none does."""
-    return [*(found for found in maps if not found.is_map), *(found for found in maps if found.is_map and found.bottleneck)][
-        -1
-    ]
+    """The last map that every path leads through; where paths part at once, the deepest and smallest; else a vector."""
+    spatial = [found for found in maps if found.is_map]
+    trunk = [found for found in spatial if found.bottleneck and found.depth > 0]
+    if trunk or not spatial:
+        return (trunk or list(maps))[-1]
+    return max(reversed(spatial), key=lambda found: (found.depth, -found.shape[0] * found.shape[1]))
 
 
 def _halvings(found: FeatureMap, image_size: tuple[int, int]) -> int:
@@ -114,6 +116,7 @@ def maps_and_tensors(base: keras.Model, image_size: tuple[int, int]) -> list[tup
         )
         for step in steps
         if step.sources and len(shapes[step.name]) in (1, 3) and None not in shapes[step.name]
+        if type(step.operation).__name__ != "SavedModelLayer"  # each of its outputs has a layer of its own
     ]
 
 

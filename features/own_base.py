@@ -30,7 +30,7 @@ def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) ->
     if os.path.isdir(path):
         from features import saved_model
 
-        model = saved_model.as_model(path, unsafe)
+        model = saved_model.as_model(path, image_size, unsafe)
     else:
         model = load_model(path, unsafe)
     _check(model, path, image_size)
@@ -49,12 +49,25 @@ def scales_its_pixels(model: keras.Model) -> bool:
 
 
 def architecture_digest(model: keras.Model) -> str:
-    """sha256 over what a model computes, its weights aside: the canonical JSON of its configuration."""
-    return hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode()).hexdigest()
+    """sha256 over what a model computes, its weights aside: its configuration, with layers numbered and not named."""
+    numbers = {name: f"#{number}" for number, name in enumerate([model.name, *_names(model)])}
+
+    def numbered(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: numbered(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [numbered(inner) for inner in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    return hashlib.sha256(json.dumps(numbered(model.get_config()), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _flat(model: Any) -> list[Any]:
     return [found for layer in model.layers for found in (_flat(layer) if hasattr(layer, "layers") else [layer])]
+
+
+def _names(model: Any) -> list[str]:
+    return [name for layer in model.layers for name in [layer.name, *(_names(layer) if hasattr(layer, "layers") else [])]]
 
 
 def _check(model: keras.Model, path: str, image_size: tuple[int, int] | None) -> None:

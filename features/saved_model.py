@@ -7,57 +7,48 @@ load such a file without headstart's commands, import this module first.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
 from features.errors import UserError
 
 SIGNATURE = "serving_default"
+SAVER = ("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "Save", "SaveSlices", "Restore", "RestoreSlice")
 OUTWARD = (  # operations that reach beyond the model: files, Python, the network
-    *(
-        "ReadFile",
-        "WriteFile",
-        "MatchingFiles",
-        "PyFunc",
-        "EagerPyFunc",
-        "PyFuncStateless",
-        "SaveV2",
-        "RestoreV2",
-        "MergeV2Checkpoints",
-    ),
-    *(
-        "Save",
-        "SaveSlices",
-        "Restore",
-        "RestoreSlice",
-        "ShardedFilename",
-        "PrintV2",
-        "LoadLibrary",
-        "RpcCall",
-        "TFRecordDataset",
-    ),
-    *("TextLineDataset", "FixedLengthRecordDataset", "WholeFileReaderV2", "DecodeProtoV2", "Send", "Recv", "DebugIdentityV2"),
+    *("ReadFile", "WriteFile", "MatchingFiles", "WholeFileReaderV2", "TextLineReaderV2", "TFRecordReaderV2", "ImmutableConst"),
+    *("FixedLengthRecordReaderV2", "TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset", "FixedLengthRecordDataset"),
+    *("FixedLengthRecordDatasetV2", "CSVDataset", "CSVDatasetV2", "SqlDataset", "LMDBDataset", "MatchingFilesDataset"),
+    *("SaveDataset", "SaveDatasetV2", "LoadDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2"),
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "LoadLibrary", "DecodeProtoV2", "CreateSummaryFileWriter"),
+    *("CreateSummaryDbWriter", "RpcCall", "Send", "Recv", "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
+    *("DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4", "RegisterDatasetV2"),
 )
+WHILE_LOADING = ("_create_resource", "_initialize", "_destroy_resource")  # what TensorFlow calls by itself
 
 
-def as_model(path: str, unsafe: bool = False) -> keras.Model:
+def as_model(path: str, image_size: tuple[int, int] | None = None, unsafe: bool = False) -> keras.Model:
     """A SavedModel's serving function as a model from its one input to all of its outputs, each a layer of its name.
 
     Args:
         path: the SavedModel's folder.
+        image_size: (height, width) in pixels, where it takes any.
         unsafe: let it reach files, Python or the network.
 
     Raises:
         UserError: when the folder holds none, its function takes more than one tensor, or it reaches beyond itself.
     """
-    layer = SavedModelLayer(path=path, unsafe=unsafe, name="saved_model")
-    image = keras.Input(layer.image_shape[1:], dtype=layer.image_dtype, name="image")
+    layer = SavedModelLayer(path=path, image_size=image_size, unsafe=unsafe, name="saved_model")
+    image = keras.Input(batch_shape=layer.image_shape, dtype=layer.image_dtype, name="image")
     outputs = layer(image)
     named = [keras.layers.Activation("linear", name=name, dtype=outputs[name].dtype)(outputs[name]) for name in outputs]
     return keras.Model(image, named, name="saved_model")
@@ -69,32 +60,61 @@ class SavedModelLayer(keras.layers.Layer):
 
     Args:
         path: the folder to load; without one, the folder comes from the `.keras` file that the layer is loaded from.
+        image_size: (height, width) in pixels, where the function takes any; with path only.
         image_shape, image_dtype, outputs: what the function takes and gives, where no folder tells.
+        operations: a digest of what the function does, its weights aside.
         unsafe: let it reach files, Python or the network; never kept in a file.
     """
 
     def __init__(
         self,
         path: str = "",
+        image_size: tuple[int, int] | None = None,
         image_shape: Any = (),
         image_dtype: str = "float32",
         outputs: Any = None,
+        operations: str = "",
         unsafe: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(trainable=False, **{name: value for name, value in options.items() if name != "trainable"})
         self.image_shape, self.image_dtype, self.outputs = tuple(image_shape), image_dtype, dict(outputs or {})
+        self.operations = operations
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        # Keras knows of its safe mode while it makes layers, and no longer when it loads their assets.
+        self._unsafe = unsafe or keras.src.saving.serialization_lib.in_safe_mode() is False
         if path:
-            self._open(path, unsafe)
+            self._open(path)
+            self._describe(path, image_size)
 
-    def _open(self, path: str, unsafe: bool) -> None:
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SavedModelLayer:
+        """A file can't say which folder to open, nor that it is to be trusted."""
+        return cls(**{name: value for name, value in config.items() if name not in ("path", "unsafe", "image_size")})
+
+    def _open(self, path: str) -> None:
         self._source = path
-        self._loaded, self._function, self._argument = _serving_function(path, unsafe)
+        self._loaded, self._function, self._argument = _serving_function(path, self._unsafe)
+
+    def _describe(self, path: str, image_size: tuple[int, int] | None) -> None:
         spec = self._function.structured_input_signature[1][self._argument]
-        self.image_shape, self.image_dtype = tuple(spec.shape), spec.dtype.name
-        outputs = self._function.structured_outputs
-        self.outputs = {name: [list(outputs[name].shape), outputs[name].dtype.name] for name in sorted(outputs)}
+        if spec.shape.rank != 4:
+            raise UserError(f"{path!r} takes {spec.shape}; a backbone takes RGB images [B, H, W, 3]")
+        batch, *sides, channels = spec.shape
+        sides = [own or asked for own, asked in zip(sides, image_size or (None, None))]
+        self.image_shape, self.image_dtype = (batch, *sides, channels), spec.dtype.name
+        given = self._function.structured_outputs
+        shapes = {name: given[name].shape for name in sorted(given)}
+        if not all(shape[1:].is_fully_defined() for shape in shapes.values()) and None not in self.image_shape[1:]:
+            try:
+                tried = self.call(tf.zeros((batch or 1, *self.image_shape[1:]), spec.dtype))
+            except tf.errors.OpError as error:
+                raise UserError(
+                    f"{path!r} takes no images of {sides[0]}x{sides[1]} pixels: give another --image_size"
+                ) from error
+            shapes = {name: tried[name].shape for name in shapes}
+        self.outputs = {name: [[batch, *shapes[name][1:]], given[name].dtype.name] for name in sorted(given)}
+        self.operations = _operations(self._function)
 
     def call(self, image: Any) -> Any:
         """[B, H, W, 3] to a dictionary of outputs [B, ...]."""
@@ -107,8 +127,7 @@ class SavedModelLayer(keras.layers.Layer):
     def captured_values(self) -> list[np.ndarray]:
         """All numbers that the function holds: its variables, then the constants of its graph, by their names."""
         variables = sorted(self._function.variables, key=lambda variable: variable.name)
-        graphs = [self._function.graph.as_graph_def()]
-        nodes = [node for graph in graphs for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]]
+        nodes = _nodes(self._function.graph.as_graph_def())
         constants = [(node.name, tf.make_ndarray(node.attr["value"].tensor)) for node in nodes if node.op == "Const"]
         return [
             *(variable.numpy() for variable in variables),
@@ -117,8 +136,8 @@ class SavedModelLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What the layer takes and gives; the folder travels as the file's asset."""
-        described = {"image_shape": self.image_shape, "image_dtype": self.image_dtype, "outputs": self.outputs}
-        return {**super().get_config(), **described}
+        names = ("image_shape", "image_dtype", "outputs", "operations")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def save_assets(self, folder: str) -> None:
         """Keeps the SavedModel in the `.keras` file."""
@@ -129,13 +148,15 @@ class SavedModelLayer(keras.layers.Layer):
         self._folder = tempfile.TemporaryDirectory(prefix="headstart-")
         path = os.path.join(self._folder.name, "saved_model")
         shutil.copytree(os.path.join(folder, "saved_model"), path)
-        self._open(path, unsafe=not keras.src.saving.serialization_lib.in_safe_mode())
+        self._open(path)
 
 
 def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
     """(what has to be kept alive, the function, the name of its one argument)."""
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise UserError(f"{path!r} is no SavedModel: it holds no saved_model.pb")
+    if not unsafe:
+        _refuse(path, _reached_while_loading(path))
     try:
         loaded = tf.saved_model.load(path)
     except Exception as error:
@@ -147,14 +168,53 @@ def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
     arguments = list(function.structured_input_signature[1])
     if len(arguments) != 1:
         raise UserError(f"{path!r} takes {', '.join(arguments) or 'nothing'}; a backbone takes one tensor of images")
-    if not unsafe and (outward := _outward(function)):
-        raise UserError(
-            f"the SavedModel {path!r} reaches beyond itself ({', '.join(outward)}): say --unsafe if you trust whoever made it"
-        )
+    if not unsafe:
+        _refuse(path, {node.op for node in _nodes(function.graph.as_graph_def())} & {*OUTWARD, *SAVER})
     return loaded, function, arguments[0]
 
 
-def _outward(function: Any) -> list[str]:
-    graph = function.graph.as_graph_def()
-    used = {node.op for node in graph.node} | {node.op for inner in graph.library.function for node in inner.node_def}
-    return sorted(used & set(OUTWARD))
+def _refuse(path: str, outward: Iterable[str]) -> None:
+    if names := ", ".join(sorted(outward)):
+        raise UserError(f"the SavedModel {path!r} reaches beyond itself ({names}): say --unsafe if you trust whoever made it")
+
+
+def _reached_while_loading(path: str) -> set[str]:
+    """Operations that reach out, anywhere in the file; of those that every file has for saving, what loading calls itself."""
+    try:
+        with open(os.path.join(path, "saved_model.pb"), "rb") as file:
+            graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    except (OSError, DecodeError) as error:
+        raise UserError(f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+    found = {node.op for graph in graphs for node in _nodes(graph.graph_def)} & set(OUTWARD)
+    for graph in graphs:
+        objects, functions = graph.object_graph_def.nodes, {f.signature.name: f for f in graph.graph_def.library.function}
+        children = [child for each in objects for child in each.children if child.local_name in WHILE_LOADING]
+        called = [objects[child.node_id] for child in children]
+        called += [objects[each.restore_function] for holder in objects for each in holder.saveable_objects.values()]
+        waiting = [name for each in called for name in each.function.concrete_functions]
+        waiting += [each.bare_concrete_function.concrete_function_name for each in called]
+        while waiting:
+            function = functions.pop(waiting.pop(), None)
+            for node in function.node_def if function else ():
+                found |= {node.op} & set(SAVER)
+                waiting += [attribute.func.name for attribute in node.attr.values() if attribute.HasField("func")]
+    return found
+
+
+def _nodes(graph: Any) -> list[Any]:
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+
+
+def _operations(function: Any) -> str:
+    """sha256 over a function's operations and their settings, in no order: its names change with every loading."""
+    told = []
+    for node in _nodes(function.graph.as_graph_def()):
+        kept = {
+            name: value.SerializeToString(deterministic=True).hex()
+            for name, value in node.attr.items()
+            if not name.startswith("_")
+            and not value.HasField("func")
+            and name not in ("container", "shared_name", "config_proto")
+        }
+        told.append(f"{node.op}{sorted(kept.items())}")
+    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()

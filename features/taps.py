@@ -7,6 +7,7 @@ A base in (a Keras model from preprocessed images to its last map), and out come
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def tapped(
         image_size: (height, width) in pixels.
 
     Returns:
-        A model from float32 [B, H, W, 3] in 0..255 to a list of float32 [B, *tap.shape], one for each tap; and the taps.
+        A model from float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape], a list of them for several taps; and the taps.
 
     Raises:
         UserError: for a layer that is not there (with the nearest ones) or can't be tapped, or a grid larger than its map.
@@ -52,11 +53,13 @@ def _tapped(
     import keras
 
     maps = maps_and_tensors(base, image_size)
+    if not maps:
+        raise UserError(f"{base.name} gives neither a feature map [H, W, C] nor a vector [C] that could be tapped")
     chosen = _chosen(taps, [found for found, _ in maps], base.name, image_size)
     tensors = {found.layer: tensor for found, tensor in maps}
     reader = keras.Model(base.inputs, [tensors[tap.layer] for tap in chosen], name="base")
     pixels = keras.Input((*image_size, 3), name="pixels")
-    images = keras.ops.cast(preprocess(pixels, preprocessing), base.inputs[0].dtype)
+    images = _as(base.inputs[0].dtype, preprocess(pixels, preprocessing))
     outputs = reader(images, training=False)
     features = [_pool(output, tap) for output, tap in zip(outputs if isinstance(outputs, list) else [outputs], chosen)]
     model = keras.Model(pixels, features, name="backbone")
@@ -70,7 +73,12 @@ def _chosen(taps: Sequence[Tap], maps: Sequence[FeatureMap], name: str, image_si
     chosen = []
     for tap in taps:
         if tap.layer == AUTO and AUTO not in known:
-            chosen += _auto(tap.pool, stage_ends(maps, image_size))
+            ends = _auto(tap.pool, stage_ends(maps, image_size))
+            if not ends:
+                raise UserError(
+                    f"{name} has no stages for --tap auto {tap.pool}: name a layer, as `headstart backbones` lists them"
+                )
+            chosen += ends
             continue
         layer = tap.layer or last_map(maps).layer
         if layer not in known:
@@ -85,6 +93,15 @@ def _chosen(taps: Sequence[Tap], maps: Sequence[FeatureMap], name: str, image_si
 def _auto(pool: str, ends: Sequence[FeatureMap]) -> list[Tap]:
     pools = (pool,) if pool else AUTO_POOLS
     return [Tap(end.layer, each, depth=end.depth) for end in ends for each in pools if cells(each) <= min(end.shape[:2])]
+
+
+def _as(dtype: str, pixels: Any) -> Any:
+    """Pixels in a base's own type; resizing left fractions, and bicubic values beyond 255, which whole numbers can't hold."""
+    import keras
+
+    if "int" in dtype:
+        pixels = keras.ops.clip(keras.ops.round(pixels), 0, 255)
+    return keras.ops.cast(pixels, dtype)
 
 
 def cells(pool: str) -> int:
@@ -113,7 +130,7 @@ def _pool(output: Any, tap: Tap) -> Any:
     """[B, H, W, C] to what the tap keeps of it, float32."""
     import keras
 
-    name = f"pool_{tap.name.replace(':', '_')}"
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"pool_{tap.name}")  # a shared layer's second use is LAYER#1
     if tap.pool == "none":
         return keras.layers.Activation("linear", name=name, dtype="float32")(output)  # [B, H, W, C], or [B, C]
     if tap.pool == "avg":
@@ -126,6 +143,8 @@ def _pool(output: Any, tap: Tap) -> Any:
             f"{tap.name}: a {cells(tap.pool)}x{cells(tap.pool)} grid needs a map at least that large; "
             f"this one is {height}x{width}"
         )
+    if output.dtype != "float32":
+        output = keras.ops.cast(output, "float32")
     return _grid(_grid(output, cells(tap.pool), axis=1), cells(tap.pool), axis=2)  # [B, K, K, C]
 
 

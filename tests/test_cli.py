@@ -23,6 +23,8 @@ NEEDED = {  # what each command must be given
     "train": ["store", "--run", "run"],
     "evaluate": ["run"],
     "predict": ["run", "image.png"],
+    "backbones": [],
+    "probe": ["store", "--run", "run"],
 }
 MISSPELT = {
     "fit": ("--epoch", "--epochs"),
@@ -33,6 +35,8 @@ MISSPELT = {
     "train": ("--learning-rat", "--learning_rate"),
     "evaluate": ("--spilt", "--split"),
     "predict": ("--topk", "--top_k"),
+    "backbones": ("--image-sise", "--image_size"),
+    "probe": ("--max-example", "--max_examples"),
 }
 LIGHT = """
 import sys

@@ -1,4 +1,4 @@
-"""The demo: the digits as they are written, and the two taps' figures with the real weights."""
+"""The demo: the digits as they are written, and what the probe makes of them with the real weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.demo import LAST_TAP, MIDDLE_TAP, DemoConfig, demo, describe, write_digits
+from headstart.demo import DemoConfig, DemoResult, demo, describe, write_digits
 
 SVM_ACCURACY = 0.969  # of scikit-learn's own example, a support vector machine on the pixels, same halves
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    return demo(DemoConfig(folder=str(tmp_path_factory.mktemp("demo"))))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def result(folder: pathlib.Path) -> DemoResult:
+    return demo(DemoConfig(folder=str(folder)))
 
 
 def test_digits(tmp_path: pathlib.Path) -> None:
@@ -39,18 +44,16 @@ def test_digits(tmp_path: pathlib.Path) -> None:
         np.testing.assert_allclose(pixels / 255 * 16, digits.images[int(path.stem)], atol=0.04)
 
 
-def test_middle_beats_pixels_and_the_last_layer(figures: dict[str, dict[str, object]]) -> None:
-    accuracy = {tap: metrics["accuracy"]["value"] for tap, metrics in figures.items()}
-    assert list(accuracy) == [LAST_TAP, MIDDLE_TAP]
-    assert accuracy[MIDDLE_TAP] > SVM_ACCURACY
-    assert accuracy[MIDDLE_TAP] > accuracy[LAST_TAP] > 0.5
-    assert all(metrics["split"] == "test" and metrics["examples"] == 899 for metrics in figures.values())
+def test_the_probe_takes_a_middle_tap_and_beats_the_pixels(result: DemoResult) -> None:
+    layer, _, pool = result.tap.rpartition(":")
+    assert layer != "top_activation" and pool == "grid3"
+    assert result.figures["accuracy"]["value"] > SVM_ACCURACY
+    assert result.figures["split"] == "test" and result.figures["examples"] == 899
+    assert "these images are far from what the backbone learned from" in result.probes
 
 
-def test_says_where_to_look(figures: dict[str, dict[str, object]]) -> None:
-    told = describe(figures)
-    for metrics in figures.values():
-        assert f"{metrics['run']}/" in told
-        assert {"model.keras", "learning_curve.png"} <= set(os.listdir(metrics["run"]))
-        evaluation = os.path.join(metrics["run"], "evaluation", "test")
-        assert {"confusion_matrix.png", "predictions.csv"} <= set(os.listdir(evaluation))
+def test_says_where_to_look(result: DemoResult, folder: pathlib.Path) -> None:
+    told = describe(DemoConfig(folder=str(folder)), result)
+    assert result.tap in told and f"{folder}/" in told
+    for name in ("probe/probe.png", "run/model.keras", "run/learning_curve.png", "run/evaluation/test"):
+        assert name in told and (folder / name).exists()

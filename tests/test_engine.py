@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from features import engine as engine_module
-from features.backbone import build, tapped, weights_digest
+from features import taps as taps_module
+from features.backbone import BACKBONES, Origin, build, weights_digest
 from features.engine import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
@@ -29,6 +30,11 @@ BATCH_SIZES = (1, 2, 4, 8)
 TAPS = (Tap("", "avg"), Tap("", "none"))
 
 
+def tapped(name: str, base: Any, asked: Any) -> Any:
+    """A base of the table's, at the size it was built for."""
+    return taps_module.tapped(base, asked, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
+
+
 def pixels(count: int, seed: int = 0, side: int = 64) -> np.ndarray:
     """float32 [count, side, side, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.float32)
@@ -37,7 +43,7 @@ def pixels(count: int, seed: int = 0, side: int = 64) -> np.ndarray:
 @pytest.fixture(scope="module", params=["EfficientNetLite0", "MobileNetV2"])
 def network(request: pytest.FixtureRequest) -> Any:
     """The tapped model, and its engines by batch size."""
-    model, _ = tapped(request.param, build(request.param, "random:0", (64, 64)), TAPS)
+    model, _ = tapped(request.param, build(Origin(request.param, "random:0"), (64, 64)), TAPS)
     return model, {size: Engine(model, size) for size in BATCH_SIZES}
 
 
@@ -119,7 +125,7 @@ def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def spec_of(weights: str) -> FeatureSpec:
-    base, digest = shared_base("EfficientNetLite0", weights, (32, 32))
+    base, digest = shared_base(Origin("EfficientNetLite0", weights), (32, 32))
     _, taps = tapped("EfficientNetLite0", base, [Tap("")])
     assert digest == weights_digest(base)
     return FeatureSpec("EfficientNetLite0", digest, (32, 32), taps, "lite")
@@ -129,7 +135,7 @@ def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.Monk
     spec, built = spec_of("random:0"), []
     lone_process.setattr(engine_module, "Engine", lambda model, size: built.append(size) or Engine(model, size))
     with ThreadPoolExecutor(4) as pool:
-        engines = list(pool.map(lambda _: shared_engine(spec, "random:0", 2), range(8)))
+        engines = list(pool.map(lambda _: shared_engine(spec, Origin("EfficientNetLite0", "random:0"), 2), range(8)))
     assert len({id(engine) for engine in engines}) == 1 and built == [2]
     assert engines[0](pixels(2, side=32))[0].shape == (2, 1280)
 
@@ -139,10 +145,10 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r"the weights 'random:1' of EfficientNetLite0 have digest [0-9a-f]{12}, .* asked for with"
     ) as caught:
-        shared_engine(spec, "random:1", 2)
+        shared_engine(spec, Origin("EfficientNetLite0", "random:1"), 2)
     assert spec.weights_digest[:12] in str(caught.value) and "give every worker the same weights" in str(caught.value)
     with pytest.raises(UserError, match="digest"):
-        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), "random:0", 2)
+        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), 2)
 
 
 def test_defaults() -> None:
@@ -151,7 +157,7 @@ def test_defaults() -> None:
 
 
 def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = build("EfficientNetLite0", "random:0", (64, 64))
+    base = build(Origin("EfficientNetLite0", "random:0"), (64, 64))
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
     (frozen,) = Engine(tapped("EfficientNetLite0", base, [Tap("")])[0], 4)(pixels)
     monkeypatch.setattr(engine_module, "LARGEST_TO_FREEZE", 0)

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from features import files
+from features.backbone import Origin
 from features.engine import shared_engine
 from features.errors import UserError
 from features.store import FeatureStore
@@ -529,7 +530,7 @@ def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Pat
 def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path) -> None:
     spec = extract(config(photos, tmp_path / "store")).spec
     with pytest.raises(UserError, match=r"have digest .* the features were asked for with"):
-        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), "random:0", 4)
+        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), 4)
 
 
 def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,7 +210,7 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
     own = [(found, against) for found, against in zip(probes, against_best) if found.store == best.store]
     deepest = max(found.depth for found, _ in own)
     last, against = next(pair for pair in own if pair[0].depth == deepest)
-    if len({found.depth for found, _ in own}) == 1:
+    if len({found.depth for found, _ in own}) == 1 or deepest < 1:  # nothing to compare, or the last map is not there
         return "; ".join(parts) + "."
     if best.depth == deepest:
         parts.append("the last map serves best: these images are near to what the backbone learned from")
@@ -258,10 +258,12 @@ def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) ->
     os.makedirs(config.run, exist_ok=True)
     files.write_bytes(os.path.join(config.run, TABLE), text.getvalue().encode("utf-8", "surrogateescape"))
     backbones = Counter(name for name, _ in {(found.backbone, found.store) for found in result.probes})
+    short = Counter(os.path.basename(os.path.normpath(path)) for path in config.stores)
     points = []
     for found in sorted(result.probes, key=lambda found: (config.stores.index(found.store), found.depth)):
         layer, _, pool = found.tap.rpartition(":")
-        name = found.backbone if backbones[found.backbone] == 1 else os.path.basename(os.path.normpath(found.store))
+        place = os.path.basename(os.path.normpath(found.store))
+        name = found.backbone if backbones[found.backbone] == 1 else place if short[place] == 1 else found.store
         series = f"{name} {pool}" if len(config.stores) > 1 else pool
         points.append(DepthPoint(series, layer, found.depth, found.accuracy, found.low, found.high))
     title = "Linear probes: validation accuracy by depth" + (

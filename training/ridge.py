@@ -108,6 +108,7 @@ def _left_out(basis: Floats, values: Floats, penalty: float, targets: Floats, sh
     predicted = np.empty(len(targets), np.int64)
     for fold in range(int(folds.max()) + 1):
         own = folds == fold
-        error = np.linalg.solve(np.eye(int(own.sum())) - half[own] @ half[own].T, residuals[own])
+        hat = half[own] @ half[own].T + 1 / len(targets)  # the bias, free in each fold, adds 1 / N
+        error = np.linalg.solve(np.eye(len(hat)) - hat, residuals[own])
         predicted[own] = (targets[own] - error + shares).argmax(1)
     return predicted

@@ -39,6 +39,7 @@ def write_photos(folder: str, count: int) -> None:
 
 def run_headstart(folder: str, backbone: str, store: str) -> float:
     """Seconds of `extract` into a new store."""
+    from features.backbone import Origin
     from features.command import load_quietly, one_thread_a_stream
     from features.engine import shared_base
     from pipelines.extract import extract
@@ -48,7 +49,7 @@ def run_headstart(folder: str, backbone: str, store: str) -> float:
     load_quietly()
     import apache_beam  # noqa: F401
 
-    shared_base(backbone, "random:0", (224, 224))
+    shared_base(Origin(backbone, "random:0"), (224, 224))
     started = time.monotonic()
     extract(ExtractConfig(input=folder, store=store, backbone=backbone, weights="random:0", image_size="224"))
     return time.monotonic() - started

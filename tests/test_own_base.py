@@ -1,0 +1,193 @@
+"""A model of the user's as a backbone: .keras files and SavedModels, what they are asked, and what is refused."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.backbone import Origin, build, default_size, preprocessing_of, weights_digest
+from features.errors import UserError
+from features.model_file import load_model
+from features.own_base import architecture_digest
+from features.spec import Tap
+from features.taps import tapped
+from headstart.cli import main
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+
+
+def network(
+    size: int | None = 32, rescaled: bool = True, top: bool = False, activation: str = "relu", dtype: str = "float32"
+) -> keras.Model:
+    """Two convolutions, perhaps with a top."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((size, size, 3), dtype=dtype)
+    x = keras.ops.cast(image, "float32") if dtype != "float32" else image
+    x = keras.layers.Rescaling(1 / 255)(x) if rescaled else x
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="one")(x)
+    x = keras.layers.Conv2D(6, 3, strides=2, padding="same", activation=activation, name="two")(x)
+    if top:
+        x = keras.layers.Dense(5, name="top")(keras.layers.GlobalAveragePooling2D(name="mean")(x))
+    return keras.Model(image, x, name="mine")
+
+
+def saved(model: keras.Model, folder: pathlib.Path, name: str = "mine.keras") -> str:
+    model.save(folder / name)
+    return str(folder / name)
+
+
+def base_of(path: str, size: tuple[int, int] = (32, 32), unsafe: bool = False) -> keras.Model:
+    return build(Origin.parse(path, unsafe=unsafe), size)
+
+
+@pytest.mark.parametrize("options", [{}, {"size": None}, {"dtype": "uint8"}, {"top": True}])
+def test_a_model_s_features_are_its_own(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
+    model = network(**options)
+    base = base_of(saved(model, tmp_path))
+    features, (tap,) = tapped(base, [Tap("")], preprocessing_of(Origin("own", "x"), base), (32, 32))
+    assert (tap.layer, tap.pool, tap.shape, tap.depth) == ("two", "avg", (6,), 1.0)
+    expected = keras.Model(model.inputs, model.get_layer("two").output)(PIXELS.astype(model.inputs[0].dtype))
+    np.testing.assert_allclose(features(PIXELS), np.mean(expected, axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    assert default_size(Origin.parse(str(tmp_path / "mine.keras"))) == ((224, 224) if options == {"size": None} else (32, 32))
+
+
+def test_a_vector_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
+    base = base_of(saved(network(top=True), tmp_path))
+    assert tapped(base, [Tap("top")], "none", (32, 32))[1][0].shape == (5,)
+    with pytest.raises(UserError, match=r"'top' gives no feature map \[H, W, C\] to pool: take top:none"):
+        tapped(base, [Tap("top", "avg")], "none", (32, 32))
+
+
+@pytest.mark.parametrize("preprocessing", ["none", "tf", "caffe", "torch"])
+def test_preprocessing_is_asked_for_where_nothing_tells(tmp_path: pathlib.Path, preprocessing: str) -> None:
+    model = network(rescaled=False)
+    path = saved(model, tmp_path)
+    base = base_of(path)
+    with pytest.raises(UserError, match=r"holds no Rescaling or Normalization layer.*say --preprocessing tf"):
+        preprocessing_of(Origin.parse(path), base)
+    assert preprocessing_of(Origin.parse(path), base, preprocessing) == preprocessing
+    mode = {"none": lambda x: x}.get(preprocessing) or (
+        lambda x: keras.applications.imagenet_utils.preprocess_input(x.copy(), data_format="channels_last", mode=preprocessing)
+    )
+    features, _ = tapped(base, [Tap("", "none")], preprocessing, (32, 32))
+    expected = model(mode(PIXELS)).numpy()
+    np.testing.assert_allclose(features(PIXELS), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_of_the_table_keeps_its_own_preprocessing() -> None:
+    with pytest.raises(UserError, match="VGG16 was trained with the preprocessing caffe, not tf: leave --preprocessing out"):
+        preprocessing_of(Origin("VGG16", "random:0"), network(), "tf")
+
+
+def test_lambda_is_refused_unless_trusted(tmp_path: pathlib.Path) -> None:
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(keras.layers.Lambda(lambda t: t * 2, name="twice")(image)))
+    path = saved(keras.Model(image, x), tmp_path)
+    with pytest.raises(UserError, match=r"carries Python code in the Lambda layer twice, which would run.*say --unsafe"):
+        base_of(path)
+    assert base_of(path, unsafe=True)(PIXELS).shape == (2, 30, 30, 4)
+
+
+def test_what_is_no_backbone_is_refused(tmp_path: pathlib.Path) -> None:
+    one, two = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    grey, single = keras.Input((32, 32, 1)), keras.Input(batch_shape=(1, 32, 32, 3))
+    cases = {
+        "has 2 inputs": keras.Model([one, two], keras.layers.Add()([one, two])),
+        r"takes \[32, 32, 1\]; a backbone takes RGB": keras.Model(grey, keras.layers.Conv2D(2, 3)(grey)),
+        "takes batches of 1 only": keras.Model(single, keras.layers.Conv2D(2, 3)(single)),
+        "takes images of 64x64 pixels: leave --image_size out": network(64),
+    }
+    for number, (message, model) in enumerate(cases.items()):
+        with pytest.raises(UserError, match=message):
+            base_of(saved(model, tmp_path, f"{number}.keras"))
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(UserError, match=r"text.keras' is no .keras file"):
+        base_of(str(tmp_path / "text.keras"))
+    with pytest.raises(UserError, match="is no SavedModel"):
+        base_of(str(tmp_path))
+    with pytest.raises(UserError, match="there is no model"):
+        Origin.parse(str(tmp_path / "none.keras"))
+    with pytest.raises(UserError, match="brings its own weights: leave --weights out"):
+        Origin.parse(str(tmp_path / "0.keras"), "random:0")
+
+
+def test_identity_is_weights_and_architecture_and_no_file_name(tmp_path: pathlib.Path) -> None:
+    first, again = (base_of(saved(network(), tmp_path, name)) for name in ("a.keras", "b.keras"))
+    other = base_of(saved(network(activation="tanh"), tmp_path, "c.keras"))
+    assert weights_digest(first) == weights_digest(again) == weights_digest(other)
+    assert architecture_digest(first) == architecture_digest(again) != architecture_digest(other)
+
+
+class TwoOutputs(tf.Module):
+    """A SavedModel that Keras did not make: a map and a vector, from a variable."""
+
+    def __init__(self, value: float = 2.0, reads: bool = False) -> None:
+        super().__init__()
+        self.scale, self.reads = tf.Variable(value), reads
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 3), tf.float32)])
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        extra = tf.cast(tf.strings.length(tf.io.read_file("/dev/null")), tf.float32) if self.reads else 0.0
+        return {"map": image * self.scale + extra, "vector": tf.reduce_mean(image, (1, 2)) * self.scale}
+
+
+def test_a_saved_model_gives_its_outputs(tmp_path: pathlib.Path) -> None:
+    digests = []
+    for value in (2.0, 2.0, 3.0):
+        path = str(tmp_path / f"{len(digests)}")
+        tf.saved_model.save(module := TwoOutputs(value), path, signatures=module.serve)
+        base = base_of(path)
+        features, taps = tapped(base, [Tap("map"), Tap("vector")], "none", (32, 32))
+        assert [(tap.name, tap.shape) for tap in taps] == [("map:avg", (3,)), ("vector:none", (3,))]
+        for found in features(PIXELS):
+            np.testing.assert_allclose(found, PIXELS.mean((1, 2)) * value, rtol=1e-5)
+        digests.append(weights_digest(base))
+    assert digests[0] == digests[1] != digests[2]
+    base.save(tmp_path / "kept.keras")
+    kept = load_model(str(tmp_path / "kept.keras"))
+    assert weights_digest(kept) == digests[2]
+    for found, expected in zip(kept(PIXELS), base(PIXELS), strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_a_saved_model_that_reads_files_is_refused_unless_trusted(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "reads")
+    tf.saved_model.save(module := TwoOutputs(reads=True), path, signatures=module.serve)
+    with pytest.raises(UserError, match=r"reaches beyond itself \(ReadFile\): say --unsafe"):
+        base_of(path)
+    assert len(base_of(path, unsafe=True)(PIXELS)) == 2
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+def test_all_the_way(tmp_path: pathlib.Path, photos: pathlib.Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if kind == "keras":
+        path = saved(network(), tmp_path)
+    else:
+        path = str(tmp_path / "exported")
+        network(top=True).export(path, verbose=False)
+    store, run = str(tmp_path / "store"), str(tmp_path / "run")
+    given = [] if kind == "keras" else ["--preprocessing", "none"]
+    assert main(["extract", str(photos), "--store", store, "--backbone", path, *given]) == 0
+    assert main(["verify", store]) == 0
+    assert main(["train", store, "--run", run, "--epochs", "2"]) == 0
+    assert main(["evaluate", run]) == 0
+    assert main(["predict", run, str(photos / "test" / "fern")]) == 0
+    assert capsys.readouterr().out.count(".jpg,") == 2
+
+
+def test_a_store_of_other_weights_is_refused(
+    tmp_path: pathlib.Path, photos: pathlib.Path, one_line: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = network()
+    path, store = saved(model, tmp_path), str(tmp_path / "store")
+    assert main(["extract", str(photos), "--store", store, "--backbone", path]) == 0
+    model.get_layer("two").bias.assign_add(np.ones(6, np.float32))
+    saved(model, tmp_path)
+    capsys.readouterr()
+    assert main(["extract", str(photos), "--store", store, "--backbone", path]) == 2
+    assert "holds other features than asked for (weights_digest: " in one_line()

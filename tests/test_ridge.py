@@ -1,0 +1,79 @@
+"""The probe's solver: against scikit-learn, against refitting without each fold, and folds that tear no group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training import ridge
+
+
+def drawn(count: int, width: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(classes, size=count)
+    features = generator.normal(size=(count, width)).astype(np.float32)
+    features[np.arange(count), labels] += 1.5
+    return features, labels
+
+
+def names(count: int) -> list[str]:
+    return [f"{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 20), (40, 90)])
+def test_is_ridge_regression(count: int, width: int) -> None:
+    from sklearn.linear_model import Ridge
+
+    features, labels = drawn(count, width)
+    fitted = ridge.fit(features, labels, 3, names(count))
+    standard = (features - fitted.mean) / fitted.deviation
+    values = np.linalg.eigvalsh((standard @ standard.T).astype(np.float64))
+    penalty = fitted.regularisation * values[values > 1e-6 * values.max()].mean()
+    reference = Ridge(alpha=penalty, fit_intercept=True).fit(standard, np.eye(3)[labels])
+    unseen, _ = drawn(200, width, seed=1)
+    scores = ((unseen - fitted.mean) / fitted.deviation) @ fitted.weights + fitted.bias
+    np.testing.assert_allclose(scores, reference.predict((unseen - fitted.mean) / fitted.deviation), atol=2e-3)
+    assert np.array_equal(fitted.predict(unseen), scores.argmax(1))
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 20), (40, 90)])
+def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width: int) -> None:
+    features, labels = drawn(count, width)
+    standard = (features - features.mean(0)) / features.std(0)
+    values, basis, _ = ridge._decomposed(standard)
+    shares = np.bincount(labels, minlength=3) / count
+    targets, folds, penalty = np.eye(3)[labels] - shares, ridge.fold_of(names(count), 0), 0.7 * values.mean()
+    found = ridge._left_out(basis, values, penalty, targets, shares, folds)
+    for fold in range(ridge.FOLDS):
+        own = folds == fold
+        x, y = standard[~own].astype(np.float64), np.eye(3)[labels[~own]]
+        middle = x.mean(0)
+        weights = np.linalg.solve((x - middle).T @ (x - middle) + penalty * np.eye(width), (x - middle).T @ (y - y.mean(0)))
+        assert np.array_equal(found[own], ((standard[own] - middle) @ weights + y.mean(0)).argmax(1))
+
+
+@given(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60), st.integers(0, 5))
+def test_folds_tear_no_group_and_come_out_even(groups: list[str], seed: int) -> None:
+    folds = ridge.fold_of(groups, seed)
+    assert all(len({fold for fold, name in zip(folds, groups) if name == group}) == 1 for group in set(groups))
+    assert set(folds) == set(range(min(ridge.FOLDS, len(set(groups)))))
+    sizes, largest = np.bincount(folds), max(groups.count(group) for group in groups)
+    assert sizes.max() - sizes.min() <= largest
+    assert np.array_equal(folds, ridge.fold_of(groups, seed))
+
+
+def test_a_single_group_and_flat_features_are_no_trouble() -> None:
+    features, labels = drawn(30, 6)
+    features[:, 5] = 2.0
+    alone = ridge.fit(features, labels, 3, [""] * 30)
+    assert alone.regularisation == 1.0 and np.isnan(alone.accuracy)
+    flat = ridge.fit(np.ones((10, 4), np.float32), np.zeros(10, np.int64), 2, names(10))
+    assert flat.predict(np.ones((3, 4), np.float32)).tolist() == [0, 0, 0]
+
+
+def test_of_equals_the_most_regularised_wins() -> None:
+    features = np.repeat(np.array([[-1.0], [1.0]], np.float32), 20, axis=0)
+    fitted = ridge.fit(features, np.repeat([0, 1], 20), 2, names(40))
+    assert fitted.accuracy == 1.0 and fitted.regularisation > 1  # all up to here are right about everything
