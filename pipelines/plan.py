@@ -208,7 +208,7 @@ def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
         return "time      that of copying"
     streams, batch_size = default_streams(), job.batch_size or default_batch_size()
     some = fresh[: CALIBRATION_BATCHES * streams * batch_size]
-    if len(fresh) <= 4 * len(some):
+    if len(fresh) == len(some):
         return "time      seconds"
     engine = shared_engine(plan.spec, job.origin, batch_size)
     for _ in range(2):  # the first time also warms up

@@ -145,6 +145,7 @@ def compare(name: str) -> None:
         preprocessed = module_of(name).preprocess_input(pixels.astype(np.float32))
     reference.set_weights(base.get_weights())
     assert base.count_params() == info.parameters
+    assert build(Origin(name, "random:0"), (info.size, info.size)).output.shape[1:] == info.feature_map
     expected = reference.predict(preprocessed, verbose=0).mean(axis=(1, 2))
     assert tap.shape == expected.shape[1:]
     assert_close(found, expected, 1e-4)

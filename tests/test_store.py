@@ -117,7 +117,7 @@ def test_a_split_or_tap_that_is_not_there_is_named_with_those_that_are(made: Fea
 def test_another_spec_is_refused_with_both_values(made: FeatureStore) -> None:
     import dataclasses
 
-    other: FeatureSpec = dataclasses.replace(made.spec, backbone="VGG16", taps=(Tap("block5_pool"),))
+    other: FeatureSpec = dataclasses.replace(made.spec, backbone="VGG16", taps=(Tap("block5_pool", "avg"),))
     with pytest.raises(UserError, match=r"backbone: EfficientNetLite0 is not VGG16; taps: .* is not block5_pool:avg"):
         FeatureStore.open(made.path, other)
 

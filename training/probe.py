@@ -71,7 +71,7 @@ class TapProbe:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """All probes, the most accurate first (of equals the smallest), each compared with the first, and what to do."""
+    """All probes, the most accurate first (ties by cross-validation), each compared with the first, and what to do."""
 
     probes: list[TapProbe]
     against_best: list[PairedDifference]
@@ -101,7 +101,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         probes.append(_probe_tap(store, tap, {split: rows[split][index] for split in SPLITS}, groups, config.seed))
         progress.update(len(probes))
     progress.close()
-    probes.sort(key=lambda found: (-found.accuracy, found.bytes_per_image))
+    probes.sort(key=lambda found: (-found.accuracy, -found.training_accuracy, found.bytes_per_image))
     against = [paired_difference(found.correct, probes[0].correct, groups["validation"], config.seed) for found in probes]
     result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2))
     _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
