@@ -355,7 +355,8 @@ def worse(points: float) -> PairedDifference:
         (
             [found("mid:avg", 0.4, 0.958), found("last:avg", 1.0, 0.835)],
             [SAME, worse(12.3)],
-            "take mid:avg (95.8%); the last map is 12.3 points worse: these images are far from what the backbone learned from.",
+            "take mid:avg (95.8%); the last map is 12.3 points worse: "
+            "these images are far from what the backbone learned from.",
         ),
         (
             [found("mid:avg", 0.4, 0.9), found("last:avg", 1.0, 0.89)],
