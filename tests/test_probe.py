@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from headstart.cli import main
 from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT
 from training import ridge
 from training.intervals import PairedDifference
-from training.probe import PLOT, RESULT, TABLE, ProbeConfig, ProbeResult, TapProbe, advise, describe, probe
+from training.probe import PLOT, RESULT, TABLE, ProbeConfig, ProbeResult, TapProbe, _rank, advise, describe, probe
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
 NAMES = ["block2b_add:none", "block3b_add:grid2", "top_activation:avg"]
@@ -98,7 +99,7 @@ def test_the_table_begins_with_the_most_accurate(result: ProbeResult, run: pathl
     written = rows(run)
     assert [row["tap"] for row in written] == [found.tap for found in result.probes]
     assert sorted(NAMES) == sorted(row["tap"] for row in written)
-    order = [(-float(row["accuracy"]), int(row["bytes_per_image"])) for row in written]
+    order = [(-float(row["accuracy"]), -float(row["training_accuracy"]), int(row["bytes_per_image"])) for row in written]
     assert order == sorted(order)
     assert (written[0]["difference"], written[0]["difference_seen"]) == ("0.0", "False")
     for row in written:
@@ -399,3 +400,11 @@ def worse(points: float) -> PairedDifference:
 )
 def test_advice(probes: list[TapProbe], against: list[PairedDifference], advice: str) -> None:
     assert advise(probes, against) == advice
+
+
+def test_of_equals_the_cross_validated_then_the_smallest_comes_first() -> None:
+    tied = [found(name, 0.5, 0.9, size) for name, size in (("a:avg", 300), ("b:avg", 100), ("c:avg", 200))]
+    known = [dataclasses.replace(each, training_accuracy=accuracy) for each, accuracy in zip(tied, (0.8, 0.7, 0.8))]
+    assert [each.tap for each in sorted(known, key=_rank)] == ["c:avg", "a:avg", "b:avg"]
+    unknown = [dataclasses.replace(each, training_accuracy=float("nan")) for each in tied]  # of a single group
+    assert [each.tap for each in sorted(unknown, key=_rank)] == ["b:avg", "c:avg", "a:avg"]

@@ -77,3 +77,26 @@ def test_of_equals_the_most_regularised_wins() -> None:
     features = np.repeat(np.array([[-1.0], [1.0]], np.float32), 20, axis=0)
     fitted = ridge.fit(features, np.repeat([0, 1], 20), 2, names(40))
     assert fitted.accuracy == 1.0 and fitted.regularisation > 1  # all up to here are right about everything
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 20), (40, 90)])
+def test_a_group_that_is_a_class_can_not_be_told_from_the_others(count: int, width: int) -> None:
+    features, labels = drawn(count, width)
+    assert ridge.fit(features, labels, 3, [f"{label}" for label in labels]).accuracy == 0
+
+
+@pytest.mark.parametrize("width", [3, 100])
+def test_what_is_separable_is_separated_and_one_class_is_answered(width: int) -> None:
+    features, labels = drawn(50, width)
+    features[:, ::2] += 30 * (labels[:, None] % 2)
+    fitted = ridge.fit(features, labels % 2, 2, names(50))
+    assert fitted.accuracy == 1.0 and np.array_equal(fitted.predict(features), labels % 2)
+    one_class = ridge.fit(features, np.full(50, 2), 4, names(50))
+    assert one_class.accuracy == 1.0 and set(one_class.predict(features)) == {2}
+
+
+def test_the_seed_decides_the_folds_and_with_them_all() -> None:
+    features, labels = drawn(80, 30)
+    first, again = (ridge.fit(features, labels, 3, names(80), seed=3) for _ in range(2))
+    assert first.weights.tobytes() == again.weights.tobytes() and first.accuracy == again.accuracy
+    assert not np.array_equal(ridge.fold_of(names(80), 3), ridge.fold_of(names(80), 4))

@@ -101,11 +101,17 @@ def probe(config: ProbeConfig) -> ProbeResult:
         probes.append(_probe_tap(store, tap, {split: rows[split][index] for split in SPLITS}, groups, config.seed))
         progress.update(len(probes))
     progress.close()
-    probes.sort(key=lambda found: (-found.accuracy, -found.training_accuracy, found.bytes_per_image))
+    probes.sort(key=_rank)
     against = [paired_difference(found.correct, probes[0].correct, groups["validation"], config.seed) for found in probes]
     result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2))
     _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
     return result
+
+
+def _rank(found: TapProbe) -> tuple[float, float, int]:
+    """Most accurate first, then by cross-validation, then the smallest; nan, of a single group, would leave no order."""
+    unknown = found.training_accuracy != found.training_accuracy
+    return -found.accuracy, 0.0 if unknown else -found.training_accuracy, found.bytes_per_image
 
 
 def _check_free(run: str) -> None:
