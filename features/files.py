@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from features.errors import UserError
+
 TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -36,6 +38,17 @@ def sync_folder(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def names_in(folder: str, flag: str) -> set[str]:
+    """What a folder that a flag names holds; nothing when it is not there yet.
+
+    Raises:
+        UserError: when it is a file.
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{flag} {folder!r} is a file: give the name of a folder")
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError
@@ -45,12 +46,13 @@ def own_size(model: keras.Model) -> tuple[int, int]:
 
 def scales_its_pixels(model: keras.Model) -> bool:
     """Whether a model holds layers that bring pixels in 0..255 to what it was trained on."""
-    return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in _flat(model))
+    return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in _every_layer(model))
 
 
 def architecture_digest(model: keras.Model) -> str:
     """sha256 over what a model computes, its weights aside: its configuration, with layers numbered and not named."""
-    numbers = {name: f"#{number}" for number, name in enumerate([model.name, *_names(model)])}
+    names = [model.name, *(layer.name for layer in _every_layer(model))]
+    numbers = {name: f"#{number}" for number, name in enumerate(names)}
 
     def numbered(value: Any) -> Any:
         if isinstance(value, dict):
@@ -62,12 +64,12 @@ def architecture_digest(model: keras.Model) -> str:
     return hashlib.sha256(json.dumps(numbered(model.get_config()), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _flat(model: Any) -> list[Any]:
-    return [found for layer in model.layers for found in (_flat(layer) if hasattr(layer, "layers") else [layer])]
-
-
-def _names(model: Any) -> list[str]:
-    return [name for layer in model.layers for name in [layer.name, *(_names(layer) if hasattr(layer, "layers") else [])]]
+def _every_layer(model: Any) -> Iterator[Any]:
+    """A model's layers; those of a model inside it right after it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _every_layer(layer)
 
 
 def _check(model: keras.Model, path: str, image_size: tuple[int, int] | None) -> None:

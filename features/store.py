@@ -66,12 +66,13 @@ class FeatureStore:
     unsafe: bool = False
 
     @classmethod
-    def open(cls, path: str, spec: FeatureSpec | None = None) -> FeatureStore:
+    def open(cls, path: str, spec: FeatureSpec | None = None, unsafe: bool = False) -> FeatureStore:
         """Opens a complete store.
 
         Args:
             path: its folder.
             spec: when given, the spec that the store must have.
+            unsafe: run Python code that its backbone brings along in Lambda layers.
 
         Raises:
             UserError: when there is no store, when it is not complete (with the command that finishes it), or when its spec
@@ -99,7 +100,7 @@ class FeatureStore:
                 f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
                 f"extract into another --store, or ask for what it holds"
             )
-        store = cls(path, found, manifest)
+        store = cls(path, found, manifest, unsafe)
         if missing := store._missing():
             raise UserError(
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
@@ -109,7 +110,7 @@ class FeatureStore:
 
     @classmethod
     def open_as_it_is(cls, path: str, unsafe: bool = False) -> FeatureStore:
-        """Opens a store whose files may be missing or damaged, to look for its faults; `unsafe` as in `backbone`."""
+        """Opens a store whose files may be missing or damaged, to look for its faults; `unsafe` as in `open`."""
         if not os.path.isfile(os.path.join(path, MANIFEST)):
             raise UserError(_why_not(path))
         manifest = files.read_json(os.path.join(path, MANIFEST))
@@ -226,12 +227,8 @@ class FeatureStore:
                 key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], encoded
             )
 
-    def backbone(self, tap: Tap, unsafe: bool = False) -> keras.Model:
+    def backbone(self, tap: Tap) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
-
-        Args:
-            tap: one of the spec's.
-            unsafe: run Python code that the network brings along.
 
         Raises:
             UserError: when the network beside the shards is not the one of the spec, or brings code along and is not trusted.
@@ -243,7 +240,7 @@ class FeatureStore:
         path = os.path.join(self.path, BACKBONE)
         if not os.path.isfile(path):
             raise UserError(f"{path!r} is missing: delete the store and extract again")
-        base = load_model(path, unsafe)
+        base = load_model(path, self.unsafe)
         if (digest := weights_digest(base)) != self.spec.weights_digest:
             raise UserError(
                 f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
@@ -279,7 +276,7 @@ class FeatureStore:
 
     def _backbone_faults(self) -> Iterator[str]:
         try:
-            self.backbone(self.spec.taps[0], self.unsafe)
+            self.backbone(self.spec.taps[0])
         except UserError as error:
             yield f"{BACKBONE}: {error}"
 

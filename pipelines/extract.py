@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from features import command
+from features import command, files
 from features.errors import UserError
 from pipelines.extract_config import ExtractConfig
 
@@ -103,12 +103,11 @@ def _claimed(store: str) -> Iterator[str]:
     from features.store import MANIFEST, WORK_FOLDER
     from pipelines.finish import DIGESTS
 
-    if os.path.exists(store) and not os.path.isdir(store):
-        raise UserError(f"--store {store!r} is a file: give the name of a folder")
+    held = files.names_in(store, "--store")
     work = os.path.join(store, WORK_FOLDER)
     is_store = os.path.exists(work) or os.path.exists(os.path.join(store, MANIFEST))
     existed = os.path.isdir(store)
-    if existed and not set(os.listdir(store)) <= {LOCK, DIGESTS} and not is_store:
+    if not held <= {LOCK, DIGESTS} and not is_store:
         raise UserError(f"--store {store!r} holds something else than a feature store: give a new or empty folder")
     os.makedirs(work, exist_ok=True)
     lock_path = os.path.join(store, LOCK)

@@ -68,6 +68,14 @@ def lopsided(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return extracted(folder / "photos", folder / "store")
 
 
+def tapped(name: str, base: Any, taps: Any) -> Any:
+    """`taps.tapped` for a base of the table's, at the size that it was built for."""
+    from features.backbone import BACKBONES
+    from features.taps import tapped as tapped_at
+
+    return tapped_at(base, taps, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
+
+
 def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     """Extracts a folder as the session's store was."""
     from pipelines.extract import extract

@@ -19,6 +19,7 @@ from features.backbone import BACKBONES, Origin, backbone_info, build, weights_d
 from features.engine import Engine
 from features.errors import UserError
 from features.spec import PREPROCESSINGS, Tap
+from tests.conftest import tapped
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, of its variables
 
@@ -26,11 +27,6 @@ LIGHT = ("MobileNetV2", "MobileNetV3Small", "VGG16", "ResNet50", "DenseNet121")
 FIXTURE = Path(__file__).parent / "fixtures" / "efficientnet_lite0.npz"
 REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference" / "efficientnet_lite0.npz"
 KERAS_NAMES = sorted(set(BACKBONES) - {"EfficientNetLite0"})
-
-
-def tapped(name: str, base: Any, asked: Any) -> Any:
-    """A base of the table's, at the size it was built for."""
-    return taps.tapped(base, asked, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
 
 
 def random_pixels(count: int, height: int, width: int) -> np.ndarray:
@@ -128,7 +124,7 @@ def test_an_unknown_backbone_and_a_small_image_are_refused() -> None:
 # The networks.
 
 
-def compare(name: str) -> None:
+def assert_features_are_keras_s(name: str) -> None:
     """Our engine and the network as keras.applications means it, with the same weights, on the same pixels."""
     import keras
 
@@ -153,7 +149,7 @@ def compare(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_features_are_those_of_keras_applications(name: str) -> None:
-    compare(name)
+    assert_features_are_keras_s(name)
 
 
 @pytest.mark.all_backbones
@@ -164,7 +160,7 @@ def test_features_of_every_backbone_are_those_of_keras_applications(name: str, r
     import keras
 
     keras.utils.clear_session()
-    compare(name)
+    assert_features_are_keras_s(name)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from features import engine as engine_module
-from features import taps as taps_module
-from features.backbone import BACKBONES, Origin, build, weights_digest
+from features.backbone import Origin, build, weights_digest
 from features.engine import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
@@ -25,14 +24,10 @@ from features.engine import (
 )
 from features.errors import UserError
 from features.spec import FeatureSpec, Tap
+from tests.conftest import tapped
 
 BATCH_SIZES = (1, 2, 4, 8)
 TAPS = (Tap("", "avg"), Tap("", "none"))
-
-
-def tapped(name: str, base: Any, asked: Any) -> Any:
-    """A base of the table's, at the size it was built for."""
-    return taps_module.tapped(base, asked, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
 
 
 def pixels(count: int, seed: int = 0, side: int = 64) -> np.ndarray:

@@ -217,7 +217,7 @@ def whole_files() -> tuple[bytes, ...]:
     )
 
 
-def decodes_or_refuses(data: bytes) -> None:
+def assert_decodes_or_refuses(data: bytes) -> None:
     try:
         found = decode_image(data, max_pixels=100_000)
     except DecodeError as error:
@@ -229,7 +229,7 @@ def decodes_or_refuses(data: bytes) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 ", b"BM"]), st.binary())
 def test_arbitrary_bytes_raise_nothing_but_decode_errors(head: bytes, tail: bytes) -> None:
-    decodes_or_refuses(head + tail)
+    assert_decodes_or_refuses(head + tail)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -241,7 +241,7 @@ def test_a_damaged_image_raises_nothing_but_decode_errors(data: st.DataObject) -
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     start = data.draw(st.integers(0, len(content)))
     removed = data.draw(st.sampled_from([0, 0, 1, 7, 10_000]))
-    decodes_or_refuses(bytes(content[:start] + content[start + removed :]))
+    assert_decodes_or_refuses(bytes(content[:start] + content[start + removed :]))
 
 
 @pytest.mark.parametrize("resize_mode", RESIZE_MODES)

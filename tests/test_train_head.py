@@ -65,7 +65,7 @@ def stand_in() -> keras.Model:
 def quick(monkeypatch: pytest.MonkeyPatch, stand_in: keras.Model) -> None:
     """Training without what takes its time: a stand-in for the backbone, no check of agreement with it, no plot."""
     agreed = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
-    monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap, unsafe=False: stand_in)
+    monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap: stand_in)
     monkeypatch.setattr(agreement, "check_agreement", lambda *_: agreed)
     monkeypatch.setattr(plots, "learning_curve", lambda *_: None)
 

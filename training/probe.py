@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -93,8 +94,9 @@ def probe(config: ProbeConfig) -> ProbeResult:
     started = time.monotonic()
     _check_free(config.run)
     stores = [FeatureStore.open(path) for path in config.stores]
-    rows = {split: _common_rows(stores, split, config.max_examples) for split in SPLITS}
-    groups = {split: _groups(stores[0], split, rows[split][0]) for split in SPLITS}
+    rows, groups = dict[str, list[list[int]]](), dict[str, list[str]]()
+    for split in SPLITS:
+        rows[split], groups[split] = _common_rows(stores, split, config.max_examples)
     taps = [(store, index, tap) for index, store in enumerate(stores) for tap in store.spec.taps]
     progress, probes = Progress("probe", len(taps), unit="taps"), list[TapProbe]()
     for store, index, tap in taps:
@@ -110,19 +112,17 @@ def probe(config: ProbeConfig) -> ProbeResult:
 
 def _rank(found: TapProbe) -> tuple[float, float, int]:
     """Most accurate first, then by cross-validation, then the smallest; nan, of a single group, would leave no order."""
-    unknown = found.training_accuracy != found.training_accuracy
-    return -found.accuracy, 0.0 if unknown else -found.training_accuracy, found.bytes_per_image
+    validated = 0.0 if math.isnan(found.training_accuracy) else found.training_accuracy
+    return -found.accuracy, -validated, found.bytes_per_image
 
 
 def _check_free(run: str) -> None:
-    if os.path.exists(run) and not os.path.isdir(run):
-        raise UserError(f"--run {run!r} is a file: give the name of a folder")
-    if os.path.isdir(run) and set(os.listdir(run)) - {TABLE, RESULT, PLOT}:
+    if files.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
         raise UserError(f"--run {run!r} holds something else than a probe: give a new or empty folder")
 
 
-def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> list[list[int]]:
-    """For each store the rows of a split to use: the same images in the same order.
+def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tuple[list[list[int]], list[str]]:
+    """For each store the rows of a split to use, the same images in the same order; and the groups of these images.
 
     Raises:
         UserError: for a store without the split, without an image in common, or with other labels for the same ones.
@@ -131,7 +131,8 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> list
     for store in stores:
         if split not in store.splits:
             raise UserError(f"{store.path!r} has no {split} split, and a probe needs it; it has {', '.join(store.splits)}")
-        tables.append(dict(zip(_occurrences(store.examples(split)), enumerate(store.examples(split)))))
+        examples = store.examples(split)
+        tables.append(dict(zip(_occurrences(examples), enumerate(examples))))
     names = [name for name in tables[0] if all(name in table for table in tables)]
     if not names:
         raise UserError(f"{stores[0].path!r} and the other stores have no image of the {split} split in common")
@@ -142,7 +143,8 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> list
             raise UserError(f"{store.path!r} and {stores[0].path!r} label the same images differently: extract both again")
     if (left := max(map(len, tables)) - len(names)) > 0:
         print(f"warning: {left} images of the {split} split are not in every store and are left out", file=sys.stderr)
-    return [[table[name][0] for name in names[:limit]] for table in tables]
+    chosen = [tables[0][name][1] for name in names[:limit]]
+    return [[table[name][0] for name in names[:limit]] for table in tables], [each.group or each.digest for each in chosen]
 
 
 def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
@@ -151,11 +153,6 @@ def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
     for example in examples:
         yield example.digest, seen[example.digest]
         seen[example.digest] += 1
-
-
-def _groups(store: FeatureStore, split: str, rows: Sequence[int]) -> list[str]:
-    examples = store.examples(split)
-    return [examples[row].group or examples[row].digest for row in rows]
 
 
 def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups: dict[str, list[str]], seed: int) -> TapProbe:
@@ -281,11 +278,11 @@ def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) ->
 
 
 def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
+    """A probe as plain values, None where a number is undefined."""
     row = {name: value for name, value in vars(found).items() if name != "correct"}
-    row["training_accuracy"] = None if found.training_accuracy != found.training_accuracy else found.training_accuracy
-    compared = {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
-    plain = {name: None if value != value else value for name, value in compared.items()}
-    return {**row, **plain, "difference_seen": against.seen}
+    row |= {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
+    plain = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    return {**plain, "difference_seen": against.seen}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

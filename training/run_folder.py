@@ -83,9 +83,7 @@ class Run:
 
 def check_free(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise UserError(f"--run {path!r} is a file: give the name of a folder")
-    held = set(os.listdir(path)) if os.path.isdir(path) else set()
+    held = files.names_in(path, "--run")
     if held - {STORE} and not held & {CONFIG, WORK_FOLDER}:
         raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
 

@@ -102,11 +102,11 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     has_gpu()  # memory grows with need
     started = time.monotonic()
     run_folder.check_free(config.run)
-    store = FeatureStore.open(config.store)
+    store = FeatureStore.open(config.store, unsafe=config.unsafe)
     tap = store.tap(config.tap or None)
     _check_splits(config, store)
     keras.utils.set_random_seed(config.seed)
-    backbone = store.backbone(tap, config.unsafe)
+    backbone = store.backbone(tap)
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
     training = SplitBatches(store, "train", tap, config.batch_size)
     learner = _built_in(config, training, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
