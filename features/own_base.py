@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
 DEFAULT_SIZE = 224  # pixels a side, where the model takes any
+REFERENCES = ("name", "keras_history", "input_layers", "output_layers")  # where a configuration says which layer it means
 
 
 def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) -> keras.Model:
@@ -54,12 +55,12 @@ def architecture_digest(model: keras.Model) -> str:
     names = [model.name, *(layer.name for layer in _every_layer(model))]
     numbers = {name: f"#{number}" for number, name in enumerate(names)}
 
-    def numbered(value: Any) -> Any:
+    def numbered(value: Any, under: str = "") -> Any:
         if isinstance(value, dict):
-            return {key: numbered(inner) for key, inner in value.items()}
+            return {key: inner if key == "dtype" else numbered(inner, key) for key, inner in value.items()}
         if isinstance(value, (list, tuple)):
-            return [numbered(inner) for inner in value]
-        return numbers.get(value, value) if isinstance(value, str) else value
+            return [numbered(inner, under) for inner in value]
+        return numbers.get(value, value) if isinstance(value, str) and under in REFERENCES else value
 
     return hashlib.sha256(json.dumps(numbered(model.get_config()), sort_keys=True, default=str).encode()).hexdigest()
 

@@ -123,6 +123,14 @@ def test_identity_is_weights_and_architecture_and_no_file_name(tmp_path: pathlib
     assert architecture_digest(first) == architecture_digest(again) != architecture_digest(other)
 
 
+def test_a_layer_s_name_hides_nothing_of_what_it_does() -> None:
+    def named(name: str, activation: str) -> str:
+        image = keras.Input((8, 8, 3))
+        return architecture_digest(keras.Model(image, keras.layers.Conv2D(2, 3, activation=activation, name=name)(image)))
+
+    assert named("relu", "relu") == named("tanh", "relu") != named("tanh", "tanh")
+
+
 class TwoOutputs(tf.Module):
     """A SavedModel that Keras did not make: a map and a vector, from a variable."""
 
