@@ -161,6 +161,10 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
         if error.errno in (errno.EACCES, errno.EROFS):
             return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
         return _fail(prog, f"{error.filename}: {error.strerror}")
+    except Exception as error:
+        if type(error).__name__ != "DataLossError":  # TensorFlow's; it tells no path, and is not imported for its name
+            raise
+        return _fail(prog, "a shard is damaged: `headstart verify STORE` says which; delete that store and extract again")
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 import headstart
+from features.store import FeatureStore
 from headstart.cli import COMMANDS, main
 
 HEAVY = ("tensorflow", "keras", "apache_beam", "numpy", "matplotlib", "PIL", "sklearn")
@@ -221,3 +223,15 @@ def test_from_a_folder_to_predictions(
     assert capsys.readouterr().out.startswith("test: 12 examples in 12 groups")
     assert main(["predict", str(tmp_path / "run"), str(photos / "test")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 13
+
+
+@pytest.mark.parametrize("command", ["train", "probe"])
+def test_a_damaged_shard_is_one_line(
+    store_copy: pathlib.Path, tmp_path: pathlib.Path, command: str, one_line: Callable[[], str]
+) -> None:
+    path = FeatureStore.open(str(store_copy)).shard_paths("train")[0]
+    with open(path, "r+b") as shard:
+        shard.seek(os.path.getsize(path) // 2)
+        shard.write(b"XXXX")
+    assert main([command, str(store_copy), "--run", str(tmp_path / "run")]) == 2
+    assert "a shard is damaged: `headstart verify STORE` says which" in one_line()
