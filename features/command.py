@@ -197,7 +197,7 @@ def hush() -> None:
 
 def load_quietly(verbose: bool = False) -> None:
     """Imports TensorFlow with its chatter, and Beam's, held back, unless verbose; GPUs give memory as it is needed."""
-    from features.engine import has_gpu
+    from features.engine_options import has_gpu
 
     if verbose:
         has_gpu()

@@ -1,21 +1,22 @@
-"""A frozen backbone made fast: variables folded into constants, one batch shape, one stream a core.
+"""A frozen backbone made fast: an engine for this machine, one a process, its batch shape fixed.
 
-Equal bytes are promised for one machine and one build of TensorFlow: the graph and the batch shape (the last batch is
-padded) are pinned. Other batch sizes and numbers of threads gave equal bits wherever they were tried on a CPU; where they do
-not, features agree to 1e-5 of the largest.
+Two engines run the same frozen graph: `tensorflow` (any device) and `openvino` (a CPU, where it is installed). In float32 they
+agree to 1e-5 of the largest feature. Equal bytes are promised for one machine, one engine and one build of it. Other batch
+sizes and numbers of threads gave equal bits wherever they were tried on a CPU (tests/test_engine.py).
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import threading
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from features import backbone
 from features.backbone import Origin
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.spec import FeatureSpec
 from features.taps import tapped
@@ -23,51 +24,14 @@ from features.taps import tapped
 if TYPE_CHECKING:
     import keras
 
-CPU_BATCH_SIZE = 4  # small batches stay in a core's cache
-GPU_BATCH_SIZE = 64
-LARGEST_TO_FREEZE = (
-    300_000_000  # bytes of weights: folding takes nearly 20 times as much memory, and a large network gains little
-)
 
+class Engine(ABC):
+    """A backbone model as a graph of one batch shape. Safe to call from several threads."""
 
-def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet, and compute exactly."""
-    import tensorflow as tf
+    name: ClassVar[str]
 
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # already started, with whatever was chosen then
-            break
-    return bool(gpus)
-
-
-def default_batch_size() -> int:
-    """Images a batch where nobody says."""
-    return GPU_BATCH_SIZE if has_gpu() else CPU_BATCH_SIZE
-
-
-def default_streams() -> int:
-    """Batches under way at once: one a core, each reading, decoding and computing in turn."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Engine:
-    """A backbone model as a graph of one batch shape, frozen unless it is very large. Safe to call from several threads."""
-
-    def __init__(self, model: keras.Model, batch_size: int) -> None:
-        import tensorflow as tf
-        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-        self.batch_size = batch_size
-        height, width, channels = model.inputs[0].shape[1:]
-        signature = tf.TensorSpec((batch_size, height, width, channels), tf.float32)
-        traced = tf.function(lambda pixels: model(pixels, training=False)).get_concrete_function(signature)
-        self._model = model  # an unfrozen graph does not keep its variables alive by itself
-        size = sum(weight.numpy().nbytes for weight in model.weights)
-        self._graph = convert_variables_to_constants_v2(traced) if size <= LARGEST_TO_FREEZE else traced
+    def __init__(self, batch_size: int, streams: int) -> None:
+        self.batch_size, self.streams = batch_size, streams
 
     def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Features of up to `batch_size` images.
@@ -78,31 +42,58 @@ class Engine:
         Returns:
             float32 [n, *shape] for each tap.
         """
-        import tensorflow as tf
-
         count = len(pixels)
         if count < self.batch_size:
             pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), pixels.dtype)])
-        return [output.numpy()[:count] for output in tf.nest.flatten(self._graph(tf.constant(pixels)))]
+        return [output[:count] for output in self.run(pixels)]
+
+    @abstractmethod
+    def run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Features of one whole batch."""
+
+    @property
+    def options(self) -> EngineOptions:
+        """What it is, for the record."""
+        return EngineOptions(self.name, self.batch_size, self.streams)
 
 
-_LOADING = threading.RLock()  # one model a process, however many threads ask for it
+def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str = "float32") -> Engine:
+    """An engine for a model from float32 [B, H, W, 3] pixels to features.
+
+    Raises:
+        UserError: when the engine is not installed, or does not take this network or dtype.
+    """
+    settled = options.here(compute_dtype)
+    if settled.name == "openvino":
+        from features.openvino_engine import OpenVinoEngine
+
+        try:
+            return OpenVinoEngine(model, settled.batch_size, settled.streams, compute_dtype)
+        except UserError:
+            if options.name != "auto":
+                raise
+    from features.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
+
+
+LOADING = threading.RLock()  # one model a process, however many threads ask for it
 
 
 def shared_base(origin: Origin, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
     """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
-    with _LOADING:
+    with LOADING:
         return _base(origin, image_size, origin.version())
 
 
-def shared_engine(spec: FeatureSpec, origin: Origin, batch_size: int) -> Engine:
+def shared_engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine:
     """The spec's engine, one for this process.
 
     Raises:
-        UserError: when the weights here are not those of the spec.
+        UserError: when the weights here are not those of the spec, or as `make_engine` does.
     """
-    with _LOADING:
-        return _engine(spec, origin, batch_size)
+    with LOADING:
+        return _engine(spec, origin, options)
 
 
 @functools.lru_cache(maxsize=1)
@@ -112,11 +103,11 @@ def _base(origin: Origin, image_size: tuple[int, int], _: object) -> tuple[keras
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(spec: FeatureSpec, origin: Origin, batch_size: int) -> Engine:
+def _engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine:
     base, digest = shared_base(origin, spec.image_size)
     if digest != spec.weights_digest:
         raise UserError(
             f"the weights {origin.weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
             f"{spec.weights_digest[:12]}: give every worker the same weights"
         )
-    return Engine(tapped(base, spec.taps, spec.preprocessing, spec.image_size)[0], batch_size)
+    return make_engine(tapped(base, spec.taps, spec.preprocessing, spec.image_size)[0], options, spec.compute_dtype)

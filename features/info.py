@@ -41,9 +41,9 @@ def info(config: InfoConfig) -> list[str]:
         f"store      {store.path}",
         f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
         *([f"own base   architecture {spec.architecture[:12]}"] if spec.architecture else []),
-        f"pixels     {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
+        f"pixels     {spec.decode} decoding, {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
-        f"computed   in {spec.compute_dtype} by {_engine(manifest['provenance']['engine'])}",
+        f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest['provenance']['engines']))}",
         f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
         f"overlap    {manifest['copies_across_splits']} contents and {manifest['groups_across_splits']} groups on two sides",
     ]

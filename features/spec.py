@@ -18,6 +18,8 @@ from features.errors import UserError
 STORE_DTYPES = ("float16", "bfloat16", "float32")
 RESIZE_MODES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "area")
+COMPUTE_DTYPES = ("float32", "bfloat16")
+DECODINGS = ("full", "scaled")
 PREPROCESSINGS = ("none", "tf", "caffe", "torch", "lite")
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -68,7 +70,8 @@ class FeatureSpec:
 
     backbone is a name of `backbone.BACKBONES`, or own:NAME for a model of the user's, whose architecture has a digest too.
     image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
-    preprocessing is the backbone's own scaling of 0..255 pixels.
+    preprocessing is the backbone's own scaling of 0..255 pixels. decode says whether large JPEGs are decoded at a fraction
+    of their size (scaled). compute_dtype is what the backbone multiplies in, whichever engine runs it.
     """
 
     backbone: str
@@ -81,6 +84,7 @@ class FeatureSpec:
     compute_dtype: str = "float32"
     store_dtype: str = "float16"
     architecture: str = ""
+    decode: str = "full"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -88,6 +92,8 @@ class FeatureSpec:
         _one_of("preprocessing", self.preprocessing, PREPROCESSINGS)
         _one_of("resize_mode", self.resize_mode, RESIZE_MODES)
         _one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        _one_of("decode", self.decode, DECODINGS)
+        _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
         names = [tap.name for tap in self.taps]
         if not names or len(set(names)) < len(names):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 2
+FORMAT = 3
 DATASET_NAME = "features"
 MANIFEST, SPEC, TABLE = "manifest.json", "spec.json", "examples.csv"
 DEAD_LETTERS, SAMPLE, BACKBONE = "dead_letters.jsonl", "sample.tfrecord", "backbone.keras"

@@ -1,11 +1,14 @@
 """Image files in, features out, in order: read, decode, resize, backbone, in batches, several under way at once.
 
-Extraction, evaluation and prediction all go this way.
+Extraction, evaluation and prediction all go this way. There are more threads than an engine has streams, so that files are
+read and decoded while the backbone computes, and what waits in memory is bounded in bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +20,14 @@ import numpy as np
 
 from features import images
 from features.engine import Engine
+from features.engine_options import cores
 from features.errors import DecodeError
+from features.resize import resizer
 from features.spec import FeatureSpec
+
+READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand
+WAITING_BYTES = 256 << 20  # of features that nobody has taken yet
+DECODED_BYTES = 512 << 20  # of images decoded at once, before they are resized
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,33 +50,57 @@ class Unreadable:
 
 
 def stream_features(
-    files: Iterable[ImageToRead], spec: FeatureSpec, engine: Engine, streams: int, max_pixels: int = images.MAX_PIXELS
+    files: Iterable[ImageToRead], spec: FeatureSpec, engine: Engine, max_pixels: int = images.MAX_PIXELS
 ) -> Iterator[list[np.ndarray] | Unreadable]:
     """One result for each file, in order: its features (float32 [*tap.shape] for each tap), or why there are none.
 
     Args:
         files: any number; they are read as results are taken, a few batches ahead, so memory stays flat.
-        spec: how they are resized.
+        spec: how they are decoded and resized.
         engine: the backbone, and the size of a batch.
-        streams: batches under way at once.
         max_pixels: an image of more is refused before it is decoded.
     """
-    resize = images.resizer(spec)
+    load, turns = _loader(spec, max_pixels), threading.Semaphore(engine.streams)
 
     def compute(batch: list[ImageToRead]) -> list[list[np.ndarray] | Unreadable]:
-        loaded = [_load(file, resize, max_pixels) for file in batch]
+        loaded = [load(file) for file in batch]
         pixels = [item for item in loaded if not isinstance(item, Unreadable)]
-        maps = engine(np.stack(pixels)) if pixels else []  # [n, *tap.shape] for each tap
+        maps = list[np.ndarray]()
+        if pixels:
+            stacked = np.stack(pixels)
+            with turns:
+                maps = engine(stacked)  # [n, *tap.shape] for each tap
         features = (list(row) for row in zip(*maps))
         return [item if isinstance(item, Unreadable) else next(features) for item in loaded]
 
-    with ThreadPoolExecutor(streams) as pool:
-        for batch in _in_order(pool, compute, _batches(files, engine.batch_size), ahead=2 * streams):
+    threads = max(engine.streams, cores()) + READ_AHEAD
+    size = engine.batch_size * 4 * sum(tap.size for tap in spec.taps)  # bytes of a batch's features
+    ahead = max(threads, min(2 * threads, WAITING_BYTES // max(1, size)))
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in _in_order(pool, compute, _batches(files, engine.batch_size), ahead):
             yield from batch
 
 
-def _load(file: ImageToRead, resize: Callable[[np.ndarray], np.ndarray], max_pixels: int) -> np.ndarray | Unreadable:
-    """An image's pixels, float32 [H, W, 3] in 0..255, or why there are none."""
+def _loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
+    """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
+    resize, least = resizer(spec), spec.image_size if spec.decode == "scaled" else None
+    room = ByteBudget(DECODED_BYTES)
+
+    def load(file: ImageToRead) -> np.ndarray | Unreadable:
+        data = _read(file)
+        if isinstance(data, Unreadable):
+            return data
+        try:
+            with room.held(images.decoded_bytes(data)):
+                return resize(images.decode_image(data, max_pixels, least))
+        except DecodeError as error:
+            return Unreadable("decode", str(error))
+
+    return load
+
+
+def _read(file: ImageToRead) -> bytes | Unreadable:
+    """A file's content, if it is still the one that was surveyed."""
     try:
         with open(file.path, "rb") as opened:
             data = opened.read()
@@ -75,10 +108,29 @@ def _load(file: ImageToRead, resize: Callable[[np.ndarray], np.ndarray], max_pix
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
     if file.digest and hashlib.sha256(data).hexdigest() != file.digest:
         return Unreadable("read", "the file changed after it was surveyed")
-    try:
-        return resize(images.decode_image(data, max_pixels))
-    except DecodeError as error:
-        return Unreadable("decode", str(error))
+    return data
+
+
+class ByteBudget:
+    """Lets threads hold so many bytes at once; who asks for more than all of them waits until nobody else holds any."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.in_use = limit, 0
+        self.changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Waits for room, and gives it back."""
+        size = min(size, self.limit)
+        with self.changed:
+            self.changed.wait_for(lambda: self.in_use + size <= self.limit)
+            self.in_use += size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.in_use -= size
+                self.changed.notify_all()
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

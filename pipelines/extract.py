@@ -41,7 +41,6 @@ def extract(config: ExtractConfig) -> FeatureStore:
     Raises:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
-    from features.engine import default_batch_size, default_streams
     from features.store import MANIFEST, FeatureStore
     from pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
     from pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
@@ -67,11 +66,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             "input": os.path.abspath(config.input),
             "weights": job.origin.weights,
             "versions": versions(),
-            "engine": {
-                "name": "tensorflow",
-                "batch_size": job.batch_size or default_batch_size(),
-                "streams": default_streams(),
-            },
+            "engines": plan.engines,  # of the features that are copied; those of the others are added
         }
         if not os.path.exists(os.path.join(config.store, MANIFEST)):  # a store that is complete has it already
             save_backbone(work, plan.spec, job.origin)

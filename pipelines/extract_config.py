@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from features.command import flag, positional, required
+from features.engine_options import ENGINES
 from features.errors import UserError
 from features.sources import LAYOUTS
-from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES
+from features.spec import COMPUTE_DTYPES, DECODINGS, INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,15 @@ class ExtractConfig:
         flag="--tap",
         metavar="LAYER[:POOL]",
     )
+    decode: str = flag(
+        "full", "scaled: a JPEG of more than twice the size is decoded at 1/2, 1/4 or 1/8, faster", choices=DECODINGS
+    )
+    compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
     examples_per_shard: int = flag(1024, "examples a shard, at most")
-    batch_size: int = flag(0, "images a batch of the backbone (default: 4 on a CPU, 64 on a GPU)")
+    engine: str = flag("auto", "what runs the backbone; auto: openvino on a CPU where it is installed", choices=ENGINES)
+    batch_size: int = flag(0, "images a batch of the backbone (default: what suits the machine)")
+    streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)")
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
     split_seed: int = flag(0, "another seed is another division")
     group_by: str = flag("", "takes an image's group from its key; groups are never torn apart", metavar="REGEX")
@@ -55,7 +62,7 @@ class ExtractConfig:
         from features.examples import parse_splits
 
         parse_splits(self.splits)
-        for name, least in (("examples_per_shard", 1), ("batch_size", 0), ("max_pixels", 1)):
+        for name, least in (("examples_per_shard", 1), ("batch_size", 0), ("streams", 0), ("max_pixels", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
         if not 0 <= self.max_bad_fraction <= 1:

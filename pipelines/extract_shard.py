@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,10 @@ from apache_beam.metrics.metric import Metrics
 
 from features import files, record
 from features.backbone import Origin
+from features.calibrate import Trial, tuned_engine
 from features.command import load_quietly, one_thread_a_stream
-from features.engine import Engine, default_batch_size, default_streams, shared_engine
+from features.engine import Engine
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.spec import FeatureSpec
 from features.stream import ImageToRead, Unreadable, stream_features
@@ -48,13 +50,18 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What all units of an extraction share; small enough to travel with each of them. A batch_size of 0: the worker's own."""
+    """What all units of an extraction share; small enough to travel with each of them.
+
+    engine is what was asked for, which each worker settles for its own machine; to_compute, how many images all units have
+    for a backbone to see.
+    """
 
     spec: FeatureSpec
     origin: Origin
     class_names: tuple[str, ...]
     folder: str
-    batch_size: int
+    engine: EngineOptions
+    to_compute: int
     max_pixels: int
     max_dead: int
 
@@ -82,9 +89,7 @@ class ExtractShard(beam.DoFn):
 
     def process(self, shard: str) -> Iterable[dict[str, Any]]:
         started = time.monotonic()
-        batch_size = self.job.batch_size or default_batch_size()
-        unit = load_unit(self.job.folder, shard)
-        row = extract_unit(unit, self.job, lambda: shared_engine(self.job.spec, self.job.origin, batch_size))
+        row = extract_unit(load_unit(self.job.folder, shard), self.job)
         self.stored.inc(row["examples"])
         self.dead.inc(len(row["dead_letters"]))
         self.inferences.inc(row["computed"])
@@ -92,7 +97,7 @@ class ExtractShard(beam.DoFn):
         yield {**row, "dead_letters": len(row["dead_letters"])}  # their names, which need not be UTF-8, are in the marker
 
 
-def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine]) -> dict[str, Any]:
+def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     """Writes a unit's shard, then its marker; returns the marker, the shard's row in the manifest.
 
     A unit whose marker holds is not done again, but its row is returned again: a retried bundle must not lose rows.
@@ -106,8 +111,11 @@ def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine
     path = os.path.join(job.folder, unit.shard)
     beat = _Heartbeat(job, unit)
     digest, size, stored = hashlib.sha256(), 0, 0
+    fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
+    engine = _engine(job, fresh) if fresh else None
+    computed = stream_features(fresh, job.spec, engine, job.max_pixels) if engine else iter(())
     with files.atomic(path) as shard:
-        for example, packed in _packed_features(unit, job, load_engine):
+        for example, packed in _packed_features(unit, job.spec, computed):
             if isinstance(packed, Unreadable):
                 label = job.class_names[example.labels[0]]
                 beat.dead.append(DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason))
@@ -127,7 +135,8 @@ def extract_unit(unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine
         "planned": len(unit.examples),
         "bytes": size,
         "sha256": digest.hexdigest(),
-        "computed": sum(example.stored_at is None for example in unit.examples) - len(beat.dead),
+        "computed": len(fresh) - len(beat.dead),
+        "engine": vars(engine.options) if engine else None,
         "dead_letters": [vars(letter) for letter in beat.dead],
     }
     files.write_json(path + ".json", marker)
@@ -159,18 +168,21 @@ def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
     return marker if whole and marker["unit"] == unit.digest else None
 
 
+def _engine(job: ShardJob, fresh: Sequence[ImageToRead]) -> Engine:
+    trial = Trial.of(fresh, job.to_compute, job.max_pixels, job.engine.here(job.spec.compute_dtype))
+    return tuned_engine(job.spec, job.origin, job.engine, trial).engine
+
+
 def _packed_features(
-    unit: WorkUnit, job: ShardJob, load_engine: Callable[[], Engine]
+    unit: WorkUnit, spec: FeatureSpec, computed: Iterator[list[np.ndarray] | Unreadable]
 ) -> Iterator[tuple[UnitExample, Packed | Unreadable]]:
     """Every example of a unit in its order, with its feature: copied where an older shard has it, else computed."""
-    fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
-    computed = stream_features(fresh, job.spec, load_engine(), default_streams(), job.max_pixels) if fresh else iter(())
     for example in unit.examples:
         if example.stored_at:
-            yield example, _copy(example.stored_at, job.spec)
+            yield example, _copy(example.stored_at, spec)
         else:
             features = next(computed)
-            yield example, features if isinstance(features, Unreadable) else _pack(features, job.spec)
+            yield example, features if isinstance(features, Unreadable) else _pack(features, spec)
 
 
 def _pack(features: Sequence[np.ndarray], spec: FeatureSpec) -> Packed:

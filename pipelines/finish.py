@@ -6,6 +6,7 @@ next run goes on from there, because the new manifest in .partial says what belo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -92,7 +93,7 @@ def finish(
         "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
         "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (*TABLES, *_tfds_files(folder))},
         **dataset,
-        "provenance": dict(provenance),
+        "provenance": {**provenance, "engines": _engines(provenance["engines"], rows)},
     }
     files.sync_folder(folder)
     files.write_json(os.path.join(folder, MANIFEST), manifest)
@@ -109,7 +110,9 @@ def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
 
 def versions() -> dict[str, str]:
     """What a feature's last bits may depend on."""
-    packages = {name: metadata.version(name) for name in ("keras", "numpy", "pillow", "apache-beam")}
+    packages = {name: metadata.version(name) for name in ("keras", "numpy", "pillow", "scipy", "apache-beam")}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        packages["openvino"] = metadata.version("openvino")
     import tensorflow as tf
 
     return {**packages, "tensorflow": tf.__version__, "python": platform.python_version(), "machine": platform.machine()}
@@ -127,6 +130,12 @@ def _splits(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         split["bytes"] += row["bytes"]
         split["shards"].append({key: row[key] for key in ("name", "examples", "bytes", "sha256", "unit")})
     return splits
+
+
+def _engines(older: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What computed the features: each engine once."""
+    found = [*older, *(row["engine"] for row in rows if row["engine"])]
+    return [engine for number, engine in enumerate(found) if engine not in found[:number]]
 
 
 def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 
 from features import backbone
 from features.backbone import Origin
-from features.engine import default_batch_size, default_streams, has_gpu, shared_base, shared_engine
+from features.calibrate import Trial, tuned_engine
+from features.engine import shared_base
+from features.engine_options import EngineOptions, has_gpu
 from features.errors import UserError
 from features.examples import (
     Example,
@@ -26,7 +27,7 @@ from features.own_base import architecture_digest
 from features.sources import Source, SourceOptions, read_source
 from features.spec import FeatureSpec, Tap, parse_image_size
 from features.store import MANIFEST, FeatureStore
-from features.stream import ImageToRead, stream_features
+from features.stream import ImageToRead
 from features.taps import tapped
 from pipelines.extract_config import ExtractConfig
 from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
@@ -34,8 +35,6 @@ from pipelines.finish import DIGESTS
 from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
-
-CALIBRATION_BATCHES = 2  # for each stream
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class ExtractionPlan:
     dataset: dict[str, Any]
     problems: dict[str, str]  # key -> why it will be a dead letter
     notes: tuple[str, ...]
+    engines: tuple[dict[str, Any], ...]  # what computed the features that the store has
 
     @property
     def planned(self) -> int:
@@ -94,12 +94,26 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     problems = {key: row.problem for key, row in surveyed.items() if row.problem}
     unread = _unread(source, surveyed)
     return ExtractionPlan(
-        spec, origin, source.class_names, tuple(examples), tuple(units), unread, dataset, problems, _notes(source, examples)
+        spec,
+        origin,
+        source.class_names,
+        tuple(examples),
+        tuple(units),
+        unread,
+        dataset,
+        problems,
+        _notes(source, examples),
+        tuple(old.manifest["provenance"]["engines"]) if old else (),
     )
+
+
+def _engine_options(config: ExtractConfig) -> EngineOptions:
+    return EngineOptions(config.engine, config.batch_size, config.streams)
 
 
 def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
+    _engine_options(config).here(config.compute_dtype)  # refused here, if it is not installed
     size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
     backbone.check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
     base, digest = shared_base(origin, size)
@@ -113,8 +127,10 @@ def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
         preprocessing,
         config.resize_mode,
         config.interpolation,
+        compute_dtype=config.compute_dtype,
         store_dtype=config.store_dtype,
         architecture=architecture_digest(base) if origin.is_own else "",
+        decode=config.decode,
     )
 
 
@@ -202,20 +218,20 @@ def describe(plan: ExtractionPlan) -> list[str]:
 
 
 def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
-    """Time to go, from all of reading, decoding, resizing and the backbone run over a few of the images for real."""
+    """The engine, and the time to go from all of reading, decoding, resizing and the backbone on a few of the images."""
     fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying"
-    streams, batch_size = default_streams(), job.batch_size or default_batch_size()
-    some = fresh[: CALIBRATION_BATCHES * streams * batch_size]
-    if len(fresh) == len(some):
-        return "time      seconds"
-    engine = shared_engine(plan.spec, job.origin, batch_size)
-    for _ in range(2):  # the first time also warms up
-        started = time.monotonic()
-        list(stream_features(some, plan.spec, engine, streams, job.max_pixels))
-    rate = len(some) / (time.monotonic() - started)
-    return f"time      about {len(fresh) / rate:,.0f} s at {rate:,.0f} images/s here (measured on {len(some)} images)"
+    trial = Trial.of(fresh, plan.to_compute, job.max_pixels, job.engine.here(plan.spec.compute_dtype))
+    tuned = tuned_engine(plan.spec, job.origin, job.engine, trial)
+    options = tuned.engine.options
+    time = f"about {len(fresh) / tuned.rate:,.0f} s at {tuned.rate:,.0f} images/s here" if tuned.rate else "seconds"
+    lines = [
+        f"engine    {options.name} in {plan.spec.compute_dtype}, batches of {options.batch_size}, {options.streams} streams",
+        *([f"          {tuned.note}"] if tuned.note else []),
+        f"time      {time}",
+    ]
+    return "\n".join(lines)
 
 
 def is_done(store: str, plan: ExtractionPlan) -> bool:
@@ -245,7 +261,8 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         plan.origin,
         plan.class_names,
         os.path.abspath(work),
-        config.batch_size,
+        _engine_options(config),
+        plan.to_compute,
         config.max_pixels,
         max_dead,
     )

@@ -17,7 +17,7 @@ from typing import Any
 import apache_beam as beam
 
 from features import files
-from features.engine import default_streams
+from features.engine_options import cores
 from features.images import image_format
 
 FILES_PER_CHUNK = 2_000
@@ -59,7 +59,7 @@ class SurveyFiles(beam.DoFn):
 
     def process(self, chunk: tuple[int, list[bytes]]) -> Iterable[int]:
         number, paths = chunk
-        with ThreadPoolExecutor(default_streams()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             rows = pool.map(survey_file, map(os.fsdecode, paths))
             write_rows(os.path.join(self.folder, f"survey-{number:05}.jsonl"), list(rows))
         yield number

@@ -122,7 +122,7 @@ def models() -> dict[str, Any]:
 @pytest.fixture
 def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads each saved model, and makes its engine, once for all tests: most of the time would go there."""
-    from features.engine import Engine
+    from features.engine import Engine, make_engine
     from features.files import sha256_file
     from training import classify
     from training.run_folder import MODEL, Run
@@ -135,14 +135,14 @@ def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
             models[digest] = load(self)
         return models[digest]
 
-    def engine(backbone: Any, batch_size: int) -> Engine:
-        name = f"engine {id(backbone)} {batch_size}"
+    def engine(backbone: Any, *options: Any) -> Engine:
+        name = f"engine {id(backbone)} {options}"
         if name not in models:
-            models[name] = Engine(backbone, batch_size)
+            models[name] = make_engine(backbone, *options)
         return models[name]
 
     monkeypatch.setattr(Run, "model", model)
-    monkeypatch.setattr(classify, "Engine", engine)
+    monkeypatch.setattr(classify, "make_engine", engine)
 
 
 @pytest.fixture

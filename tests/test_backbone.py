@@ -16,7 +16,8 @@ import pytest
 
 from features import efficientnet_lite, taps
 from features.backbone import BACKBONES, Origin, backbone_info, build, weights_digest
-from features.engine import Engine
+from features.engine import make_engine
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.spec import PREPROCESSINGS, Tap
 from tests.conftest import tapped
@@ -133,7 +134,7 @@ def assert_features_are_keras_s(name: str) -> None:
     pixels = random_pixels(4, side, side)
     base = build(Origin(name, "random:0"), (side, side))
     model, (tap,) = tapped(name, base, [Tap("", "avg")])
-    (found,) = Engine(model, 4)(pixels.astype(np.float32))
+    (found,) = make_engine(model, EngineOptions(batch_size=4))(pixels.astype(np.float32))
     if name == "EfficientNetLite0":
         reference, preprocessed = efficientnet_lite.build((side, side)), in_numpy(pixels, "lite").astype(np.float32)
     else:

@@ -12,16 +12,8 @@ import pytest
 
 from features import engine as engine_module
 from features.backbone import Origin, build, weights_digest
-from features.engine import (
-    CPU_BATCH_SIZE,
-    GPU_BATCH_SIZE,
-    Engine,
-    default_batch_size,
-    default_streams,
-    has_gpu,
-    shared_base,
-    shared_engine,
-)
+from features.engine import Engine, make_engine, shared_base, shared_engine
+from features.engine_options import CPU_BATCH_SIZE, GPU_BATCH_SIZE, EngineOptions, cores, has_gpu
 from features.errors import UserError
 from features.spec import FeatureSpec, Tap
 from tests.conftest import tapped
@@ -35,11 +27,29 @@ def pixels(count: int, seed: int = 0, side: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3)).astype(np.float32)
 
 
+ENGINES = ("tensorflow", "openvino")
+
+
+def installed(name: str) -> str:
+    """An engine's name; skips where it can't run."""
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    return name
+
+
+def engine_of(model: Any, name: str, batch_size: int, compute_dtype: str = "float32") -> Engine:
+    return make_engine(model, EngineOptions(installed(name), batch_size, 2), compute_dtype)
+
+
 @pytest.fixture(scope="module", params=["EfficientNetLite0", "MobileNetV2"])
-def network(request: pytest.FixtureRequest) -> Any:
+def model(request: pytest.FixtureRequest) -> Any:
+    return tapped(request.param, build(Origin(request.param, "random:0"), (64, 64)), TAPS)[0]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def network(model: Any, request: pytest.FixtureRequest) -> Any:
     """The tapped model, and its engines by batch size."""
-    model, _ = tapped(request.param, build(Origin(request.param, "random:0"), (64, 64)), TAPS)
-    return model, {size: Engine(model, size) for size in BATCH_SIZES}
+    return model, {size: engine_of(model, request.param, size) for size in BATCH_SIZES}
 
 
 def features(engine: Engine, images: np.ndarray) -> list[np.ndarray]:
@@ -95,15 +105,17 @@ def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
 
 def test_features_are_bit_equal_when_the_engine_is_made_again(network: Any) -> None:
     model, engines = network
-    assert all(np.array_equal(a, b) for a, b in zip(Engine(model, 4)(pixels(4)), engines[4](pixels(4)), strict=True))
+    again = make_engine(model, engines[4].options)
+    assert all(np.array_equal(a, b) for a, b in zip(again(pixels(4)), engines[4](pixels(4)), strict=True))
 
 
-def test_an_engine_does_not_change_with_its_model() -> None:
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_does_not_change_with_its_model(name: str) -> None:
     import keras
 
     inputs = keras.Input((4, 4, 3))
     model = keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
-    engine = Engine(model, 2)
+    engine = engine_of(model, name, 2)
     before = engine(pixels(2, side=4))[0]
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     assert np.array_equal(engine(pixels(2, side=4))[0], before) and before.any()
@@ -127,11 +139,11 @@ def spec_of(weights: str) -> FeatureSpec:
 
 
 def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.MonkeyPatch) -> None:
-    spec, built = spec_of("random:0"), []
-    lone_process.setattr(engine_module, "Engine", lambda model, size: built.append(size) or Engine(model, size))
+    spec, built, options = spec_of("random:0"), [], EngineOptions(batch_size=2)
+    lone_process.setattr(engine_module, "make_engine", lambda *given: built.append(given[1]) or make_engine(*given))
     with ThreadPoolExecutor(4) as pool:
-        engines = list(pool.map(lambda _: shared_engine(spec, Origin("EfficientNetLite0", "random:0"), 2), range(8)))
-    assert len({id(engine) for engine in engines}) == 1 and built == [2]
+        engines = list(pool.map(lambda _: shared_engine(spec, Origin("EfficientNetLite0", "random:0"), options), range(8)))
+    assert len({id(engine) for engine in engines}) == 1 and built == [options]
     assert engines[0](pixels(2, side=32))[0].shape == (2, 1280)
 
 
@@ -140,21 +152,86 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r"the weights 'random:1' of EfficientNetLite0 have digest [0-9a-f]{12}, .* asked for with"
     ) as caught:
-        shared_engine(spec, Origin("EfficientNetLite0", "random:1"), 2)
+        shared_engine(spec, Origin("EfficientNetLite0", "random:1"), EngineOptions())
     assert spec.weights_digest[:12] in str(caught.value) and "give every worker the same weights" in str(caught.value)
     with pytest.raises(UserError, match="digest"):
-        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), 2)
+        shared_engine(
+            dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), EngineOptions()
+        )
 
 
-def test_defaults() -> None:
-    assert default_batch_size() in (CPU_BATCH_SIZE, GPU_BATCH_SIZE)
-    assert default_streams() >= 1
+def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from features import engine_options
+
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    settled = EngineOptions().here("float32")
+    assert settled.name in ENGINES and (settled.batch_size, settled.streams) == (CPU_BATCH_SIZE, cores())
+    assert EngineOptions("tensorflow", 3, 5).here("float32") == EngineOptions("tensorflow", 3, 5)
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: True)
+    assert EngineOptions().here("bfloat16") == EngineOptions("tensorflow", GPU_BATCH_SIZE, engine_options.GPU_STREAMS)
 
 
-def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = build(Origin("EfficientNetLite0", "random:0"), (64, 64))
-    pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
-    (frozen,) = Engine(tapped("EfficientNetLite0", base, [Tap("")])[0], 4)(pixels)
-    monkeypatch.setattr(engine_module, "LARGEST_TO_FREEZE", 0)
-    (unfrozen,) = Engine(tapped("EfficientNetLite0", base, [Tap("")])[0], 4)(pixels)
-    np.testing.assert_allclose(unfrozen, frozen, rtol=0, atol=1e-5 * np.abs(frozen).max())
+def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from features import engine_options
+
+    with pytest.raises(UserError, match="--engine is one of auto, tensorflow, openvino, not 'torch'"):
+        EngineOptions("torch").here("float32")
+    monkeypatch.setattr(engine_options.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    with pytest.raises(UserError, match=r"openvino is not installed: pip install 'headstart\[openvino\]'"):
+        EngineOptions("openvino").here("float32")
+    assert EngineOptions().here("float32").name == "tensorflow"
+
+
+def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    from features import tensorflow_engine
+
+    frozen = engine_of(model, "tensorflow", 4)(pixels(3))
+    monkeypatch.setattr(tensorflow_engine, "LARGEST_TO_FREEZE", 0)
+    unfrozen = engine_of(model, "tensorflow", 4)(pixels(3))
+    for one, other in zip(frozen, unfrozen, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
+def test_the_engines_agree(model: Any) -> None:
+    for one, other in zip(*(engine_of(model, name, 4)(pixels(4)) for name in ENGINES), strict=True):
+        assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, name: str) -> None:
+    if installed(name) == "openvino":
+        from features.openvino_engine import has_bfloat16
+
+        if not has_bfloat16():
+            pytest.skip("this processor has no bfloat16")
+    exact, quick = (engine_of(model, name, 4, dtype)(pixels(4)) for dtype in ("float32", "bfloat16"))
+    for one, other in zip(exact, quick, strict=True):
+        assert other.dtype == np.float32 and not np.array_equal(one, other)
+        assert np.abs(one - other).mean() <= 0.05 * np.abs(one).mean()
+    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("openvino")
+    from features import engine_options, openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda core=None: False)
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    with pytest.raises(UserError, match="no bfloat16: take --compute_dtype float32"):
+        engine_of(model, "openvino", 2, "bfloat16")
+    assert EngineOptions().here("bfloat16").name == "tensorflow"
+
+
+def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("openvino")
+    from features import engine_options, openvino_engine
+
+    def unreadable(*_: Any) -> Any:
+        raise UserError("OpenVINO can't read this network")
+
+    monkeypatch.setattr(openvino_engine, "_network", unreadable)
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    assert make_engine(model, EngineOptions()).name == "tensorflow"
+    with pytest.raises(UserError, match="can't read this network"):
+        make_engine(model, EngineOptions("openvino"))

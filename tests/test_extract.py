@@ -19,7 +19,9 @@ from PIL import Image
 
 from features import files
 from features.backbone import Origin
+from features.calibrate import Tuned
 from features.engine import shared_engine
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.store import FeatureStore
 from pipelines import extract_shard, finish, run_units
@@ -70,21 +72,21 @@ def features_by_digest(store: FeatureStore) -> dict[str, bytes]:
 def count_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the images that the backbone sees from here on."""
     seen: list[int] = []
-    real = shared_engine
+    real = extract_shard.tuned_engine
 
     def counting(*arguments: object) -> object:
-        engine = real(*arguments)  # type: ignore[arg-type]
+        engine = real(*arguments).engine  # type: ignore[arg-type]
 
         class Counting:
-            batch_size = engine.batch_size
+            batch_size, streams, options = engine.batch_size, engine.streams, engine.options
 
             def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
                 seen.append(len(pixels))
                 return engine(pixels)
 
-        return Counting()
+        return Tuned(Counting())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(extract_shard, "shared_engine", counting)
+    monkeypatch.setattr(extract_shard, "tuned_engine", counting)
     return seen
 
 
@@ -94,7 +96,8 @@ def test_stored_features_are_the_backbones(photos: Path, tmp_path: Path) -> None
     assert {split: store.count(split) for split in store.splits} == {"test": 6, "train": 48, "validation": 6}
     backbone = store.backbone(store.spec.taps[0])
     arrays = store.arrays("train")
-    from features.images import decode_image, resizer
+    from features.images import decode_image
+    from features.resize import resizer
 
     resize = resizer(store.spec)
     for row in (0, 17, 47):
@@ -218,13 +221,13 @@ def test_an_unfinished_store_takes_over_no_other_backbone(
 def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from features import stream
 
-    real = stream._load
+    real = stream._read
 
-    def broken_disk(file: stream.ImageToRead, *rest: object) -> object:
-        return stream.Unreadable("read", "Input/output error") if "image 7." in file.path else real(file, *rest)  # type: ignore[arg-type]
+    def broken_disk(file: stream.ImageToRead) -> object:
+        return stream.Unreadable("read", "Input/output error") if "image 7." in file.path else real(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "_load", broken_disk)
+        patch.setattr(stream, "_read", broken_disk)
         store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
     assert [letter["reason"] for letter in store.dead_letters] == ["Input/output error"]
     assert extract(config(photos, tmp_path / "store")).manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
@@ -516,13 +519,14 @@ def test_a_full_disk_is_one_line(
 
 
 def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = shared_engine
+    tuned = extract_shard.tuned_engine
 
     def huge(*arguments: object) -> object:
-        real = engine(*arguments)  # type: ignore[arg-type]
-        return type("Huge", (), {"batch_size": real.batch_size, "__call__": lambda _, x: [y + 1e5 for y in real(x)]})()
+        engine = tuned(*arguments).engine  # type: ignore[arg-type]
+        same = {"batch_size": engine.batch_size, "streams": engine.streams, "options": engine.options}
+        return Tuned(type("Huge", (), {**same, "__call__": lambda _, pixels: [y + 1e5 for y in engine(pixels)]})())
 
-    monkeypatch.setattr(extract_shard, "shared_engine", huge)
+    monkeypatch.setattr(extract_shard, "tuned_engine", huge)
     with pytest.raises(UserError, match="float16 can't hold: take --store_dtype bfloat16 or float32"):
         extract(config(photos, tmp_path / "store"))
 
@@ -530,7 +534,9 @@ def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Pat
 def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path) -> None:
     spec = extract(config(photos, tmp_path / "store")).spec
     with pytest.raises(UserError, match=r"have digest .* the features were asked for with"):
-        shared_engine(dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), 4)
+        shared_engine(
+            dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), EngineOptions()
+        )
 
 
 def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

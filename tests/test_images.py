@@ -1,4 +1,4 @@
-"""Every kind of image file to upright RGB, every damage to a DecodeError, and one resizing wherever it is done."""
+"""Every kind of image file to upright RGB, every damage to a DecodeError."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from features.errors import DecodeError
-from features.images import FORMATS, decode_image, image_format, resizer, resizing_layer
-from features.spec import INTERPOLATIONS, RESIZE_MODES, FeatureSpec, Tap
+from features.images import FORMATS, decode_image, image_format
 
 LOSSLESS = ("PNG", "BMP", "GIF", "WEBP")
 TURN_BACK = {  # EXIF orientation -> what a camera did to the upright picture before it stored it
@@ -52,10 +51,6 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes = b"") -> b
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     data = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data
-
-
-def spec(resize_mode: str, interpolation: str, size: tuple[int, int] = (24, 40)) -> FeatureSpec:
-    return FeatureSpec("VGG16", "0" * 64, size, (Tap("x"),), "none", resize_mode, interpolation)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -244,46 +239,35 @@ def test_a_damaged_image_raises_nothing_but_decode_errors(data: st.DataObject) -
     assert_decodes_or_refuses(bytes(content[:start] + content[start + removed :]))
 
 
-@pytest.mark.parametrize("resize_mode", RESIZE_MODES)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_resizing_is_one_operation_eagerly_and_inside_tf_data(resize_mode: str, interpolation: str) -> None:
-    import tensorflow as tf
-
-    wanted = spec(resize_mode, interpolation)
-    resize, layer = resizer(wanted), resizing_layer(wanted)
-    generator = np.random.default_rng(0)
-    images = [generator.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((70, 50), (13, 17), (24, 40), (50, 200))]
-    pixels = [resize(image) for image in images]
-    dataset = tf.data.Dataset.from_generator(lambda: images, output_signature=tf.TensorSpec((None, None, 3), tf.uint8))
-    mapped = dataset.map(lambda image: layer(tf.cast(image, tf.float32)[None])[0])
-    for image, found, inside in zip(images, pixels, mapped.as_numpy_iterator()):
-        assert found.dtype == np.float32 and found.shape == (24, 40, 3)
-        assert found.min() >= -64 and found.max() <= 320  # bicubic overshoots a little
-        assert np.array_equal(found, layer(image[None].astype(np.float32))[0].numpy())
-        assert np.array_equal(found, inside)
-
-
-@pytest.mark.parametrize("resize_mode", RESIZE_MODES)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_any_shape_can_be_resized(resize_mode: str, interpolation: str) -> None:
-    resize = resizer(spec(resize_mode, interpolation, (32, 32)))
-    for shape in ((1, 1), (1, 2), (1, 300), (300, 1), (2, 90)):
-        found = resize(np.full((*shape, 3), 200, np.uint8))
-        assert found.shape == (32, 32, 3) and np.isfinite(found).all()
-        if resize_mode != "pad":
-            assert np.allclose(found, 200, atol=1e-2)
+@pytest.mark.parametrize(
+    ("size", "least", "expected"),
+    [
+        ((400, 300), (100, 100), (200, 150)),
+        ((400, 300), (50, 50), (100, 75)),
+        ((400, 300), (150, 150), (200, 150)),
+        ((400, 300), (151, 10), (400, 300)),
+        ((401, 301), (10, 30), (51, 38)),
+        ((90, 90), (100, 100), (90, 90)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_a_fraction_never_below_what_is_needed(
+    size: tuple[int, int], least: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    image = picture(*size)
+    found = decode_image(encoded(image, "JPEG", quality=95), least=least)
+    assert found.shape[:2] == expected
+    shrunk = np.asarray(image.resize(expected[::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(found.astype(int) - shrunk).mean() < 3
 
 
-def test_resizing_to_the_same_size_changes_nothing() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
-    for resize_mode in RESIZE_MODES:
-        assert np.allclose(resizer(spec(resize_mode, "bilinear"))(image), image, atol=1e-3)
+def test_a_turned_jpeg_is_decoded_at_a_fraction_too() -> None:
+    image, exif = picture(400, 300), Image.Exif()
+    exif[0x0112] = 6
+    found = decode_image(encoded(image.transpose(TURN_BACK[6]), "JPEG", exif=exif, quality=95), least=(100, 50))
+    assert found.shape == (200, 150, 3)
+    assert np.abs(found.astype(int) - np.asarray(image.resize((150, 200), Image.Resampling.BOX)).astype(int)).mean() < 3
 
 
-def test_the_modes_crop_pad_and_squash() -> None:
-    image = np.zeros((10, 30, 3), np.uint8)
-    image[:, 10:20] = 255  # the middle third is white
-    squash, crop, pad = (resizer(spec(mode, "bilinear", (10, 10)))(image) for mode in ("squash", "crop", "pad"))
-    assert crop.min() > 254
-    assert squash[:, 0].max() < 1 and squash[:, 5].min() > 200
-    assert pad[0].max() < 1 and pad[-1].max() < 1 and pad[5, 5].min() > 200
+def test_only_jpegs_are_decoded_at_a_fraction() -> None:
+    for kind in LOSSLESS:
+        assert decode_image(encoded(picture(80, 60), kind), least=(10, 10)).shape[:2] == (80, 60)

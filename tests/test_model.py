@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from features.errors import UserError
-from features.images import resizer
+from features.resize import resizer
 from features.spec import FeatureSpec, Tap
 from tests.conftest import draw
 from training.model import attach_head, build_head, resolve_precision, wrap_head

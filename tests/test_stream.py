@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.engine import Engine
-from features.images import decode_image, resizer
+from features.engine import Engine, make_engine
+from features.engine_options import EngineOptions, cores
+from features.images import decode_image
+from features.resize import resizer
 from features.spec import FeatureSpec, Tap
-from features.stream import ImageToRead, Unreadable, stream_features
+from features.stream import READ_AHEAD, ByteBudget, ImageToRead, Unreadable, stream_features
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("mean"), Tap("conv", "none")), "none", store_dtype="float32")
 
@@ -27,7 +32,7 @@ def engine() -> Engine:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3))
     outputs = [keras.layers.GlobalAveragePooling2D()(inputs), keras.layers.Conv2D(2, 3)(inputs)]
-    return Engine(keras.Model(inputs, outputs), 4)
+    return make_engine(keras.Model(inputs, outputs), EngineOptions(batch_size=4, streams=2))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,8 @@ def to_read(paths: list[str]) -> list[ImageToRead]:
     return [ImageToRead(path) for path in paths]
 
 
-@pytest.mark.parametrize("streams", [1, 3])
-def test_results_come_in_order_and_equal_one_by_one(engine: Engine, paths: list[str], streams: int) -> None:
-    results = list(stream_features(to_read(paths), SPEC, engine, streams))
+def test_results_come_in_order_and_equal_one_by_one(engine: Engine, paths: list[str]) -> None:
+    results = list(stream_features(to_read(paths), SPEC, engine))
     resize = resizer(SPEC)
     assert len(results) == len(paths)
     for path, result in zip(paths, results):
@@ -72,21 +76,21 @@ def test_results_come_in_order_and_equal_one_by_one(engine: Engine, paths: list[
 
 def test_a_file_that_changed_is_not_computed(engine: Engine, paths: list[str]) -> None:
     digest = hashlib.sha256(Path(paths[0]).read_bytes()).hexdigest()
-    same, other = stream_features([ImageToRead(paths[0], digest), ImageToRead(paths[1], digest)], SPEC, engine, 1)
+    same, other = stream_features([ImageToRead(paths[0], digest), ImageToRead(paths[1], digest)], SPEC, engine)
     assert not isinstance(same, Unreadable)
     assert other == Unreadable("read", "the file changed after it was surveyed")
 
 
 def test_too_many_pixels_a_folder_and_an_impossible_name(engine: Engine, paths: list[str], tmp_path: Path) -> None:
-    (large,) = stream_features(to_read(paths[:1]), SPEC, engine, 1, max_pixels=119)
+    (large,) = stream_features(to_read(paths[:1]), SPEC, engine, max_pixels=119)
     assert large == Unreadable("decode", "12x10 pixels are more than the limit of 119")
-    folder, impossible = stream_features(to_read([str(tmp_path), "a\0b"]), SPEC, engine, 1)
+    folder, impossible = stream_features(to_read([str(tmp_path), "a\0b"]), SPEC, engine)
     assert folder == Unreadable("read", "Is a directory")
     assert isinstance(impossible, Unreadable) and impossible.stage == "read" and impossible.reason
 
 
 def test_nothing_to_read(engine: Engine) -> None:
-    assert list(stream_features([], SPEC, engine, 2)) == []
+    assert list(stream_features([], SPEC, engine)) == []
 
 
 def test_files_are_asked_for_a_few_batches_ahead_only(engine: Engine, paths: list[str]) -> None:
@@ -98,19 +102,53 @@ def test_files_are_asked_for_a_few_batches_ahead_only(engine: Engine, paths: lis
             asked += 1
             yield ImageToRead(paths[0])
 
-    results = stream_features(endless(), SPEC, engine, 2)
+    results = stream_features(endless(), SPEC, engine)
     for _ in range(10):
         next(results)
-    assert asked <= 10 + engine.batch_size * (2 * 2 + 1)
+    assert asked <= 10 + engine.batch_size * 2 * (max(engine.streams, cores()) + READ_AHEAD + 1)
     results.close()  # type: ignore[attr-defined]
 
 
 def test_a_failure_that_is_not_the_image_s_is_not_swallowed(paths: list[str]) -> None:
     class Broken:
-        batch_size = 2
+        batch_size, streams = 2, 1
 
         def __call__(self, pixels: Any) -> Any:
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(stream_features(to_read(paths), SPEC, Broken(), 2))  # type: ignore[arg-type]
+        list(stream_features(to_read(paths), SPEC, Broken()))  # type: ignore[arg-type]
+
+
+def test_a_large_jpeg_is_decoded_scaled_where_the_spec_says_so(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "large.jpg"
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    Image.fromarray(np.stack(np.broadcast_arrays(ramp[:, None], ramp, 128), axis=-1).astype(np.uint8)).save(file, quality=95)
+    full, scaled = (
+        next(stream_features(to_read([str(file)]), dataclasses.replace(SPEC, decode=decode), engine))
+        for decode in ("full", "scaled")
+    )
+    assert not isinstance(full, Unreadable) and not isinstance(scaled, Unreadable)
+    assert not np.array_equal(full[0], scaled[0]) and np.abs(full[0] - scaled[0]).max() < 2  # means of 0..255
+
+
+def test_bytes_in_memory_are_bounded_and_one_large_image_still_goes_through() -> None:
+    budget, most, held = ByteBudget(100), 0, []
+
+    def hold(size: int) -> None:
+        nonlocal most
+        with budget.held(size):
+            held.append(size)
+            most = max(most, sum(held))
+            time.sleep(0.005)
+            held.remove(size)
+
+    threads = [threading.Thread(target=hold, args=(size,)) for size in (60, 30, 10, 100, 50, 40, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most <= 100 and budget.in_use == 0
+    with budget.held(10_000):
+        assert budget.in_use == 100  # all of it: nobody else decodes meanwhile
+    assert budget.in_use == 0

@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from features.engine import Engine, default_batch_size, default_streams
+from features.engine import make_engine
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.store import FeatureStore
 from features.stream import ImageToRead, Unreadable, stream_features
@@ -22,9 +23,9 @@ def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unre
     The backbone inside `model.keras` runs as it does in extraction, so a file gets what its stored feature would.
     """
     model = run.model()
-    engine = Engine(model.get_layer("backbone"), default_batch_size())
+    engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
     head = model.get_layer("head")
-    features = stream_features(map(ImageToRead, paths), run.spec, engine, default_streams(), run.config["max_pixels"])
+    features = stream_features(map(ImageToRead, paths), run.spec, engine, run.config["max_pixels"])
     while rows := list(islice(features, HEAD_BATCH)):
         readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
         answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())

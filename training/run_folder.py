@@ -74,7 +74,7 @@ class Run:
 
     def model(self) -> keras.Model:
         """The saved model: uint8 [B, any, any, 3] to float32 [B, classes]."""
-        from features.engine import has_gpu
+        from features.engine_options import has_gpu
         from features.model_file import load_model
 
         has_gpu()  # memory grows with need

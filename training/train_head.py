@@ -92,7 +92,7 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     """
     import keras
 
-    from features.engine import has_gpu
+    from features.engine_options import has_gpu
     from features.store import FeatureStore
     from training import run_folder
     from training.agreement import check_agreement

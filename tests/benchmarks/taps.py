@@ -19,7 +19,8 @@ def main(backbone: str = "EfficientNetLite0", rounds: int = 7, images: int = 64)
     command.one_thread_a_stream()
     command.load_quietly()
     from features.backbone import Origin, backbone_info, build
-    from features.engine import CPU_BATCH_SIZE, Engine
+    from features.engine import make_engine
+    from features.engine_options import CPU_BATCH_SIZE, EngineOptions
     from features.spec import Tap
     from features.taps import tapped
 
@@ -30,7 +31,7 @@ def main(backbone: str = "EfficientNetLite0", rounds: int = 7, images: int = 64)
     engines, taps = [], []
     for asked in ("", "auto"):
         model, found = tapped(base, [Tap(asked)], info.preprocessing, size)
-        engines.append(Engine(model, CPU_BATCH_SIZE))
+        engines.append(make_engine(model, EngineOptions()))
         taps.append(len(found))
     ratios, rates = [], []
     for _ in range(rounds + 1):  # the first round warms up
