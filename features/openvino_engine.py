@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import keras
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+# OpenVINO's bindings fill static tables on first use, and give up the GIL while they hold the guard of such a table: two
+# threads that come first together wait for each other for ever. So the first inference of a process is done by one alone.
+_FIRST_USE = threading.Lock()
 
 
 class OpenVinoEngine(Engine):
@@ -46,6 +51,8 @@ class OpenVinoEngine(Engine):
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(compiled.create_infer_request())
+        with _FIRST_USE:
+            self.run(np.zeros((batch_size, *model.inputs[0].shape[1:]), np.float32))
 
     def run(self, pixels: np.ndarray) -> list[np.ndarray]:
         request = self._requests.get()
