@@ -6,22 +6,25 @@
 | digest      | bytes       | sha256 of the image file, hex                                  |
 | label       | int64 list  | class ids (one)                                                |
 | LAYER:POOL  | bytes       | the tap's feature, C order, little endian, in the store's dtype |
+| padding     | bytes       | zeros, so that all records of a shard have one length           |
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from features.errors import UserError
-from features.spec import FeatureSpec, Tap
+from features.spec import DTYPE_BYTES, FeatureSpec, Tap
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+LARGEST = {"float16": 65_520.0, "bfloat16": 3.3961775e38, "float32": float("inf")}  # from here on, infinity
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
@@ -42,30 +45,126 @@ def pack(feature: np.ndarray, tap: Tap, store_dtype: str) -> bytes:
     Raises:
         UserError: when a value is beyond the storage dtype (float16 ends at 65,504) or not finite.
     """
-    with np.errstate(over="ignore"):
-        stored = feature.astype(numpy_dtype(store_dtype))
-    if not np.isfinite(stored.astype(np.float32)).all():
-        largest = np.abs(feature).max()
+    largest = float(np.abs(feature).max(initial=0))
+    if not largest < LARGEST[store_dtype]:  # NaN is not either
         if not np.isfinite(largest):
             raise UserError(f"tap {tap.name} gives {largest:g} before it is stored: these weights do not suit these images")
         raise UserError(
             f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32"
         )
-    return stored.tobytes()
+    return feature.astype(numpy_dtype(store_dtype)).tobytes()
 
 
-def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes]) -> bytes:
-    """One record's bytes; equal arguments give equal bytes. `packed` holds each tap's bytes by the tap's name."""
-    import tensorflow as tf
+def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes], length: int = 0) -> bytes:
+    """One record's bytes; equal arguments give equal bytes.
 
-    example = tf.train.Example()
-    field = example.features.feature
-    field["key"].bytes_list.value.append(key.encode("utf-8", "surrogateescape"))
-    field["digest"].bytes_list.value.append(digest.encode())
-    field["label"].int64_list.value.extend(labels)
-    for name, value in packed.items():
-        field[name].bytes_list.value.append(value)
-    return example.SerializeToString(deterministic=True)
+    Args:
+        key: the image's path below the input.
+        digest: sha256 of the image file, hex.
+        labels: class ids.
+        packed: each tap's bytes by the tap's name.
+        length: bytes that the record shall have, from `common_length`; 0 for what it needs.
+
+    The encoding is protobuf's own, written by hand because the order matters: taps first, so that they lie at the same place
+    in every record of a shard, then what varies, then the padding that makes up for it.
+    Source: https://protobuf.dev/programming-guides/encoding
+    """
+    entries = b"".join(_entry(name, _bytes_feature(packed[name])) for name in sorted(packed)) + _identity(key, digest, labels)
+    if length:
+        entries += _padding(length - _header_of_example(length) - len(entries))
+    return _delimited(1, entries)
+
+
+def record_lengths(spec: FeatureSpec, rows: Iterable[tuple[str, str, Sequence[int]]]) -> list[int]:
+    """The lengths of the records that (key, digest, labels) will have in a store of the spec, before any padding."""
+    sizes = ((tap.name, tap.size * DTYPE_BYTES[spec.store_dtype]) for tap in spec.taps)
+    taps = sum(len(_entry(name, _bytes_feature(bytes(size)))) for name, size in sizes)
+    entries = (taps + len(_identity(*row)) for row in rows)
+    return [1 + len(_varint(size)) + size for size in entries]
+
+
+def common_length(lengths: Sequence[int]) -> int:
+    """The least length that records of these lengths can all be padded to.
+
+    A padding has a length of its own, written in one byte or, from 128 on, two; all of a shard's paddings use the same.
+    """
+    longest, spread = max(lengths), max(lengths) - min(lengths)
+    if not spread:
+        return longest
+    entries = longest - _header_of_example(longest) + len(_pad(0 if spread <= _ONE_BYTE else _TWO_BYTES))
+    return len(_delimited(1, bytes(entries)))
+
+
+def tap_offsets(taps: Sequence[Tap], store_dtype: str, length: int) -> dict[str, int]:
+    """Where each tap's bytes begin in a record of a length, from the start of its framing."""
+    offsets, at = {}, _HEADER_BYTES + _header_of_example(length)
+    for tap in sorted(taps, key=lambda tap: tap.name):
+        size = tap.size * DTYPE_BYTES[store_dtype]
+        entry = len(_entry(tap.name, _bytes_feature(bytes(size))))
+        offsets[tap.name] = at + entry - size
+        at += entry
+    return offsets
+
+
+def framed_length(length: int) -> int:
+    """The bytes that a record takes in its file."""
+    return _HEADER_BYTES + length + _FOOTER_BYTES
+
+
+_ONE_BYTE, _TWO_BYTES = 96, 128  # a padding up to the first, and from the second on, has all its lengths in so many bytes
+
+
+def _padding(size: int) -> bytes:
+    """An entry of `size` bytes that nobody reads."""
+    if not size:
+        return b""
+    content = size - len(_pad(0))
+    return _pad(content if content <= _ONE_BYTE else size - len(_pad(_TWO_BYTES)) + _TWO_BYTES)
+
+
+def _identity(key: str, digest: str, labels: Sequence[int]) -> bytes:
+    return b"".join(
+        (
+            _entry("digest", _bytes_feature(digest.encode())),
+            _entry("label", _int64_feature(labels)),
+            _entry("key", _bytes_feature(key.encode("utf-8", "surrogateescape"))),
+        )
+    )
+
+
+def _pad(content: int) -> bytes:
+    return _entry("padding", _bytes_feature(bytes(content)))
+
+
+def _header_of_example(length: int) -> int:
+    """The bytes of a record before its first entry."""
+    return next(size for size in range(2, 12) if size == 1 + len(_varint(length - size)))
+
+
+def _entry(name: str, feature: bytes) -> bytes:
+    """An entry of the map in Features."""
+    return _delimited(1, _delimited(1, name.encode()) + _delimited(2, feature))
+
+
+def _bytes_feature(value: bytes) -> bytes:
+    return _delimited(1, _delimited(1, value))
+
+
+def _int64_feature(values: Sequence[int]) -> bytes:
+    return _delimited(3, _delimited(1, b"".join(map(_varint, values))))
+
+
+def _delimited(field: int, content: bytes) -> bytes:
+    return bytes((field << 3 | 2,)) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
 
 def packed_features(record: bytes, taps: Sequence[Tap]) -> dict[str, bytes]:
@@ -74,6 +173,26 @@ def packed_features(record: bytes, taps: Sequence[Tap]) -> dict[str, bytes]:
 
     field = tf.train.Example.FromString(record).features.feature
     return {tap.name: field[tap.name].bytes_list.value[0] for tap in taps}
+
+
+class StoredExample(NamedTuple):
+    """A record, decoded."""
+
+    key: str
+    digest: str
+    label: int
+    features: dict[str, np.ndarray]  # tap name -> [*tap.shape], the store's dtype
+
+
+def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
+    """A record's key, digest, label and features."""
+    import tensorflow as tf
+
+    field = tf.train.Example.FromString(record).features.feature
+    key, digest = (field[name].bytes_list.value[0] for name in ("key", "digest"))
+    dtype = numpy_dtype(spec.store_dtype)
+    features = {tap.name: np.frombuffer(field[tap.name].bytes_list.value[0], dtype).reshape(tap.shape) for tap in spec.taps}
+    return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], features)
 
 
 def parse_batch(records: tf.Tensor, spec: FeatureSpec, tap: Tap) -> dict[str, tf.Tensor]:
@@ -152,3 +271,19 @@ def read_records(path: str) -> Iterator[bytes]:
             if file.read(_FOOTER_BYTES) != masked_crc(record):
                 raise ValueError(f"{path} is damaged in the record at byte {offset}")
             yield record
+
+
+def unframed_length(framed: int) -> int:
+    """The inverse of `framed_length`."""
+    return framed - _HEADER_BYTES - _FOOTER_BYTES
+
+
+def unframed(framed: bytes) -> bytes:
+    """A record's content, out of what it takes in its file."""
+    return framed[_HEADER_BYTES:-_FOOTER_BYTES]
+
+
+def is_sound(framed: bytes) -> bool:
+    """Whether a record's length and content are what its checksums say."""
+    length = _LENGTH.pack(len(framed) - _HEADER_BYTES - _FOOTER_BYTES)
+    return framed[:_HEADER_BYTES] == length + masked_crc(length) and framed[-_FOOTER_BYTES:] == masked_crc(unframed(framed))

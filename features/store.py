@@ -23,7 +23,9 @@ import numpy as np
 from features import files, record
 from features.errors import UserError, nearest
 from features.examples import Example, dataset_digest, from_csv
-from features.spec import FeatureSpec, Tap
+from features.record import StoredExample
+from features.rows import Features, Records, Shard
+from features.spec import DTYPE_BYTES, FeatureSpec, Tap
 
 if TYPE_CHECKING:
     import keras
@@ -35,8 +37,7 @@ MANIFEST, SPEC, TABLE = "manifest.json", "spec.json", "examples.csv"
 DEAD_LETTERS, SAMPLE, BACKBONE = "dead_letters.jsonl", "sample.tfrecord", "backbone.keras"
 WORK_FOLDER = ".partial"
 SAMPLE_SIZE = 64
-SHARDS_AT_ONCE = 4
-SHUFFLE_BUFFER = 16_384
+SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
 
 
 class Arrays(NamedTuple):
@@ -151,53 +152,96 @@ class FeatureStore:
         return taps[name] if name else self.spec.taps[0]
 
     def dataset(
-        self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0, tap: str | None = None, keys: bool = False
+        self,
+        split: str,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        tap: str | None = None,
+        keys: bool = False,
+        in_memory: bool | None = None,
     ) -> tf.data.Dataset:
         """A split as batches.
 
         Args:
             split: its name.
             batch_size: examples a batch; the last one may be smaller.
-            shuffle: another order in each epoch, the same ones for the same seed; without it, the store's order.
+            shuffle: all examples in another order in each epoch, the same orders for the same seed; without it, the store's.
             seed: of the shuffling.
             tap: the tap's name; the first one when not given.
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
+            in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
+                the memory that is free.
 
         Returns:
             A dataset of known cardinality of (feature [B, *tap.shape] in the store's dtype, label int64 [B]).
-        """
-        import tensorflow as tf
 
-        chosen, count = self.tap(tap), self.count(split)
-        shards = tf.data.Dataset.from_tensor_slices(self.shard_paths(split))
-        if shuffle:
-            shards = shards.shuffle(len(self.shard_paths(split)), seed=seed)
-        records = shards.interleave(  # one at a time when the order matters
-            tf.data.TFRecordDataset, cycle_length=SHARDS_AT_ONCE if shuffle else 1
-        )
-        if shuffle:  # records are shuffled as bytes, before they grow into tensors
-            records = records.shuffle(min(count, SHUFFLE_BUFFER), seed=seed)
-        batches = records.batch(batch_size)
-        parsed = batches.map(  # batch, then parse: 4 times as fast as the other way round
-            lambda batch: record.parse_batch(batch, self.spec, chosen), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        if not keys:
-            parsed = parsed.map(lambda batch: (batch["feature"], batch["label"]))
-        exact = parsed.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-        return exact.prefetch(tf.data.AUTOTUNE)
+        Raises:
+            UserError: when there is no such split or tap, or a record is damaged.
+        """
+        from features.batches import batches
+
+        chosen = self.tap(tap)
+        features = self.features(split, chosen.name)
+        memory = self.fits_in_memory(split, chosen.name) if in_memory is None else in_memory
+        columns: dict[str, Any] = {"label": self.labels(split)}
+        if keys:
+            examples = self.examples(split)
+            columns["key"] = [example.key.encode("utf-8", "surrogateescape") for example in examples]
+            columns["digest"] = [example.digest.encode() for example in examples]
+
+        def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
+            return {"feature": feature, **beside} if keys else (feature, beside["label"])
+
+        return batches(features, columns, batch_size, seed if shuffle else None, memory, element)
+
+    def fits_in_memory(self, split: str, tap: str | None = None) -> bool:
+        """Whether a split's features of one tap take less than a quarter of the memory that is free."""
+        import psutil
+
+        size = self.count(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
+        return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
+
+    def features(self, split: str, tap: str | None = None) -> Features:
+        """A split's features of one tap, to be taken row by row in any order without reading the rest."""
+        return Features(self._records(split), self.spec, self.tap(tap))
+
+    def example(self, split: str, row: int) -> StoredExample:
+        """One example, found without reading its shard.
+
+        Args:
+            split: its name.
+            row: its number in the store's order, from 0.
+
+        Raises:
+            IndexError: when there is no such row.
+            UserError: when its record is damaged.
+        """
+        return record.decode(self._records(split).content(row), self.spec)
+
+    def labels(self, split: str) -> np.ndarray:
+        """A split's labels, int64 [N], in the store's order."""
+        ids = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([ids[example.labels[0]] for example in self.examples(split)], np.int64)
 
     def arrays(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order."""
-        chosen, count = self.tap(tap), self.count(split)
-        features = np.empty((count, *chosen.shape), record.numpy_dtype(self.spec.store_dtype))
-        labels, keys = np.empty(count, np.int64), list[str]()
-        start = 0
-        for batch in self.dataset(split, 256, tap=tap, keys=True).as_numpy_iterator():
-            stop = start + len(batch["label"])
-            features[start:stop], labels[start:stop] = batch["feature"], batch["label"]
-            keys.extend(key.decode("utf-8", "surrogateescape") for key in batch["key"])
-            start = stop
-        return Arrays(features, labels, keys)
+        features = self.features(split, tap)
+        out = np.empty((len(features), *features.shape), features.dtype)
+        features.take(np.arange(len(features)), out)
+        return Arrays(out, self.labels(split), [example.key for example in self.examples(split)])
+
+    def _records(self, split: str) -> Records:
+        if split not in self._opened:
+            shards = self._split(split)["shards"]
+            self._opened[split] = Records(
+                [Shard(os.path.join(self.path, each["name"]), each["examples"], each["record_bytes"]) for each in shards]
+            )
+        return self._opened[split]
+
+    @functools.cached_property
+    def _opened(self) -> dict[str, Records]:
+        return {}
 
     @functools.cached_property
     def table(self) -> list[Example]:

@@ -114,13 +114,16 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
     engine = _engine(job, fresh) if fresh else None
     computed = stream_features(fresh, job.spec, engine, job.max_pixels) if engine else iter(())
+    identities = ((example.key, example.digest, example.labels) for example in unit.examples)
+    length = record.common_length(record.record_lengths(job.spec, identities))
     with files.atomic(path) as shard:
         for example, packed in _packed_features(unit, job.spec, computed):
             if isinstance(packed, Unreadable):
                 label = job.class_names[example.labels[0]]
                 beat.dead.append(DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason))
             else:
-                framed = record.write_record(shard, record.encode(example.key, example.digest, example.labels, packed))
+                content = record.encode(example.key, example.digest, example.labels, packed, length)
+                framed = record.write_record(shard, content)
                 digest.update(framed)
                 size, stored = size + len(framed), stored + 1
             beat.tick(stored)
@@ -134,6 +137,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
         "examples": stored,
         "planned": len(unit.examples),
         "bytes": size,
+        "record_bytes": record.framed_length(length),
         "sha256": digest.hexdigest(),
         "computed": len(fresh) - len(beat.dead),
         "engine": vars(engine.options) if engine else None,

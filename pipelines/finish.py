@@ -128,7 +128,7 @@ def _splits(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         split = splits.setdefault(row["split"], {"examples": 0, "bytes": 0, "shards": []})
         split["examples"] += row["examples"]
         split["bytes"] += row["bytes"]
-        split["shards"].append({key: row[key] for key in ("name", "examples", "bytes", "sha256", "unit")})
+        split["shards"].append({key: row[key] for key in ("name", "examples", "bytes", "record_bytes", "sha256", "unit")})
     return splits
 
 

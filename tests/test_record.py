@@ -7,9 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import UserError
-from features.record import encode, numpy_dtype, pack, packed_features, parse_batch, read_records, record_offsets, write_record
+from features.record import (
+    common_length,
+    decode,
+    encode,
+    framed_length,
+    numpy_dtype,
+    pack,
+    packed_features,
+    parse_batch,
+    read_records,
+    record_lengths,
+    record_offsets,
+    tap_offsets,
+    write_record,
+)
 from features.spec import STORE_DTYPES, FeatureSpec, Tap
 
 TAPS = (Tap("block5/out", "avg", (6,)), Tap("block4", "none", (2, 3, 4)))
@@ -157,3 +173,46 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
         where = f"at byte {offset - 12}" if in_header else f"in the record at byte {offset}"
         with pytest.raises(ValueError, match=f"^{path} is damaged {where}$"):
             list(read_records(str(path)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(st.text(max_size=300), st.integers(0, 2**40)), min_size=1, max_size=8), st.sampled_from(STORE_DTYPES)
+)
+def test_records_of_any_keys_get_one_length_and_their_taps_one_place(rows: list[tuple[str, int]], store_dtype: str) -> None:
+    import tensorflow as tf
+
+    keys = [key.encode("utf-8", "ignore").decode() for key, _ in rows]
+    identities = [(key, f"{number:064x}", [label]) for number, (key, (_, label)) in enumerate(zip(keys, rows))]
+    packed = {tap.name: pack(feature, tap, store_dtype) for tap, feature in zip(TAPS, features(0))}
+    lengths = record_lengths(spec(store_dtype), identities)
+    assert lengths == [len(encode(*identity, packed)) for identity in identities]
+    length = common_length(lengths)
+    records = [encode(*identity, packed, length) for identity in identities]
+    assert {len(record) for record in records} == {length} and length <= max(lengths) + 150
+    for record, (key, digest, labels) in zip(records, identities):
+        field = tf.train.Example.FromString(record).features.feature
+        assert field["key"].bytes_list.value[0] == key.encode() and list(field["label"].int64_list.value) == labels
+        assert decode(record, spec(store_dtype))[:3] == (key, digest, labels[0])
+        framed = b"x" * 12 + record
+        for name, at in tap_offsets(TAPS, store_dtype, length).items():
+            assert framed[at : at + len(packed[name])] == packed[name]
+
+
+@pytest.mark.parametrize("size", [0, 100, 127, 128, 16_000, 16_384, 2_097_152])
+def test_a_tap_of_any_size_is_found_at_its_place(size: int) -> None:
+    taps = (Tap("a", "none", (size,)), Tap("b", "none", (3,)))
+    packed = {tap.name: np.random.default_rng(0).bytes(4 * tap.size) for tap in taps}
+    for key in ("k", "k" * 90, "k" * 200):
+        content = encode(key, "d" * 64, [3], packed)
+        offsets = tap_offsets(taps, "float32", len(content))
+        for name, at in offsets.items():
+            assert content[at - 12 : at - 12 + len(packed[name])] == packed[name]
+
+
+def test_a_record_is_a_tensorflow_example_byte_for_byte_but_for_its_order() -> None:
+    import tensorflow as tf
+
+    example = tf.train.Example.FromString(encoded(1))
+    assert len(example.SerializeToString()) == len(encoded(1)) and framed_length(len(encoded(1))) == len(encoded(1)) + 16
+    assert sorted(example.features.feature) == ["block4:none", "block5.out:avg", "digest", "key", "label"]

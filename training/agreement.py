@@ -55,14 +55,9 @@ def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) 
 
 
 def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:
-    """Training features by key, float32 [len(keys), *tap.shape]; read from the front, where the sample comes from."""
-    found: dict[bytes, np.ndarray] = {}
-    wanted = [key.encode("utf-8", "surrogateescape") for key in keys]
-    for batch in store.dataset("train", len(wanted), tap=tap.name, keys=True).as_numpy_iterator():
-        found.update(zip(batch["key"], batch["feature"].astype(np.float32)))
-        if found.keys() >= set(wanted):
-            break
-    return np.stack([found[key] for key in wanted])
+    """Training features by key, float32 [len(keys), *tap.shape]."""
+    rows = {example.key: row for row, example in enumerate(store.examples("train"))}
+    return store.features("train", tap.name).take(np.array([rows[key] for key in keys])).astype(np.float32)
 
 
 def storage_tolerance(
