@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LARGEST = {"float16": 65_520.0, "bfloat16": 3.3961775e38, "float32": float("inf")}  # from here on, infinity
+
+ALIGNMENT = 64  # bytes that a record of a shard takes are a multiple of this, so that records begin at such places
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
@@ -71,7 +75,7 @@ def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes
     """
     entries = b"".join(_entry(name, _bytes_feature(packed[name])) for name in sorted(packed)) + _identity(key, digest, labels)
     if length:
-        entries += _padding(length - _header_of_example(length) - len(entries))
+        entries += _padding(length - (_header_of_example(length) or 0) - len(entries))
     return _delimited(1, entries)
 
 
@@ -84,20 +88,23 @@ def record_lengths(spec: FeatureSpec, rows: Iterable[tuple[str, str, Sequence[in
 
 
 def common_length(lengths: Sequence[int]) -> int:
-    """The least length that records of these lengths can all be padded to.
+    """The least length that records of these lengths can be padded to, taking a multiple of ALIGNMENT in a file."""
+    first = -(-framed_length(max(lengths)) // ALIGNMENT) * ALIGNMENT
+    candidates = (unframed_length(framed) for framed in itertools.count(first, ALIGNMENT))
+    return next(length for length in candidates if all(_can_pad(own, length) for own in set(lengths)))
 
-    A padding has a length of its own, written in one byte or, from 128 on, two; all of a shard's paddings use the same.
-    """
-    longest, spread = max(lengths), max(lengths) - min(lengths)
-    if not spread:
-        return longest
-    entries = longest - _header_of_example(longest) + len(_pad(0 if spread <= _ONE_BYTE else _TWO_BYTES))
-    return len(_delimited(1, bytes(entries)))
+
+def _can_pad(own: int, length: int) -> bool:
+    header = _header_of_example(length)
+    if header is None:
+        return False
+    padding = (length - header) - (own - (_header_of_example(own) or 0))
+    return padding == 0 or _pad_content(padding) is not None
 
 
 def tap_offsets(taps: Sequence[Tap], store_dtype: str, length: int) -> dict[str, int]:
     """Where each tap's bytes begin in a record of a length, from the start of its framing."""
-    offsets, at = {}, _HEADER_BYTES + _header_of_example(length)
+    offsets, at = {}, _HEADER_BYTES + (_header_of_example(length) or 0)
     for tap in sorted(taps, key=lambda tap: tap.name):
         size = tap.size * DTYPE_BYTES[store_dtype]
         entry = len(_entry(tap.name, _bytes_feature(bytes(size))))
@@ -111,15 +118,16 @@ def framed_length(length: int) -> int:
     return _HEADER_BYTES + length + _FOOTER_BYTES
 
 
-_ONE_BYTE, _TWO_BYTES = 96, 128  # a padding up to the first, and from the second on, has all its lengths in so many bytes
-
-
 def _padding(size: int) -> bytes:
     """An entry of `size` bytes that nobody reads."""
-    if not size:
-        return b""
-    content = size - len(_pad(0))
-    return _pad(content if content <= _ONE_BYTE else size - len(_pad(_TWO_BYTES)) + _TWO_BYTES)
+    content = _pad_content(size)
+    return b"" if content is None else _pad(content)
+
+
+@functools.lru_cache(4096)
+def _pad_content(size: int) -> int | None:
+    """How much an entry of `size` bytes pads; None where none has that size, since lengths from 128 on take another byte."""
+    return next((content for content in range(max(0, size - 40), size) if len(_pad(content)) == size), None)
 
 
 def _identity(key: str, digest: str, labels: Sequence[int]) -> bytes:
@@ -136,9 +144,9 @@ def _pad(content: int) -> bytes:
     return _entry("padding", _bytes_feature(bytes(content)))
 
 
-def _header_of_example(length: int) -> int:
-    """The bytes of a record before its first entry."""
-    return next(size for size in range(2, 12) if size == 1 + len(_varint(length - size)))
+def _header_of_example(length: int) -> int | None:
+    """The bytes of a record before its first entry; None where no record has that length."""
+    return next((size for size in range(2, 12) if size == 1 + len(_varint(length - size))), None)
 
 
 def _entry(name: str, feature: bytes) -> bytes:

@@ -7,8 +7,6 @@ multiplication. The shards stay ordinary TFRecord files of tf.train.Example.
 from __future__ import annotations
 
 import itertools
-import sys
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from features import record
 from features.errors import UserError
+from features.mapping import map_files
 from features.spec import FeatureSpec, Tap
 
 
@@ -33,7 +32,11 @@ class Records:
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = [shard for shard in shards if shard.examples]
         self.starts = np.array([0, *itertools.accumulate(shard.examples for shard in self.shards)])
-        self.maps = [np.memmap(shard.path, np.uint8, "r").reshape(-1, shard.record_bytes) for shard in self.shards]
+        self.memory, self.at = map_files([shard.path for shard in self.shards])  # where each shard begins in it
+        self.maps = [
+            self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
+            for start, shard in zip(self.at, self.shards)
+        ]
         self.sound = np.zeros(len(self), bool)
 
     def __len__(self) -> int:
@@ -80,11 +83,8 @@ class Features:
     def __init__(self, records: Records, spec: FeatureSpec, tap: Tap) -> None:
         self.records, self.shape, self.dtype = records, tap.shape, record.numpy_dtype(spec.store_dtype)
         self.size = tap.size * self.dtype.itemsize  # bytes
-        self.columns = [
-            mapped[:, start : start + self.size]  # [examples, bytes]
-            for mapped, start in zip(records.maps, (self._start(spec, tap, shard) for shard in records.shards))
-        ]
-        self.buffers = Buffers()
+        self.starts = [self._start(spec, tap, shard) for shard in records.shards]  # bytes into a record of each shard
+        self.columns = [mapped[:, start : start + self.size] for mapped, start in zip(records.maps, self.starts)]
 
     @staticmethod
     def _start(spec: FeatureSpec, tap: Tap, shard: Shard) -> int:
@@ -93,25 +93,33 @@ class Features:
     def __len__(self) -> int:
         return len(self.records)
 
-    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def addresses(self) -> np.ndarray:
+        """Where each row's feature begins in the records' memory, int64 [N], bytes."""
+        shards = zip(self.records.shards, self.records.at, self.starts)
+        return np.concatenate([at + start + np.arange(shard.examples) * shard.record_bytes for shard, at, start in shards])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
         """The features of some rows, [len(rows), *tap.shape] in the store's dtype.
 
         Args:
             rows: int64 [B], any order; a run of neighbours is copied whole.
-            out: where to put them; memory that is used again once nobody holds it, when not given.
 
         Raises:
             UserError: when a record is damaged.
         """
         self.records.check(rows)
-        memory = self.buffers.free(len(rows) * self.size) if out is None else out.reshape(-1).view(np.uint8)
-        to = memory.reshape(len(rows), self.size)
+        found = np.empty((len(rows), *self.shape), self.dtype)
+        to = found.reshape(-1).view(np.uint8).reshape(len(rows), self.size)
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
             self._copy_run(int(rows[0]), to)
         else:
             for row, shard, at in zip(to, *(places.tolist() for places in self.records.place(rows))):
                 row[:] = self.columns[shard][at]
-        return memory.view(self.dtype).reshape(len(rows), *self.shape)
+        return found
+
+    def all(self) -> np.ndarray:
+        """Every feature, [N, *tap.shape], in the store's order."""
+        return self.take(np.arange(len(self)))
 
     def _copy_run(self, first: int, out: np.ndarray) -> None:
         done = 0
@@ -120,23 +128,3 @@ class Features:
             part = self.columns[shard][at : at + len(out) - done]
             out[done : done + len(part)] = part
             done += len(part)
-
-
-class Buffers:
-    """Memory that is used again when nobody holds it any more: fresh pages cost more than copying into them."""
-
-    KEPT = 16
-
-    def __init__(self) -> None:
-        self.kept: list[np.ndarray] = []
-        self.lock = threading.Lock()
-
-    def free(self, size: int) -> np.ndarray:
-        """uint8 [size], its content left over from before."""
-        with self.lock:
-            for number in range(len(self.kept)):
-                if self.kept[number].nbytes == size and sys.getrefcount(self.kept[number]) == 2:  # the list's, and the call's
-                    return self.kept[number]
-            buffer = np.empty(size, np.uint8)
-            self.kept = [*self.kept[-self.KEPT + 1 :], buffer]
-            return buffer

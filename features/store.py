@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from features import files, record
+from features.epochs import Epochs
 from features.errors import UserError, nearest
 from features.examples import Example, dataset_digest, from_csv
 from features.record import StoredExample
@@ -179,11 +180,10 @@ class FeatureStore:
         Raises:
             UserError: when there is no such split or tap, or a record is damaged.
         """
-        from features.batches import batches
+        from features.dataset import dataset
 
-        chosen = self.tap(tap)
-        features = self.features(split, chosen.name)
-        memory = self.fits_in_memory(split, chosen.name) if in_memory is None else in_memory
+        features = self.features(split, tap)
+        memory = self.fits_in_memory(split, tap) if in_memory is None else in_memory
         columns: dict[str, Any] = {"label": self.labels(split)}
         if keys:
             examples = self.examples(split)
@@ -193,7 +193,20 @@ class FeatureStore:
         def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
-        return batches(features, columns, batch_size, seed if shuffle else None, memory, element)
+        return dataset(features, columns, batch_size, seed if shuffle else None, memory, element)
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        tap: str | None = None,
+        in_memory: bool | None = None,
+    ) -> Epochs:
+        """The same as numpy arrays (feature [B, *tap.shape], label int64 [B]), without tf.data; each iteration is an epoch."""
+        memory = self.fits_in_memory(split, tap) if in_memory is None else in_memory
+        return Epochs(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, memory)
 
     def fits_in_memory(self, split: str, tap: str | None = None) -> bool:
         """Whether a split's features of one tap take less than a quarter of the memory that is free."""
@@ -227,9 +240,7 @@ class FeatureStore:
     def arrays(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order."""
         features = self.features(split, tap)
-        out = np.empty((len(features), *features.shape), features.dtype)
-        features.take(np.arange(len(features)), out)
-        return Arrays(out, self.labels(split), [example.key for example in self.examples(split)])
+        return Arrays(features.all(), self.labels(split), [example.key for example in self.examples(split)])
 
     def _records(self, split: str) -> Records:
         if split not in self._opened:

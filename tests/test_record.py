@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from features.errors import UserError
 from features.record import (
+    ALIGNMENT,
     common_length,
     decode,
     encode,
@@ -189,7 +190,11 @@ def test_records_of_any_keys_get_one_length_and_their_taps_one_place(rows: list[
     assert lengths == [len(encode(*identity, packed)) for identity in identities]
     length = common_length(lengths)
     records = [encode(*identity, packed, length) for identity in identities]
-    assert {len(record) for record in records} == {length} and length <= max(lengths) + 150
+    assert (
+        {len(record) for record in records} == {length}
+        and length <= max(lengths) + 300
+        and framed_length(length) % ALIGNMENT == 0
+    )
     for record, (key, digest, labels) in zip(records, identities):
         field = tf.train.Example.FromString(record).features.feature
         assert field["key"].bytes_list.value[0] == key.encode() and list(field["label"].int64_list.value) == labels

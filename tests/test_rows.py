@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import record
 from features.errors import UserError
-from features.rows import Buffers, Features, Records, Shard
+from features.rows import Features, Records, Shard
 from features.spec import STORE_DTYPES, FeatureSpec, Tap
 
 TAPS = (Tap("map", "none", (2, 3, 4)), Tap("mean", "avg", (5,)))
@@ -36,7 +37,7 @@ def written(folder: Path, store_dtype: str = "float16") -> list[Shard]:
     for number, size in enumerate(SIZES):
         keys = [f"{'long ' * number}key {at}" for at in range(size)]
         lengths = record.record_lengths(spec(store_dtype), [(key, "d" * 64, [row]) for key in keys])
-        length = record.common_length(lengths or [1])
+        length = record.common_length(lengths or [300])
         path = folder / f"shard {number}"
         with open(path, "wb") as file:
             for key in keys:
@@ -67,7 +68,7 @@ def test_any_rows_in_any_order(tmp_path: Path, store_dtype: str, tap: Tap) -> No
     check()
 
 
-def test_what_was_given_out_does_not_change(tmp_path: Path) -> None:
+def test_several_threads_may_take_rows(tmp_path: Path) -> None:
     features, expected = Features(Records(written(tmp_path)), spec(), TAPS[0]), values(TAPS[0], "float16")
     rows = [np.random.default_rng(seed).permutation(COUNT)[:8] for seed in range(50)]
     with ThreadPoolExecutor(4) as pool:
@@ -75,18 +76,25 @@ def test_what_was_given_out_does_not_change(tmp_path: Path) -> None:
     assert all(np.array_equal(each, expected[order]) for each, order in zip(found, rows, strict=True))
 
 
-def test_memory_is_used_again_when_nobody_holds_it() -> None:
-    buffers = Buffers()
-    first = buffers.free(100)
-    address = first.ctypes.data
-    view = first[10:20]
-    assert buffers.free(100).ctypes.data != address
-    del first
-    assert all(buffers.free(100).ctypes.data != address for _ in range(3)), "a view still holds it"
-    del view
-    assert buffers.free(100).ctypes.data == address
-    held = [buffers.free(100) for _ in range(50)]
-    assert len(buffers.kept) <= Buffers.KEPT and len({each.ctypes.data for each in held}) == 50
+@pytest.mark.parametrize("store_dtype", STORE_DTYPES)
+@pytest.mark.parametrize("tap", TAPS, ids=lambda tap: tap.name)
+def test_tensorflow_reads_the_same_rows_from_the_shards(tmp_path: Path, store_dtype: str, tap: Tap) -> None:
+    from features import dataset
+
+    features = Features(Records(written(tmp_path, store_dtype)), spec(store_dtype), tap)
+    rows = np.random.default_rng(0).permutation(COUNT)
+    for gather in (dataset._from_shards(features), dataset._by_python(features), dataset._from_memory(features)):
+        found = gather(tf.constant(rows)).numpy()
+        assert found.dtype == features.dtype and found.tobytes() == values(tap, store_dtype)[rows].tobytes()
+
+
+def test_shards_whose_taps_begin_at_other_places_are_read_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features import dataset
+
+    features, called = Features(Records(written(tmp_path)), spec(), TAPS[0]), []
+    features.starts[1] += 1
+    monkeypatch.setattr(dataset, "_by_python", lambda features: called.append(features) or len)
+    assert dataset._from_shards(features) is len and called == [features]
 
 
 def test_one_record(tmp_path: Path) -> None:

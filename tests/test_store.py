@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,35 @@ def test_dataset_gives_all_of_a_split_in_exact_cardinality(
     np.testing.assert_array_equal(np.concatenate([label for _, label in batches]), arrays.labels)
     assert arrays.features.shape == (made.count("train"), *made.tap(tap).shape)
     assert dataset.element_spec[0].shape.as_list()[1:] == list(made.tap(tap).shape)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_of_numpy_are_those_of_the_dataset(made: FeatureStore, in_memory: bool, shuffle: bool) -> None:
+    options: dict[str, Any] = {"shuffle": shuffle, "seed": 5, "in_memory": in_memory}
+    batches, dataset = made.batches("train", 7, **options), made.dataset("train", 7, **options)
+    for _ in range(2):
+        pairs = list(zip(batches, dataset.as_numpy_iterator(), strict=True))
+        assert len(pairs) == len(batches)
+        for (feature, label), (other, its_label) in pairs:
+            assert feature.tobytes() == other.tobytes() and label.tolist() == its_label.tolist()
+
+
+def test_one_example_of_a_split(made: FeatureStore) -> None:
+    arrays, examples = made.arrays("train"), made.examples("train")
+    for row in (0, 3, len(examples) - 1):
+        found = made.example("train", row)
+        assert (found.key, found.digest, found.label) == (examples[row].key, examples[row].digest, arrays.labels[row])
+        assert found.features[made.spec.taps[0].name].tobytes() == arrays.features[row].tobytes()
+        assert list(found.features) == [tap.name for tap in made.spec.taps]
+    with pytest.raises(IndexError, match="there is no 10000"):
+        made.example("train", 10_000)
+
+
+def test_all_records_of_a_store_have_one_length(made: FeatureStore) -> None:
+    for split in made.manifest["splits"].values():
+        for shard in split["shards"]:
+            assert shard["bytes"] == shard["examples"] * shard["record_bytes"] and shard["record_bytes"] % 64 == 0
 
 
 @pytest.mark.parametrize("in_memory", [False, True])

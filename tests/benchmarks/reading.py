@@ -1,0 +1,102 @@
+"""From a store to batches of features: headstart's reader against the usual ones, on features of 16 kB, in page cache.
+
+Each round runs every reader over the same shards, and a ratio is taken inside its round.
+
+    python -m tests.benchmarks.reading [--examples 16384] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.made import machine, write_store
+
+BATCH = 64
+BASELINE = "batched parse_example + decode_raw"
+
+
+def readers(store: Any, folder: str) -> dict[str, Callable[[], Iterable[Any]]]:
+    """Each way of reading the training split once, as batches."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from features.record import parse_batch
+
+    tap, (shape, count) = store.spec.taps[0], (store.spec.taps[0].shape, store.count("train"))
+
+    def parsed() -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(store.shard_paths("train")).batch(BATCH)
+        return records.map(lambda batch: parse_batch(batch, store.spec, tap), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    builder = tfds.builder_from_directory(store.path)
+    table = f"{folder}/features.npy"
+    np.save(table, store.arrays("train").features)
+    held = store.dataset("train", BATCH, shuffle=True, in_memory=True)
+    held_in_numpy = store.batches("train", BATCH, shuffle=True, in_memory=True)
+
+    def gathered() -> Iterable[np.ndarray]:
+        mapped, order = np.load(table, mmap_mode="r"), np.random.default_rng(0).permutation(count)
+        assert mapped.shape == (count, *shape)
+        return (mapped[order[at : at + BATCH]] for at in range(0, count, BATCH))
+
+    return {
+        BASELINE: parsed,
+        "TFDS as_dataset": lambda: builder.as_dataset(split="train", batch_size=BATCH),
+        "numpy memory map, shuffled, no tf.data": gathered,
+        "headstart, in order": lambda: store.dataset("train", BATCH, in_memory=False),
+        "headstart, shuffled": lambda: store.dataset("train", BATCH, shuffle=True, in_memory=False),
+        "headstart, shuffled, in memory": lambda: held,
+        "headstart, numpy, shuffled": lambda: store.batches("train", BATCH, shuffle=True, in_memory=False),
+        "headstart, numpy, shuffled, in memory": lambda: held_in_numpy,
+    }
+
+
+def measure(rounds: int, examples: int) -> list[dict[str, Any]]:
+    """A row for each reader: thousand examples/s, and the ratio to the baseline, medians over rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_store(folder, examples, 2)
+        ways = readers(store, folder)
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(rounds + 1):
+            for name, way in ways.items():
+                batches = way()
+                started = time.perf_counter()
+                for _ in batches:
+                    pass
+                if number:  # the first round warms up
+                    rates[name].append(examples / (time.perf_counter() - started) / 1000)
+    base = rates[BASELINE]
+    return [
+        {
+            "reader": name,
+            "thousand examples/s": round(median(found), 1),
+            "ratio": round(median(mine / theirs for mine, theirs in zip(found, base)), 2),
+        }
+        for name, found in rates.items()
+    ]
+
+
+def main() -> None:
+    """Prints the table."""
+    from features.command import load_quietly
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--examples", type=int, default=16384)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    load_quietly()
+    rows = measure(args.rounds, args.examples)
+    print(f"{machine()}; {args.examples:,} features of 16 kB, batches of {BATCH}, medians of {args.rounds} rounds")
+    for row in rows:
+        print(f"  {row['reader']:<40}{row['thousand examples/s']:8.1f} k/s{row['ratio']:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
