@@ -39,7 +39,7 @@ class EngineOptions:
 
 
 def _engine_here(name: str, compute_dtype: str, on_gpu: bool) -> str:
-    installed = importlib.util.find_spec("openvino") is not None
+    installed = has_openvino()
     if name == "openvino" and not installed:
         raise UserError("--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow")
     if name != "auto":
@@ -49,6 +49,11 @@ def _engine_here(name: str, compute_dtype: str, on_gpu: bool) -> str:
     from features.openvino_engine import has_bfloat16
 
     return "openvino" if compute_dtype == "float32" or has_bfloat16() else "tensorflow"
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
 
 
 def has_gpu() -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from features import command
 from features.command import flag
+from features.engine_options import has_openvino
 from pipelines.extract import beam_options
 from pipelines.extract_config import ExtractConfig
 from training.train_head import TrainConfig
@@ -73,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from training.evaluate import describe
 
         config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, beam_options)
-        command.one_thread_a_stream()
+        if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
+            command.one_thread_a_stream()
         command.load_quietly(verbose)
         metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
         print(describe(metrics))

@@ -11,6 +11,26 @@ from features.errors import UserError
 from features.progress import Progress
 
 
+class Watched(keras.Model):
+    """A head that is trained many steps at a time, and remembers the first one after which its loss was not finite.
+
+    It shares the head's layers and weights.
+    """
+
+    def __init__(self, head: keras.Model) -> None:
+        super().__init__(head.inputs, head.outputs, name="watched")
+        self.steps = keras.Variable(0, dtype="int64", trainable=False, name="steps")
+        self.bad_step = keras.Variable(0, dtype="int64", trainable=False, name="bad_step")
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of gradient descent; the loss that it tells is the mean since the epoch began."""
+        logs = super().train_step(data)
+        self.steps.assign_add(1)
+        is_first = keras.ops.logical_and(self.bad_step == 0, keras.ops.logical_not(keras.ops.isfinite(logs["loss"])))
+        self.bad_step.assign(keras.ops.where(is_first, self.steps, self.bad_step))
+        return logs
+
+
 class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends the run at the first step whose loss is NaN or infinite, or at such a validation loss.
 
@@ -27,11 +47,12 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Looks at the loss of each step."""
+        """Looks at the loss of the steps that were just done."""
         if not math.isfinite(logs["loss"]):
+            step = int(self.model.bad_step.value)
             raise UserError(
-                f"the loss is {logs['loss']} at step {self.epoch * self.steps + batch + 1} (epoch {self.epoch + 1}, "
-                f"batch {batch + 1}): lower --learning_rate, or check the features"
+                f"the loss is {logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {(step - 1) % self.steps + 1}): "
+                f"lower --learning_rate, or check the features"
             )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

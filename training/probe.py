@@ -184,16 +184,11 @@ def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tup
     """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, int64 [N]."""
     import numpy as np
 
-    features, labels = list[np.ndarray](), list[np.ndarray]()
-    read = 0
-    for feature, label in store.dataset(split, 256, tap=tap.name).as_numpy_iterator():
-        wide = feature.astype(np.float32)
-        features.append((wide.mean((1, 2)) if tap.pool == "none" and wide.ndim == 4 else wide).reshape(len(wide), -1))
-        labels.append(label)
-        read += len(label)
-        if read > max(rows):
-            break
-    return np.concatenate(features)[rows], np.concatenate(labels)[rows]
+    stored, found = store.features(split, tap.name), list[np.ndarray]()
+    for start in range(0, len(rows), 256):
+        wide = stored.take(np.asarray(rows[start : start + 256])).astype(np.float32)
+        found.append((wide.mean((1, 2)) if tap.pool == "none" and wide.ndim == 4 else wide).reshape(len(wide), -1))
+    return np.concatenate(found), store.labels(split)[rows]
 
 
 def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference]) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
+VALIDATION_BATCH = 256
+STEPS_AT_ONCE = 256  # between two looks of Python's at a training
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 
@@ -108,8 +110,8 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
-    training = SplitBatches(store, "train", tap, config.batch_size)
-    learner = _built_in(config, training, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
+    learner = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
+    training = SplitBatches(store, "train", tap, config.batch_size, learner.sparse)
     work = run_folder.begin(config.run)  # the older run, if there is one, stays whole until this one is
     run = _start(config, work, store, tap, custom=head is not None)
     history = _fit(config, work, training, learner)
@@ -150,16 +152,16 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
         )
 
 
-def _built_in(config: TrainConfig, training: SplitBatches, loss: Any) -> _Learner:
+def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> _Learner:
     from training.batches import moments
     from training.model import build_head, resolve_precision
 
     if getattr(loss, "from_logits", False):
         raise UserError("the built-in heads give probabilities: a loss with from_logits=True needs a head of its own")
-    classes, standard = len(training.store.class_names), moments(training)
+    classes, standard = len(store.class_names), moments(store, "train", tap)
 
     def build(precision: str) -> keras.Model:
-        return build_head(config.head, training.tap, classes, standard, config.dropout, precision)
+        return build_head(config.head, tap, classes, standard, config.dropout, precision)
 
     def export() -> keras.Model:
         plain = build("float32")
@@ -182,21 +184,28 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
     """Fits the head, leaves the weights of its best epoch in it, and returns the figures of every epoch."""
     import keras
 
-    from training.batches import SplitBatches, for_loss
+    from training.adam import FusedAdam
+    from training.batches import SplitBatches
+    from training.callbacks import Watched
     from training.model import resolve_precision
 
-    optimizer: Any = keras.optimizers.Adam(config.learning_rate)
+    optimizer: Any = FusedAdam(config.learning_rate)
     if resolve_precision(config.precision) == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would vanish
     accuracy = keras.metrics.SparseCategoricalAccuracy if learner.sparse else keras.metrics.CategoricalAccuracy
-    learner.head.compile(optimizer, loss=learner.loss, metrics=[accuracy(name="accuracy")], jit_compile=False)
+    watched = Watched(learner.head)
+    watched.compile(
+        optimizer,
+        loss=learner.loss,
+        metrics=[accuracy(name="accuracy")],
+        jit_compile=False,  # on a CPU it was no faster, and takes seconds to compile
+        steps_per_execution=min(len(training), STEPS_AT_ONCE),
+    )
     store, validation = training.store, None
-    classes = len(store.class_names)
     if "validation" in store.splits:
-        batches = SplitBatches(store, "validation", training.tap, config.batch_size).in_order()
-        validation = for_loss(batches, classes, learner.sparse)
-    fitted = learner.head.fit(
-        for_loss(training.shuffled(config.seed), classes, learner.sparse),
+        validation = SplitBatches(store, "validation", training.tap, VALIDATION_BATCH, learner.sparse).in_order()
+    fitted = watched.fit(
+        training.shuffled(config.seed),
         validation_data=validation,
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
