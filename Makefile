@@ -18,7 +18,7 @@ lint: $(MADE)
 	$(BIN)/mypy
 
 bench: $(MADE)
-	$(BIN)/python -m tests.benchmarks.extraction
+	$(BIN)/python -m tests.benchmarks
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)
@@ -33,4 +33,4 @@ $(MADE): setup.py
 	touch $(MADE)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo bench build *.egg-info

@@ -71,7 +71,7 @@ def _tune(spec: FeatureSpec, origin: Origin, options: EngineOptions, trial: Tria
     default = shared_engine(spec, origin, options)
     if trial.images <= len(trial.files):
         return Tuned(default)
-    rate, expected = _try(default, spec, trial)
+    rate, expected = _try(default, spec, trial, seconds=0)
     if (options.batch_size and options.streams) or trial.images / rate < WORTH_S:
         return Tuned(default, rate)
 
@@ -80,12 +80,13 @@ def _tune(spec: FeatureSpec, origin: Origin, options: EngineOptions, trial: Tria
         model, _ = tapped(base, spec.taps, spec.preprocessing, spec.image_size)
         return make_engine(model, other, spec.compute_dtype)
 
+    rate, _ = _try(default, spec, trial, TRIAL_S)
     best, tried = Tuned(default, rate), [_told(default, rate)]
     for other in _others(default, options):
         engine = _made_or_none(made, other)
         if engine is None:
             continue
-        rate, features = _try(engine, spec, trial)
+        rate, features = _try(engine, spec, trial, TRIAL_S)
         same = all(map(_equal, features, expected))
         tried.append(_told(engine, rate) + ("" if same else ", other bits"))
         if same and rate > best.rate * (CLEARLY if best.engine is default else 1):
@@ -116,18 +117,19 @@ def _made_or_none(made: Callable[[EngineOptions], Engine], options: EngineOption
         return None
 
 
-def _try(engine: Engine, spec: FeatureSpec, trial: Trial) -> tuple[float, list[list[np.ndarray] | Unreadable]]:
-    """Images a second from files to features, and the features."""
+def _try(engine: Engine, spec: FeatureSpec, trial: Trial, seconds: float) -> tuple[float, list[list[np.ndarray] | Unreadable]]:
+    """Images a second from files to features, measured for some seconds but at least once, and the features."""
 
     def once() -> list[list[np.ndarray] | Unreadable]:
         return list(stream_features(trial.files, spec, engine, trial.max_pixels))
 
     features = once()  # which also warms up
     started, done = time.monotonic(), 0
-    while (passed := time.monotonic() - started) < TRIAL_S and done < trial.images:
+    while True:
         once()
         done += len(trial.files)
-    return done / max(passed, 1e-9), features
+        if (passed := time.monotonic() - started) >= seconds:
+            return done / max(passed, 1e-9), features
 
 
 def _equal(mine: Sequence[np.ndarray] | Unreadable, theirs: Sequence[np.ndarray] | Unreadable) -> bool:

@@ -76,6 +76,11 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, in
         raise DecodeError(f"damaged {kind}: {error or type(error).__name__}") from error
 
 
+def least_size(spec: FeatureSpec) -> tuple[int, int] | None:
+    """What `decode_image` takes as `least` for images of the spec."""
+    return spec.image_size if spec.decode == "scaled" else None
+
+
 def decoded_bytes(data: bytes) -> int:
     """The bytes that an image will take in memory as its header has it; 0 when that can't be read."""
     try:

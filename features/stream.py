@@ -83,7 +83,7 @@ def stream_features(
 
 def _loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
     """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
-    resize, least = resizer(spec), spec.image_size if spec.decode == "scaled" else None
+    resize, least = resizer(spec), images.least_size(spec)
     room = ByteBudget(DECODED_BYTES)
 
     def load(file: ImageToRead) -> np.ndarray | Unreadable:

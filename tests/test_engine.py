@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -235,3 +237,28 @@ def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any
     assert make_engine(model, EngineOptions()).name == "tensorflow"
     with pytest.raises(UserError, match="can't read this network"):
         make_engine(model, EngineOptions("openvino"))
+
+
+FIRST_USE = """
+import subprocess
+import sys
+import threading
+import keras, numpy as np
+from features.engine import make_engine
+from features.engine_options import EngineOptions
+image = keras.Input((8, 8, 3))
+engine = make_engine(keras.Model(image, keras.layers.Conv2D(2, 3)(image)), EngineOptions("openvino", 2, 4))
+together = threading.Barrier(8)
+def work():
+    together.wait()
+    for _ in range(20):
+        engine(np.zeros((2, 8, 8, 3), np.float32))
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def test_threads_that_come_first_together_do_not_wait_for_each_other_for_ever() -> None:
+    installed("openvino")
+    subprocess.run([sys.executable, "-c", FIRST_USE], check=True, timeout=120, capture_output=True)

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,9 +16,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from features import store as store_module
 from features.errors import UserError
+from features.rows import Features
 from features.store import FeatureStore
-from training import agreement, batches, plots, train_head
+from training import agreement, plots, train_head
 from training.run_folder import Run
 from training.train_head import TrainConfig, train
 
@@ -119,24 +122,36 @@ def test_same_seed_same_weights_other_seed_other_weights(
 def test_from_disk_learns_what_memory_does(
     store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "SHARE_OF_MEMORY", 0.0)
-    monkeypatch.setattr(FeatureStore, "arrays", lambda *_: pytest.fail("the split was read into memory"))
+    monkeypatch.setattr(store_module, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(Features, "all", lambda *_: pytest.fail("the split was read into memory"))
     first, again = (train(config(store, tmp_path / name, epochs=6)) for name in ("first", "again"))
     assert metrics_of(first.path)["val_accuracy"] >= 0.8
     assert history_of(first.path) == history_of(again.path)
 
 
+def change_features(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray, np.ndarray, str], np.ndarray]) -> None:
+    """Lets a store give other features than it holds."""
+    original = FeatureStore.features
+
+    def features(self: FeatureStore, split: str, tap: str | None = None) -> Any:
+        found = original(self, split, tap)
+        changed = change(found.all(), self.labels(split), split).astype(found.dtype)
+        found.all = lambda: changed.copy()  # type: ignore[method-assign]
+        found.take = lambda rows: changed[rows]  # type: ignore[method-assign]
+        return found
+
+    monkeypatch.setattr(FeatureStore, "features", features)
+
+
 @pytest.fixture
 def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of much noise and little to learn: epochs differ, and the last is not the best."""
-    original = FeatureStore.arrays
-
-    def arrays(self: FeatureStore, split: str, tap: str | None = None) -> Any:
-        found = original(self, split, tap)
-        noise = np.random.default_rng(len(split)).normal(size=found.features.shape)
-        return found._replace(features=(noise + 0.1 * np.eye(CHANNELS)[found.labels]).astype(found.features.dtype))
-
-    monkeypatch.setattr(FeatureStore, "arrays", arrays)
+    change_features(
+        monkeypatch,
+        lambda features, labels, split: (
+            np.random.default_rng(len(split)).normal(size=features.shape) + 0.1 * np.eye(CHANNELS)[labels]
+        ),
+    )
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "loss", "accuracy"])
@@ -262,15 +277,13 @@ def nan_from(call: int) -> Any:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: str) -> None:
     """Puts a NaN into a split's features."""
-    original = FeatureStore.arrays
 
-    def arrays(self: FeatureStore, split: str, tap: str | None = None) -> Any:
-        found = original(self, split, tap)
+    def change(features: np.ndarray, labels: np.ndarray, split: str) -> np.ndarray:
         if split == spoilt:
-            found.features[0, 7] = np.nan
-        return found
+            features[0, 7] = np.nan
+        return features
 
-    monkeypatch.setattr(FeatureStore, "arrays", arrays)
+    change_features(monkeypatch, change)
 
 
 def test_nan_features_are_told_at_the_first_step(
@@ -434,8 +447,8 @@ def test_backbone_of_other_weights_is_refused(store_copy: pathlib.Path, tmp_path
 def test_other_answers_from_images_are_a_disagreement(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = agreement.classify_encoded
-    monkeypatch.setattr(agreement, "classify_encoded", lambda *args: original(*args) + np.float32([0.02, -0.01, -0.01]))
+    original = agreement.classify_images
+    monkeypatch.setattr(agreement, "classify_images", lambda *args: original(*args) + np.float32([0.02, -0.01, -0.01]))
     with pytest.raises(UserError, match=r"disagree: on 'train/.*' probabilities differ by 0\.02"):
         train(config(store, tmp_path / "run", epochs=1))
     with pytest.raises(UserError, match="is not complete"):

@@ -18,7 +18,7 @@ class Watched(keras.Model):
     """
 
     def __init__(self, head: keras.Model) -> None:
-        super().__init__(head.inputs, head.outputs, name="watched")
+        super().__init__(head.input, head.output, name="watched")
         self.steps = keras.Variable(0, dtype="int64", trainable=False, name="steps")
         self.bad_step = keras.Variable(0, dtype="int64", trainable=False, name="bad_step")
 

@@ -1,139 +1,295 @@
-"""From a folder of JPEGs to features: headstart against the usual way, `image_dataset_from_directory` and `predict`.
+"""From a folder of images to features: headstart against the ways people use now, each in a process of its own.
 
-Each round runs both, one after the other, each in a process of its own, and the ratio is taken inside the round. Imports
-and the building of the network are not counted; reading, decoding, resizing, the backbone, and on headstart's side the
-survey, writing and closing of the store, are. The images are crops of the two photographs that ship with scikit-learn.
+A round runs every way once, one after the other, and a ratio is taken inside its round. What counts begins when the network
+has been built and 16 images have gone the whole way, and ends when the last feature is there: in a complete store on
+headstart's side, its survey, estimate, manifest and network file included; in memory on the others'. What came before is
+told apart, as start-up. Weights are random: nothing is downloaded, and speed does not depend on them.
 
-    python -m tests.benchmarks.extraction [--images 400] [--rounds 5] [--backbone MobileNetV2] [--folder FOLDER]
+    python -m tests.benchmarks.extraction MobileNetV2 224 --folder PHOTOS [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import platform
-import shutil
-import statistics
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import islice
+from statistics import median
+from typing import Any
 
-PEER, OURS = "keras", "headstart"
+import numpy as np
+
+from tests.benchmarks.made import machine
+
+WARM_IMAGES = 16
+BATCH = 32  # of the ways people use now
+KERAS, NOTEBOOK, BEAM = (
+    "image_dataset_from_directory + predict",
+    "flow_from_directory + predict",
+    "Beam RunInference, Keras handler",
+)
+OURS, OURS_BFLOAT16 = "headstart float32", "headstart bfloat16"
+BARE, BARE_BFLOAT16 = "bare engine float32, pixels decoded", "bare engine bfloat16, pixels decoded"
+DECODE = "decode and resize alone"
+Job = Callable[[str], int]  # a folder of images -> how many were done
 
 
-def write_photos(folder: str, count: int) -> None:
-    """JPEGs of 375x500 pixels in two classes."""
-    import numpy as np
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
+def network(name: str, side: int) -> tuple[Any, Any]:
+    """The network as its users build it, and what it wants done to a batch of pixels."""
+    import keras
 
-    generator = np.random.default_rng(0)
-    for number in range(count):
-        photo = load_sample_images().images[number % 2]
-        top, left = (int(generator.integers(0, extent)) for extent in (photo.shape[0] - 374, photo.shape[1] - 499))
-        path = os.path.join(folder, ("temple", "flower")[number % 2], f"{number:05}.jpg")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        Image.fromarray(photo[top : top + 375, left : left + 500]).save(path, quality=90)
+    from features import efficientnet_lite
+
+    if name == "EfficientNetLite0":
+        base = efficientnet_lite.build((side, side))
+        pooled = keras.layers.GlobalAveragePooling2D()(base.output)
+        return keras.Model(base.input, pooled), lambda pixels: (pixels - 127) / 128
+    module = {"MobileNetV2": "mobilenet_v2", "ResNet50": "resnet", "VGG16": "vgg16"}[name]
+    built = getattr(keras.applications, name)(include_top=False, weights=None, pooling="avg", input_shape=(side, side, 3))
+    return built, getattr(keras.applications, module).preprocess_input
 
 
-def run_headstart(folder: str, backbone: str, store: str) -> float:
-    """Seconds of `extract` into a new store."""
-    from features.backbone import Origin
-    from features.command import load_quietly, one_thread_a_stream
-    from features.engine import shared_base
+def keras_job(name: str, side: int) -> Job:
+    """`image_dataset_from_directory`, mapped by the network's preprocessing, into `predict`."""
+    import keras
+    import tensorflow as tf
+
+    model, preprocess = network(name, side)
+
+    def job(folder: str) -> int:
+        images = keras.utils.image_dataset_from_directory(
+            folder, image_size=(side, side), batch_size=BATCH, shuffle=False, verbose=False
+        )
+        prepared = images.map(lambda pixels, _: preprocess(pixels), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return len(model.predict(prepared, verbose=0))
+
+    return job
+
+
+def notebook_job(name: str, side: int) -> Job:
+    """The notebook's loop: a generator, `predict` for each batch, into numpy arrays."""
+    import tensorflow as tf
+
+    model, preprocess = network(name, side)
+
+    def job(folder: str) -> int:
+        generator = tf.keras.preprocessing.image.ImageDataGenerator(preprocessing_function=preprocess).flow_from_directory(
+            folder, target_size=(side, side), batch_size=BATCH, class_mode="binary", shuffle=False
+        )
+        features, labels = np.zeros((generator.n, *model.output_shape[1:])), np.zeros(generator.n)
+        done = 0
+        for inputs, truth in generator:
+            features[done : done + len(inputs)], labels[done : done + len(inputs)] = model.predict(inputs, verbose=0), truth
+            done += len(inputs)
+            if done >= generator.n:
+                break
+        return done
+
+    return job
+
+
+def beam_job(name: str, side: int) -> Job:
+    """RunInference with a model handler of a Keras model, as Beam's guide to custom handlers shows one."""
+    import apache_beam as beam
+    import tensorflow as tf
+    from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+    model, preprocess = network(name, side)
+
+    class KerasHandler(ModelHandler[np.ndarray, PredictionResult, Any]):
+        def load_model(self) -> Any:
+            return model
+
+        def run_inference(self, batch: Any, model: Any, inference_args: Any = None) -> Any:
+            return [PredictionResult(x, y) for x, y in zip(batch, model.predict(np.stack(batch), verbose=0))]
+
+        def batch_elements_kwargs(self) -> dict[str, int]:
+            return {"min_batch_size": BATCH, "max_batch_size": BATCH}
+
+    def decode(path: str) -> np.ndarray:
+        with open(path, "rb") as file:
+            image = tf.image.decode_image(file.read(), 3, expand_animations=False)
+        return np.asarray(preprocess(tf.image.resize(image, (side, side)).numpy()))
+
+    def job(folder: str) -> int:
+        paths = files_of(folder)
+        with tempfile.TemporaryDirectory() as out, beam.Pipeline(runner=FnApiRunner()) as pipeline:
+            results = pipeline | beam.Create(paths) | beam.Map(decode) | RunInference(KerasHandler())
+            features = results | beam.Map(lambda result: json.dumps(result.inference.tolist()))
+            _ = features | beam.io.WriteToText(os.path.join(out, "features"))
+        return len(paths)
+
+    return job
+
+
+def headstart_job(name: str, side: int, compute_dtype: str) -> Job:
+    """`headstart extract` into a new store, which ends complete."""
+    from features import calibrate
+    from features.command import one_thread_a_stream
+
+    one_thread_a_stream()
     from pipelines.extract import extract
     from pipelines.extract_config import ExtractConfig
 
+    def job(folder: str) -> int:
+        calibrate._TUNED.clear()  # the estimate that a command makes before it starts is part of its time
+        with tempfile.TemporaryDirectory() as scratch:
+            config = ExtractConfig(
+                input=folder, store=os.path.join(scratch, "store"), backbone=name, weights="random:0", image_size=str(side),
+                compute_dtype=compute_dtype, layout="class",
+            )  # fmt: skip
+            return int(extract(config).manifest["totals"]["stored"])
+
+    return job
+
+
+def bare_job(name: str, side: int, compute_dtype: str) -> Job:
+    """The engine alone, all streams busy, on pixels that are decoded and resized already."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from features.backbone import Origin, backbone_info
+    from features.command import one_thread_a_stream
+    from features.engine_options import EngineOptions
+
     one_thread_a_stream()
-    load_quietly()
-    import apache_beam  # noqa: F401
+    from features.engine import make_engine, shared_base
+    from features.spec import Tap
+    from features.taps import tapped
 
-    shared_base(Origin(backbone, "random:0"), (224, 224))
-    started = time.monotonic()
-    extract(ExtractConfig(input=folder, store=store, backbone=backbone, weights="random:0", image_size="224"))
-    return time.monotonic() - started
+    base, _ = shared_base(Origin(name, "random:0"), (side, side))
+    model, _ = tapped(base, [Tap("")], backbone_info(name).preprocessing, (side, side))
+    engine = make_engine(model, EngineOptions(), compute_dtype)
+    pixels = np.random.default_rng(0).uniform(0, 255, (engine.batch_size, side, side, 3)).astype(np.float32)
 
+    def job(folder: str) -> int:
+        batches = -(-len(files_of(folder)) // engine.batch_size)
+        with ThreadPoolExecutor(engine.streams) as pool:
+            list(pool.map(lambda _: engine(pixels), range(batches)))
+        return batches * engine.batch_size
 
-def run_keras(folder: str, backbone: str) -> float:
-    """Seconds of `predict` over `image_dataset_from_directory`, the features left in memory."""
-    from features.command import load_quietly
-
-    load_quietly()
-    import keras
-
-    network = getattr(keras.applications, backbone)(include_top=False, weights=None, pooling="avg", input_shape=(224, 224, 3))
-    started = time.monotonic()
-    images = keras.utils.image_dataset_from_directory(
-        folder, image_size=(224, 224), batch_size=32, shuffle=False, verbose=False
-    )
-    network.predict(images.map(lambda pixels, _: pixels / 127.5 - 1), verbose=0)
-    return time.monotonic() - started
+    return job
 
 
-def timed(which: str, folder: str, backbone: str) -> float:
-    """One run in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.extraction",
-        "--only",
-        which,
-        "--folder",
-        folder,
-        "--backbone",
-        backbone,
-    ]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return float(done.stdout.split()[-1])
+def decode_job(name: str, side: int) -> Job:
+    """Reading, decoding and resizing alone, in one thread."""
+    from features.images import decode_image
+    from features.resize import resize
+
+    def job(folder: str) -> int:
+        for path in files_of(folder):
+            with open(path, "rb") as file:
+                resize(decode_image(file.read()), (side, side), "squash", "bilinear")
+        return len(files_of(folder))
+
+    return job
+
+
+WAYS: dict[str, Callable[[str, int], Job]] = {
+    KERAS: keras_job,
+    NOTEBOOK: notebook_job,
+    BEAM: beam_job,
+    OURS: lambda name, side: headstart_job(name, side, "float32"),
+    OURS_BFLOAT16: lambda name, side: headstart_job(name, side, "bfloat16"),
+    BARE: lambda name, side: bare_job(name, side, "float32"),
+    BARE_BFLOAT16: lambda name, side: bare_job(name, side, "bfloat16"),
+    DECODE: decode_job,
+}
+
+
+def files_of(folder: str) -> list[str]:
+    """Every file below a folder."""
+    return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def few_of(folder: str, scratch: str) -> str:
+    """A folder of links to a few of the images of each class."""
+    for label in sorted(os.listdir(folder)):
+        os.makedirs(os.path.join(scratch, label), exist_ok=True)
+        for path in islice(files_of(os.path.join(folder, label)), WARM_IMAGES // 2):
+            os.symlink(os.path.abspath(path), os.path.join(scratch, label, os.path.basename(path)))
+    return scratch
+
+
+def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
+    """One run of one way, in this process."""
+    began = time.monotonic()
+    from features.command import hush
+
+    hush()
+    job = WAYS[way](name, side)
+    with tempfile.TemporaryDirectory() as scratch:
+        job(few_of(folder, scratch))
+    started, cpu = time.monotonic(), time.process_time()
+    images = job(folder)
+    seconds = time.monotonic() - started
+    return {
+        "start-up s": started - began,
+        "images/s": images / seconds,
+        "cpu ms/image": (time.process_time() - cpu) / images * 1000,
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def run_apart(way: str, name: str, side: int, folder: str) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.extraction", name, str(side), "--folder", folder, "--only", way]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{way} failed: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(name: str, side: int, folder: str, rounds: int) -> list[dict[str, Any]]:
+    """A row for each way: medians over the rounds, the ratio to Keras's way, and the share of what is possible.
+
+    The limit is what the cores could do if nothing but decoding and the backbone took time: their number divided by the sum of
+    cpu-seconds an image of both, each measured alone.
+    """
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way in WAYS:
+            found[way].append(run_apart(way, name, side, folder))
+    rows = []
+    for way, runs in found.items():
+        row: dict[str, Any] = {"backbone": f"{name} {side}", "way": way}
+        row |= {key: round(median(run[key] for run in runs), 1) for key in runs[0]}
+        rates = [run["images/s"] for run in runs]
+        row["lowest"], row["highest"] = round(min(rates), 1), round(max(rates), 1)
+        row["against Keras"] = round(median(run["images/s"] / keras["images/s"] for run, keras in zip(runs, found[KERAS])), 2)
+        if way in (OURS, OURS_BFLOAT16):
+            bare = found[BARE if way == OURS else BARE_BFLOAT16]
+            row["of the limit"] = round(median(_share(*each) for each in zip(runs, bare, found[DECODE])), 2)
+        rows.append(row)
+    return rows
+
+
+def _share(run: dict[str, float], bare: dict[str, float], decode: dict[str, float]) -> float:
+    cores = len(os.sched_getaffinity(0))
+    return run["images/s"] / (cores * 1000 / (bare["cpu ms/image"] + decode["cpu ms/image"]))
 
 
 def main() -> None:
-    """Prints images a second of both, and the median ratio."""
+    """One way's figures as JSON, or all of them as a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backbone", default="MobileNetV2")
-    parser.add_argument("--folder", help="an image folder of your own")
-    parser.add_argument("--only", choices=(PEER, OURS), help=argparse.SUPPRESS)
+    parser.add_argument("backbone")
+    parser.add_argument("side", type=int)
+    parser.add_argument("--folder", required=True, help="of images, CLASS/NAME")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        if args.only:
-            store = os.path.join(scratch, "store")
-            print(
-                run_keras(args.folder, args.backbone)
-                if args.only == PEER
-                else run_headstart(args.folder, args.backbone, store)
-            )
-            return
-        folder = args.folder or os.path.join(scratch, "photos")
-        if not args.folder:
-            write_photos(folder, args.images)
-        compare(folder, args.backbone, args.rounds)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def compare(folder: str, backbone: str, rounds: int) -> None:
-    """Alternates the two and prints medians."""
-    images = sum(len(names) for _, _, names in os.walk(folder))
-    rates: dict[str, list[float]] = {PEER: [], OURS: []}
-    for _ in range(rounds):
-        for which in (PEER, OURS):
-            rates[which].append(images / timed(which, folder, backbone))
-    ratios = [ours / peer for ours, peer in zip(rates[OURS], rates[PEER])]
-    print(f"{backbone} at 224, {images} images, {os.cpu_count()} cores, {processor()}, medians of {rounds} rounds")
-    for which, found in rates.items():
-        print(f"  {which:<10}{statistics.median(found):7.1f} images/s  (from {min(found):.1f} to {max(found):.1f})")
-    print(f"  ratio     {statistics.median(ratios):7.2f}  (from {min(ratios):.2f} to {max(ratios):.2f})")
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        return names[0] if names else platform.machine()
-    return platform.processor() or platform.machine()
+    if args.only:
+        print(json.dumps(run_alone(args.only, args.backbone, args.side, args.folder)))
+        return
+    print(f"{machine()}; {len(files_of(args.folder)):,} images, medians of {args.rounds} rounds")
+    for row in measure(args.backbone, args.side, args.folder, args.rounds):
+        print("  " + "  ".join(f"{key} {value}" for key, value in row.items()))
 
 
 if __name__ == "__main__":
