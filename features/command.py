@@ -25,6 +25,8 @@ from features.errors import UserError, nearest
 
 Config = TypeVar("Config")
 
+ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
+
 
 def flag(default: Any, help: str, **extra: Any) -> Any:
     """A dataclass field that becomes `--name`; `choices`, `metavar` and `aliases` go through to argparse."""
@@ -200,14 +202,27 @@ def load_quietly(verbose: bool = False) -> None:
     from features.engine_options import has_gpu
 
     if verbose:
-        has_gpu()
+        with _left_out(*ONLY_WRAPPED):
+            has_gpu()
         return
     hush()
-    with _stderr_to_null():  # TensorFlow's first words come from C++, before any level can be set
+    with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
         has_gpu()
         tf.constant(0)
+
+
+@contextlib.contextmanager
+def _left_out(*packages: str) -> Iterator[None]:
+    """Hides packages that are not loaded yet from whoever would import them if they are there."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

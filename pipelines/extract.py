@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from features import command, files
@@ -61,15 +62,18 @@ def extract(config: ExtractConfig) -> FeatureStore:
         for line in (describe(plan)[-1], estimate(plan, job)):
             _say(line)
         started = time.monotonic()
-        run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
+        with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
+            whole = os.path.exists(os.path.join(config.store, MANIFEST))  # a store that is complete has it already
+            saved = None if whole else beside.submit(save_backbone, work, plan.spec, job.origin)
+            run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
+            if saved:
+                saved.result()
         provenance = {
             "input": os.path.abspath(config.input),
             "weights": job.origin.weights,
             "versions": versions(),
             "engines": plan.engines,  # of the features that are copied; those of the others are added
         }
-        if not os.path.exists(os.path.join(config.store, MANIFEST)):  # a store that is complete has it already
-            save_backbone(work, plan.spec, job.origin)
         manifest = finish(work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance)
         publish(config.store)  # 4. the manifest comes last
         if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):

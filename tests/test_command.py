@@ -206,3 +206,12 @@ def test_the_nearest_names() -> None:
     assert nearest("ResNet5O", ["ResNet50", "ResNet50V2"]) == " Did you mean ResNet50 or ResNet50V2?"
     assert nearest("zebra", ["VGG16"]) == ""
     assert nearest("", []) == ""
+
+
+def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
+    code = (
+        "import sys; from features.command import load_quietly; load_quietly(); "
+        "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib'} & set(sys.modules); "
+        "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
