@@ -123,10 +123,11 @@ def _try(engine: Engine, spec: FeatureSpec, trial: Trial, seconds: float) -> tup
     def once() -> list[list[np.ndarray] | Unreadable]:
         return list(stream_features(trial.files, spec, engine, trial.max_pixels))
 
-    features = once()  # which also warms up
+    if seconds:
+        once()  # warms up
     started, done = time.monotonic(), 0
     while True:
-        once()
+        features = once()
         done += len(trial.files)
         if (passed := time.monotonic() - started) >= seconds:
             return done / max(passed, 1e-9), features
