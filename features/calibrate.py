@@ -71,7 +71,8 @@ def _tune(spec: FeatureSpec, origin: Origin, options: EngineOptions, trial: Tria
     default = shared_engine(spec, origin, options)
     if trial.images <= len(trial.files):
         return Tuned(default)
-    rate, expected = _try(default, spec, trial, seconds=0)
+    few = replace(trial, files=trial.files[: default.streams * default.batch_size])  # a batch for each stream
+    rate, _ = _try(default, spec, few, seconds=0)
     if (options.batch_size and options.streams) or trial.images / rate < WORTH_S:
         return Tuned(default, rate)
 
@@ -80,7 +81,7 @@ def _tune(spec: FeatureSpec, origin: Origin, options: EngineOptions, trial: Tria
         model, _ = tapped(base, spec.taps, spec.preprocessing, spec.image_size)
         return make_engine(model, other, spec.compute_dtype)
 
-    rate, _ = _try(default, spec, trial, TRIAL_S)
+    rate, expected = _try(default, spec, trial, TRIAL_S)
     best, tried = Tuned(default, rate), [_told(default, rate)]
     for other in _others(default, options):
         engine = _made_or_none(made, other)

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from features.errors import UserError, nearest
+from features.errors import UserError, nearest, told_inside
 
 Config = TypeVar("Config")
 
@@ -164,9 +164,10 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
             return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
         return _fail(prog, f"{error.filename}: {error.strerror}")
     except Exception as error:
-        if type(error).__name__ != "DataLossError":  # TensorFlow's; it tells no path, and is not imported for its name
+        told = told_inside(error)  # by TensorFlow, of a mistake that was met inside a tf.data pipeline
+        if told is None:
             raise
-        return _fail(prog, "a shard is damaged: `headstart verify STORE` says which; delete that store and extract again")
+        return _fail(prog, told)
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)
         sys.stdout.flush()

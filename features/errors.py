@@ -10,6 +10,12 @@ class UserError(ValueError):
     """What was expected, what was received, and what to do about it, in one line."""
 
 
+def told_inside(error: BaseException) -> str | None:
+    """What a UserError said that a runner or TensorFlow handed on as the text of another error; None where there is none."""
+    _, found, text = str(error).rpartition("UserError: ")
+    return text.split("\n")[0].partition(" [while running")[0] if found else None
+
+
 class DecodeError(ValueError):
     """One image's bytes cannot become pixels. Never fatal: it becomes a dead letter."""
 

@@ -13,7 +13,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from features import files
-from features.errors import UserError
+from features.errors import UserError, told_inside
 from features.progress import Progress
 from pipelines.extract_shard import HEARTBEAT_SUFFIX, STOP_FILE, DeadLetter, ExtractShard, ShardJob, save_unit, too_many_dead
 from pipelines.work_unit import WorkUnit
@@ -148,6 +148,6 @@ def for_people(error: Exception, folder: str) -> Exception:
         return UserError(
             f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
         )
-    if isinstance(error, UserError) or "UserError: " in text:
-        return UserError(text.rpartition("UserError: ")[2].split("\n")[0].partition(" [while running")[0])
-    return error
+    if (told := told_inside(error)) is not None:
+        return UserError(told)
+    return UserError(text.split("\n")[0].partition(" [while running")[0]) if isinstance(error, UserError) else error

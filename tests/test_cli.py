@@ -226,10 +226,17 @@ def test_from_a_folder_to_predictions(
     assert len(capsys.readouterr().out.splitlines()) == 13
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25], ids=["from disk", "in memory"])
 @pytest.mark.parametrize("command", ["train", "probe"])
 def test_a_damaged_shard_is_one_line(
-    store_copy: pathlib.Path, tmp_path: pathlib.Path, command: str, one_line: Callable[[], str]
+    store_copy: pathlib.Path,
+    tmp_path: pathlib.Path,
+    command: str,
+    share: float,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("features.store.SHARE_OF_MEMORY", share)
     path = FeatureStore.open(str(store_copy)).shard_paths("train")[0]
     with open(path, "r+b") as shard:
         shard.seek(os.path.getsize(path) // 2)
