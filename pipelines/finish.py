@@ -140,8 +140,6 @@ def _engines(older: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) ->
 
 def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
     """The first images of the training split, encoded as they came: a random sample, since units are ordered by hash."""
-    import tensorflow as tf
-
     training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
     kept = 0
     with files.atomic(path) as file:
@@ -155,13 +153,8 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
                 continue
             if hashlib.sha256(encoded).hexdigest() != example.digest:  # gone or changed since: another one will do
                 continue
-            content = tf.train.Example()
-            field = content.features.feature
-            field["key"].bytes_list.value.append(example.key.encode("utf-8", "surrogateescape"))
-            field["digest"].bytes_list.value.append(example.digest.encode())
-            field["label"].int64_list.value.extend(example.labels)
-            field["encoded"].bytes_list.value.append(encoded)
-            record.write_record(file, content.SerializeToString(deterministic=True))
+            content = record.encode(example.key, example.digest, example.labels, {"encoded": encoded})
+            record.write_record(file, content)
             kept += 1
 
 
