@@ -6,7 +6,7 @@ A choice never changes a feature: a batch size that gives other bits than the de
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -15,7 +15,6 @@ import numpy as np
 from features.backbone import Origin
 from features.engine import LOADING, Engine, make_engine, shared_base, shared_engine
 from features.engine_options import GPU_BATCH_SIZE, EngineOptions
-from features.errors import UserError
 from features.spec import FeatureSpec
 from features.stream import ImageToRead, Unreadable, stream_features
 from features.taps import tapped
@@ -76,18 +75,18 @@ def _tune(spec: FeatureSpec, origin: Origin, options: EngineOptions, trial: Tria
     if (options.batch_size and options.streams) or trial.images / rate < WORTH_S:
         return Tuned(default, rate)
 
-    def made(other: EngineOptions) -> Engine:
-        base, _ = shared_base(origin, spec.image_size)
-        model, _ = tapped(base, spec.taps, spec.preprocessing, spec.image_size)
-        return make_engine(model, other, spec.compute_dtype)
-
+    base, _ = shared_base(origin, spec.image_size)
+    model, _ = tapped(base, spec.taps, spec.preprocessing, spec.image_size)
     rate, expected = _try(default, spec, trial, TRIAL_S)
     best, tried = Tuned(default, rate), [_told(default, rate)]
     for other in _others(default, options):
-        engine = _made_or_none(made, other)
-        if engine is None:
+        try:
+            engine = make_engine(model, other, spec.compute_dtype)
+            rate, features = _try(engine, spec, trial, TRIAL_S)
+        except Exception as error:
+            if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's: it does not fit into the device's memory
+                raise
             continue
-        rate, features = _try(engine, spec, trial, TRIAL_S)
         same = all(map(_equal, features, expected))
         tried.append(_told(engine, rate) + ("" if same else ", other bits"))
         if same and rate > best.rate * (CLEARLY if best.engine is default else 1):
@@ -104,18 +103,6 @@ def _others(default: Engine, options: EngineOptions) -> list[EngineOptions]:
     if not options.streams and settled.streams >= 4:
         others.append(replace(settled, streams=settled.streams // 2))
     return others
-
-
-def _made_or_none(made: Callable[[EngineOptions], Engine], options: EngineOptions) -> Engine | None:
-    """The engine, unless it does not fit into the device's memory."""
-    try:
-        return made(options)
-    except UserError:
-        raise
-    except Exception as error:
-        if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's
-            raise
-        return None
 
 
 def _try(engine: Engine, spec: FeatureSpec, trial: Trial, seconds: float) -> tuple[float, list[list[np.ndarray] | Unreadable]]:
