@@ -183,7 +183,6 @@ class FeatureStore:
         from features.dataset import dataset
 
         features = self.features(split, tap)
-        memory = self.fits_in_memory(split, tap) if in_memory is None else in_memory
         columns: dict[str, Any] = {"label": self.labels(split)}
         if keys:
             examples = self.examples(split)
@@ -193,7 +192,7 @@ class FeatureStore:
         def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
-        return dataset(features, columns, batch_size, seed if shuffle else None, memory, element)
+        return dataset(features, columns, batch_size, seed if shuffle else None, self._held(split, tap, in_memory), element)
 
     def batches(
         self,
@@ -205,12 +204,15 @@ class FeatureStore:
         in_memory: bool | None = None,
     ) -> Epochs:
         """The same as numpy arrays (feature [B, *tap.shape], label int64 [B]), without tf.data; each iteration is an epoch."""
-        memory = self.fits_in_memory(split, tap) if in_memory is None else in_memory
-        return Epochs(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, memory)
+        held = self._held(split, tap, in_memory)
+        return Epochs(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, held)
 
-    def fits_in_memory(self, split: str, tap: str | None = None) -> bool:
-        """Whether a split's features of one tap take less than a quarter of the memory that is free."""
+    def _held(self, split: str, tap: str | None, asked: bool | None) -> bool:
+        """Whether a split is read into memory: as asked, or if its features take less than a quarter of what is free."""
         import psutil
+
+        if asked is not None:
+            return asked
 
         size = self.count(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
         return size < SHARE_OF_MEMORY * psutil.virtual_memory().available

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from features.dataset import AHEAD, GATHERED_AT_ONCE
 from features.spec import Tap
 from features.store import FeatureStore
 
@@ -32,7 +33,7 @@ class SplitBatches:
         def convert(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.cast(feature, tf.float32), label if self.sparse else tf.one_hot(label, classes)
 
-        return batches.map(convert, num_parallel_calls=2).prefetch(4)
+        return batches.map(convert, num_parallel_calls=GATHERED_AT_ONCE).prefetch(AHEAD)
 
 
 def moments(store: FeatureStore, split: str, tap: Tap) -> tuple[np.ndarray, np.ndarray]:

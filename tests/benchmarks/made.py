@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from typing import TYPE_CHECKING
@@ -63,6 +64,18 @@ def write_store(folder: str, training: int, validation: int) -> FeatureStore:
             batch_size=32,
         )
     )
+
+
+def arguments(doc: str | None, examples: int, rounds: int) -> argparse.Namespace:
+    """The command line of a benchmark on a made store; hushes TensorFlow."""
+    from features.command import load_quietly
+
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n\n")[0])
+    parser.add_argument("--examples", type=int, default=examples)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parsed = parser.parse_args()
+    load_quietly()
+    return parsed
 
 
 def machine() -> str:

@@ -7,7 +7,6 @@ Each round runs every reader over the same shards, and a ratio is taken inside i
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.made import machine, write_store
+from tests.benchmarks.made import arguments, machine, write_store
 
 BATCH = 64
 BASELINE = "batched parse_example + decode_raw"
@@ -85,13 +84,7 @@ def measure(rounds: int, examples: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Prints the table."""
-    from features.command import load_quietly
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--examples", type=int, default=16384)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
-    load_quietly()
+    args = arguments(__doc__, examples=16384, rounds=7)
     rows = measure(args.rounds, args.examples)
     print(f"{machine()}; {args.examples:,} features of 16 kB, batches of {BATCH}, medians of {args.rounds} rounds")
     for row in rows:

@@ -9,7 +9,6 @@ examples after each. Each round runs both, and the ratio is taken inside it. hea
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import time
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.made import machine, write_store
+from tests.benchmarks.made import arguments, machine, write_store
 
 EPOCHS, BATCH = 30, 32
 
@@ -97,13 +96,7 @@ def measure(rounds: int, examples: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Prints the table."""
-    from features.command import load_quietly
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--examples", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    load_quietly()
+    args = arguments(__doc__, examples=2000, rounds=5)
     rows = measure(args.rounds, args.examples)
     print(f"{machine()}; {args.examples:,} examples, {EPOCHS} epochs, batches of {BATCH}, medians of {args.rounds} rounds")
     for row in rows:
