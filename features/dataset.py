@@ -31,6 +31,7 @@ def dataset(
     seed: int | None,
     in_memory: bool,
     element: Callable[[tf.Tensor, dict[str, tf.Tensor]], Any],
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Batches of features with what stands beside them.
 
@@ -41,6 +42,7 @@ def dataset(
         seed: of the order, another one in each epoch; None for the rows' own.
         in_memory: read all features now.
         element: makes an element of a batch's features [B, *shape] and its columns [B].
+        first_epoch: the number of the first epoch, from 0.
 
     Returns:
         A dataset of known cardinality.
@@ -55,14 +57,14 @@ def dataset(
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
-    found = _orders(len(features), beside, batch_size, seed).map(batch, num_parallel_calls=GATHERED_AT_ONCE)
+    found = _orders(len(features), beside, batch_size, seed, first_epoch).map(batch, num_parallel_calls=GATHERED_AT_ONCE)
     exact = found.apply(tf.data.experimental.assert_cardinality(-(-len(features) // batch_size)))
     return exact.prefetch(AHEAD).with_options(options)
 
 
-def _orders(count: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None) -> tf.data.Dataset:
+def _orders(count: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, first_epoch: int) -> tf.data.Dataset:
     """Batches of row numbers, int64 [B], and of what stands beside them: an epoch is ordered whole, then cut."""
-    epochs, whole = itertools.count(), count // batch_size * batch_size
+    epochs, whole = itertools.count(first_epoch), count // batch_size * batch_size
 
     def order() -> np.ndarray:
         return epoch_order(count, seed, next(epochs))

@@ -81,6 +81,11 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
     return _grouped(source, options.group_by) if options.group_by else source
 
 
+def image_root(path: str) -> str:
+    """The folder that the keys of an input's images are relative to."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
 def image_files(path: str) -> list[str]:
     """Every file below a folder in sorted order, hidden files and system leftovers aside; or the one file."""
     return [os.path.join(path, *name.split("/")) for name in _walk(path)] if os.path.isdir(path) else [path]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,10 +22,11 @@ import numpy as np
 from features import files, record
 from features.epochs import Epochs
 from features.errors import UserError, nearest
-from features.examples import Example, dataset_digest, from_csv
+from features.examples import Example, dataset_digest
 from features.record import StoredExample
 from features.rows import Features, Records, Shard
 from features.spec import DTYPE_BYTES, FeatureSpec, Tap
+from features.table import DEAD_LETTERS, TABLE, DatasetTable
 
 if TYPE_CHECKING:
     import keras
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 DATASET_NAME = "features"
-MANIFEST, SPEC, TABLE = "manifest.json", "spec.json", "examples.csv"
-DEAD_LETTERS, SAMPLE, BACKBONE = "dead_letters.jsonl", "sample.tfrecord", "backbone.keras"
+MANIFEST, SPEC = "manifest.json", "spec.json"
+SAMPLE, BACKBONE = "sample.tfrecord", "backbone.keras"
 WORK_FOLDER = ".partial"
 SAMPLE_SIZE = 64
 SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
@@ -161,6 +161,7 @@ class FeatureStore:
         tap: str | None = None,
         keys: bool = False,
         in_memory: bool | None = None,
+        first_epoch: int = 0,
     ) -> tf.data.Dataset:
         """A split as batches.
 
@@ -173,6 +174,7 @@ class FeatureStore:
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
             in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
                 the memory that is free.
+            first_epoch: the number of the first epoch, from 0: a training that is taken up goes on with the orders to come.
 
         Returns:
             A dataset of known cardinality of (feature [B, *tap.shape] in the store's dtype, label int64 [B]).
@@ -192,7 +194,8 @@ class FeatureStore:
         def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
-        return dataset(features, columns, batch_size, seed if shuffle else None, self._held(split, tap, in_memory), element)
+        held = self._held(split, tap, in_memory)
+        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, first_epoch)
 
     def batches(
         self,
@@ -257,21 +260,23 @@ class FeatureStore:
         return {}
 
     @functools.cached_property
+    def dataset_table(self) -> DatasetTable:
+        """The table and the dead letters, as they lie on disk."""
+        return DatasetTable(self.path)
+
+    @property
     def table(self) -> list[Example]:
-        """The dataset table: every example that was planned and has a content, in the store's order."""
-        with open(os.path.join(self.path, TABLE), "rb") as file:
-            return from_csv(file.read())
+        """Every example that was planned and has a content, in the store's order."""
+        return self.dataset_table.table
+
+    @property
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What could not be stored: key, stage, reason, label, split."""
+        return self.dataset_table.dead_letters
 
     def examples(self, split: str) -> list[Example]:
         """The stored examples of a split, row for row what `arrays` and an unshuffled `dataset` give."""
-        dead = {letter["key"] for letter in self.dead_letters}
-        return [example for example in self.table if example.split == split and example.key not in dead]
-
-    @functools.cached_property
-    def dead_letters(self) -> list[dict[str, str]]:
-        """What could not be stored: key, stage, reason, label, split."""
-        with open(os.path.join(self.path, DEAD_LETTERS), encoding="utf-8", errors="surrogateescape") as file:
-            return [json.loads(line) for line in file]
+        return self.dataset_table.examples(split)
 
     def sample(self) -> Iterator[SampleImage]:
         """The encoded images that the store keeps of its training split."""
@@ -290,9 +295,18 @@ class FeatureStore:
         Raises:
             UserError: when the network beside the shards is not the one of the spec, or brings code along and is not trusted.
         """
+        from features.taps import tapped
+
+        return tapped(self.base(), [tap], self.spec.preprocessing, self.spec.image_size)[0]
+
+    def base(self) -> keras.Model:
+        """The network beside the shards, from preprocessed images to its last map.
+
+        Raises:
+            UserError: as `backbone` does.
+        """
         from features.backbone import weights_digest
         from features.model_file import load_model
-        from features.taps import tapped
 
         path = os.path.join(self.path, BACKBONE)
         if not os.path.isfile(path):
@@ -303,7 +317,7 @@ class FeatureStore:
                 f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
                 f"{self.spec.weights_digest[:12]}: delete the store and extract again"
             )
-        return tapped(base, [tap], self.spec.preprocessing, self.spec.image_size)[0]
+        return base
 
     def shard_paths(self, split: str) -> list[str]:
         """The paths of a split's shards, in order."""

@@ -60,7 +60,7 @@ def stream_features(
         engine: the backbone, and the size of a batch.
         max_pixels: an image of more is refused before it is decoded.
     """
-    load, turns = _loader(spec, max_pixels), threading.Semaphore(engine.streams)
+    load, turns = image_loader(spec, max_pixels), threading.Semaphore(engine.streams)
 
     def compute(batch: list[ImageToRead]) -> list[list[np.ndarray] | Unreadable]:
         loaded = [load(file) for file in batch]
@@ -81,7 +81,7 @@ def stream_features(
             yield from batch
 
 
-def _loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
+def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
     """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
     resize, least = resizer(spec), images.least_size(spec)
     room = ByteBudget(DECODED_BYTES)

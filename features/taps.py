@@ -61,7 +61,7 @@ def _tapped(
     pixels = keras.Input((*image_size, 3), name="pixels")
     images = _as(base.inputs[0].dtype, preprocess(pixels, preprocessing))
     outputs = reader(images, training=False)
-    features = [_pool(output, tap) for output, tap in zip(outputs if isinstance(outputs, list) else [outputs], chosen)]
+    features = [pooled(output, tap) for output, tap in zip(outputs if isinstance(outputs, list) else [outputs], chosen)]
     model = keras.Model(pixels, features, name="backbone")
     model.trainable = False
     return model, tuple(replace(tap, shape=tuple(feature.shape[1:])) for tap, feature in zip(chosen, features))
@@ -126,8 +126,8 @@ def preprocess(pixels: Any, preprocessing: str) -> Any:
     return pixels
 
 
-def _pool(output: Any, tap: Tap) -> Any:
-    """[B, H, W, C] to what the tap keeps of it, float32."""
+def pooled(output: Any, tap: Tap) -> Any:
+    """A layer's symbolic output [B, H, W, C] to what the tap keeps of it, float32."""
     import keras
 
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"pool_{tap.name}")  # a shared layer's second use is LAYER#1

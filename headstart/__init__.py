@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from features.augment import Augmentation
     from features.errors import UserError
     from features.spec import FeatureSpec, Tap
     from features.store import FeatureStore
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pipelines.extract import dry_run, extract
     from pipelines.extract_config import ExtractConfig
     from training.evaluate import EvaluateConfig, evaluate
+    from training.finetune import finetune
+    from training.finetune_config import FinetuneConfig
     from training.predict import PredictConfig, predict
     from training.probe import ProbeConfig, probe
     from training.run_folder import Run
@@ -40,6 +43,9 @@ _HOME = {
     "extract": "pipelines.extract",
     "EvaluateConfig": "training.evaluate",
     "evaluate": "training.evaluate",
+    "Augmentation": "features.augment",
+    "FinetuneConfig": "training.finetune_config",
+    "finetune": "training.finetune",
     "PredictConfig": "training.predict",
     "predict": "training.predict",
     "ProbeConfig": "training.probe",
@@ -49,10 +55,12 @@ _HOME = {
     "train": "training.train_head",
 }
 __all__ = [
+    "Augmentation",
     "EvaluateConfig",
     "ExtractConfig",
     "FeatureSpec",
     "FeatureStore",
+    "FinetuneConfig",
     "FitConfig",
     "PredictConfig",
     "ProbeConfig",
@@ -63,6 +71,7 @@ __all__ = [
     "dry_run",
     "evaluate",
     "extract",
+    "finetune",
     "fit",
     "predict",
     "probe",

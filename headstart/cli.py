@@ -17,6 +17,7 @@ COMMANDS = {
     "info": ("features.info", "what a store holds"),
     "verify": ("features.verify", "reads every shard of a store and checks it"),
     "train": ("training.train_head", "a feature store to a trained head and a model of images"),
+    "finetune": ("training.finetune", "augmentation and fine-tuning: a run and its images to a better run"),
     "probe": ("training.probe", "which tap of which backbone transfers, by linear probes"),
     "evaluate": ("training.evaluate", "a run's figures, with intervals"),
     "predict": ("training.predict", "the classes of images"),

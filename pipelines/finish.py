@@ -25,15 +25,14 @@ from features.spec import FeatureSpec
 from features.store import (
     BACKBONE,
     DATASET_NAME,
-    DEAD_LETTERS,
     FORMAT,
     MANIFEST,
     SAMPLE,
     SAMPLE_SIZE,
     SPEC,
-    TABLE,
     WORK_FOLDER,
 )
+from features.table import DEAD_LETTERS, TABLE
 from pipelines.extract_shard import DeadLetter, read_marker
 from pipelines.work_unit import WorkUnit
 

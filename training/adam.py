@@ -6,6 +6,7 @@ the same (Kingma and Ba, https://arxiv.org/abs/1412.6980); Keras writes it as a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,18 +14,42 @@ import tensorflow as tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` without its variants, for TensorFlow's variables."""
+    """`keras.optimizers.Adam` without its variants, for TensorFlow's variables.
+
+    Args:
+        learning_rate: a number, or a schedule of Keras's.
+        rates: what the learning rate is multiplied by for each trained weight; 1 for all when not given.
+
+    It remembers the first step with a gradient that is not finite: `bad_step`, counted from 1, 0 while there was none.
+    """
+
+    def __init__(self, learning_rate: Any, rates: Sequence[float] = ()) -> None:
+        super().__init__(learning_rate)
+        self.rates = tuple(rates)
+
+    def build(self, variables: Any) -> None:
+        """Makes the moments, and the place to remember a step in."""
+        super().build(variables)
+        self.bad_step = self.add_variable((), dtype="int64", aggregation="only_first_replica", name="bad_step")
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Moves the weights, and looks at what moved them."""
+        super().apply(grads, trainable_variables)
+        sums = [tf.reduce_sum(tf.abs(tf.cast(gradient, tf.float32))) for gradient in grads if gradient is not None]
+        is_first = tf.logical_and(self.bad_step.value == 0, tf.logical_not(tf.math.is_finite(tf.add_n(sums))))
+        self.bad_step.assign(tf.where(is_first, tf.cast(self.iterations.value, tf.int64), self.bad_step.value))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable, a tf.Variable, and its two moments."""
         step, number = tf.cast(self.iterations + 1, variable.dtype), self._get_variable_index(variable)
+        rate = self.rates[number] if self.rates else 1.0
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[number].value.handle,
             v=self._velocities[number].value.handle,
             beta1_power=tf.cast(self.beta_1, variable.dtype) ** step,
             beta2_power=tf.cast(self.beta_2, variable.dtype) ** step,
-            lr=tf.cast(learning_rate, variable.dtype),
+            lr=tf.cast(learning_rate, variable.dtype) * rate,
             beta1=tf.cast(self.beta_1, variable.dtype),
             beta2=tf.cast(self.beta_2, variable.dtype),
             epsilon=tf.cast(self.epsilon, variable.dtype),

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from features.engine import make_engine
+from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.images import decode_image, least_size
 from features.resize import resizer
 from features.spec import FeatureSpec, Tap
 from features.store import FeatureStore
+from features.stream import ImageToRead, Unreadable, image_loader, stream_features
 from training.run_folder import Run
+
+if TYPE_CHECKING:
+    from training.unfreeze import Network
 
 MOST_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 
 
-def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) -> dict[str, Any]:
+def check_agreement(
+    run: Run, store: FeatureStore, tap: Tap, head: keras.Model, backbone: keras.Model | None = None
+) -> dict[str, Any]:
     """Compares the head on stored features with `model.keras` on the images that the store keeps.
 
     What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
     dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
+
+    Args:
+        run: whose `model.keras` it is.
+        store: what it was trained on.
+        tap: whose features.
+        head: from them to probabilities.
+        backbone: from pixels to them, where the saved model's backbone goes further.
 
     Returns:
         Number of images, the largest difference in probability, and the tolerance.
@@ -37,16 +53,56 @@ def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) 
             f"{store.path!r} keeps no image to check the model on: none of its training images could be read again"
         )
     stored = _stored_features(store, tap, [image.key for image in sample])  # [n, *tap.shape]
-    from_features = head.predict(stored, verbose=0)  # [n, classes]
+    model = run.model()
+    images = [decode_image(image.encoded, store.manifest["max_pixels"], least_size(store.spec)) for image in sample]
+    noise = compute_noise(backbone or model.get_layer("backbone"), images, stored, store.spec)
+    because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
+    seen = _Seen([image.key for image in sample], images, stored)
+    return {**_compare(model, head, seen, store.spec.store_dtype, noise, because), "compute_noise": noise}
+
+
+def check_images(
+    run: Run, network: Network, spec: FeatureSpec, files: Sequence[ImageToRead], max_pixels: int
+) -> dict[str, Any]:
+    """Compares a network that was trained in two parts, frozen layers by the engine, with `model.keras` on image files.
+
+    Returns:
+        Number of images, the largest difference in probability, and the tolerance.
+
+    Raises:
+        UserError: when they disagree by more than rounding.
+    """
+    if network.boundary is None:
+        load = image_loader(spec, max_pixels)
+        features = np.stack([np.asarray(load(file)) for file in files])
+    else:
+        below = replace(spec, compute_dtype="float32", taps=(network.boundary,))
+        engine = make_engine(network.frozen_model(spec), EngineOptions())
+        rows = stream_features(files, below, engine, max_pixels)
+        features = np.stack([row[0] for row in rows if not isinstance(row, Unreadable)])
+    images = [decode_image(_content(file.path), max_pixels, least_size(spec)) for file in files]
+    seen = _Seen([file.path for file in files], images, features)
+    return _compare(run.model(), network.trained, seen, "float32", 0.0, "rounding")
+
+
+class _Seen(NamedTuple):
+    """Images by two ways: pixels uint8 [any, any, 3], and features float32 [n, *shape]."""
+
+    names: Sequence[str]
+    images: Sequence[np.ndarray]
+    features: np.ndarray
+
+
+def _compare(
+    model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str
+) -> dict[str, Any]:
+    from_features = head.predict(seen.features, verbose=0)  # [n, classes]
     if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
         raise UserError(
             "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
         )
-    model = run.model()
-    images = [decode_image(image.encoded, store.manifest["max_pixels"], least_size(store.spec)) for image in sample]
-    noise = compute_noise(model, images, stored, store.spec)
-    tolerance = storage_tolerance(head, stored, from_features, store.spec.store_dtype, noise)
-    from_images = classify_images(model, images)
+    tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
+    from_images = classify_images(model, seen.images)
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
     ordered = np.sort(from_features, axis=1)
@@ -54,16 +110,15 @@ def check_agreement(run: Run, store: FeatureStore, tap: Tap, head: keras.Model) 
     if not difference[worst] <= tolerance or torn.any():
         where = int(torn.argmax()) if torn.any() else worst
         raise UserError(
-            f"model.keras and the features it was trained on disagree: on {sample[where].key!r} probabilities differ by "
-            f"{difference[where]:.2g}, more than {store.spec.compute_dtype} stored as {store.spec.store_dtype} explains "
-            f"({tolerance:.2g}); extract again"
+            f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
+            f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again"
         )
-    return {
-        "images": len(sample),
-        "largest_difference": float(difference[worst]),
-        "tolerance": tolerance,
-        "compute_noise": noise,
-    }
+    return {"images": len(seen.images), "largest_difference": float(difference[worst]), "tolerance": tolerance}
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:
@@ -72,7 +127,7 @@ def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.n
     return store.features("train", tap.name).take(np.array([rows[key] for key in keys])).astype(np.float32)
 
 
-def compute_noise(model: keras.Model, images: Sequence[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
+def compute_noise(backbone: keras.Model, images: Sequence[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
     """How far features computed in another dtype than float32 lie from those of the saved model, which computes in float32.
 
     Returns:
@@ -83,7 +138,7 @@ def compute_noise(model: keras.Model, images: Sequence[np.ndarray], stored: np.n
     """
     if spec.compute_dtype == "float32":
         return 0.0
-    resize, backbone = resizer(spec), model.get_layer("backbone")
+    resize = resizer(spec)
     exact = np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
     noise = float(np.sqrt(np.square(exact - stored).mean() / max(float(np.square(exact).mean()), 1e-30)))
     if noise > MOST_NOISE:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from features.examples import Example
+    from features.sources import ImageFile
     from training.run_folder import Run
 
 MOST_CLASSES_IN_A_MATRIX = 40
@@ -70,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from training.run_folder import EVALUATION, Run
 
     run = Run.open(config.run, config.unsafe)
-    found = _of_store(run, config) if _is_store(config.input or run.config["store"]) else _of_images(run, config)
+    found = _of_store(run, config) if _is_store(config.input or run.measured_on) else _of_images(run, config)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
     seen = len(run.seen() & {example.digest[:16] for example in found.examples})
@@ -79,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **figures,
         "folder": os.path.join(run.path, EVALUATION, found.name),
         "split": found.split,
-        "input": os.path.abspath(config.input or run.config["store"]),
+        "input": os.path.abspath(config.input or run.measured_on),
         "used_for_selection": 2 * seen > len(found.examples),
         "seen_in_training": seen,
         "groups_declared": found.groups_declared,
@@ -102,7 +103,7 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
     from features.store import FeatureStore
     from training.classify import classify_split
 
-    store = FeatureStore.open(config.input or run.config["store"])
+    store = FeatureStore.open(config.input or run.measured_on)
     split = config.split or "test"
     if split not in store.splits:
         raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
@@ -121,30 +122,62 @@ def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
     )
 
 
-def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
-    """Another folder or table: all of it, or one of its splits."""
-    import numpy as np
+@dataclass(frozen=True)
+class _Images:
+    """Image files to measure on."""
 
-    from features.examples import Example, dataset_digest
-    from features.progress import Progress
+    chosen: Sequence[ImageFile]
+    split: str
+    has_groups: bool
+    own: bool  # of the run's own dataset
+
+
+def _own_images(run: Run, split: str) -> _Images:
+    """A split of the dataset that the run was trained on, from its images."""
+    from features.sources import ImageFile, image_root
+
+    splits, root = run.table.splits, image_root(run.config["input"])
+    if split not in splits:
+        raise UserError(f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split")
+    chosen = [
+        ImageFile(example.key, os.path.join(root, *example.key.split("/")), example.labels, split, example.group)
+        for example in run.table.examples(split)
+    ]
+    return _Images(chosen, split, run.config["groups_declared"], own=True)
+
+
+def _other_images(path: str, asked: str) -> _Images:
+    """All of another folder or table, or one of its splits."""
     from features.sources import read_source
-    from features.stream import Unreadable
-    from training.classify import class_ids, classify_files
 
-    path = config.input or run.config["store"]
     if not os.path.exists(path):
         raise UserError(f"the input {path!r} does not exist: give a folder or table of images, or a feature store")
     source = read_source(path, least_classes=1)
     splits = sorted({image.split for image in source.images})
-    split = (config.split or "test") if source.has_splits else ""
-    if (source.has_splits or config.split) and (config.split or split) not in splits:
+    split = (asked or "test") if source.has_splits else ""
+    if (source.has_splits or asked) and (asked or split) not in splits:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
-        raise UserError(f"{path!r} has no split {config.split or split!r}; it has {held}")
-    chosen = [image for image in source.images if image.split == split]
-    ids = dict(zip(source.class_names, class_ids(run, source.class_names)))
+        raise UserError(f"{path!r} has no split {asked or split!r}; it has {held}")
+    return _Images([image for image in source.images if image.split == split], split, source.has_groups, own=False)
+
+
+def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
+    """A folder or table of images, the run's own or another."""
+    import numpy as np
+
+    from features.examples import Example, dataset_digest
+    from features.progress import Progress
+    from features.stream import Unreadable
+    from training.classify import class_ids, classify_files
+
+    path = config.input or run.measured_on
+    own = not config.input or os.path.abspath(config.input) == run.config.get("input")
+    images = _own_images(run, config.split or "test") if own else _other_images(path, config.split)
+    names = sorted({image.labels[0] for image in images.chosen})
+    ids = dict(zip(names, class_ids(run, names)))
     examples, rows, labels, unreadable = [], [], [], []
-    progress = Progress("evaluate", len(chosen))
-    for image, answer in zip(chosen, classify_files(run, [image.path for image in chosen])):
+    progress = Progress("evaluate", len(images.chosen))
+    for image, answer in zip(images.chosen, classify_files(run, [image.path for image in images.chosen])):
         if isinstance(answer, Unreadable):
             unreadable.append({"key": image.key, "stage": answer.stage, "reason": answer.reason})
         else:
@@ -154,15 +187,15 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
         progress.update(len(rows) + len(unreadable), len(unreadable))
     progress.close()
     if not rows:
-        raise UserError(f"none of the {len(chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
-    digest = dataset_digest(examples, run.class_names)
+        raise UserError(f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
+    digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
     return _Evaluated(
-        _other_name(path, digest, split),
-        split or "all",
+        images.split if own else _other_name(path, digest, images.split),
+        images.split or "all",
         examples,
         np.array(labels),
         np.stack(rows),
-        source.has_groups,
+        images.has_groups,
         unreadable,
         digest,
     )

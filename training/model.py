@@ -94,11 +94,23 @@ def attach_head(spec: FeatureSpec, backbone: keras.Model, head: keras.Model) -> 
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` as a dtype policy: what the GPU's tensor cores like best, float32 without one."""
+    """`auto` as a dtype policy: what the GPU's tensor cores like best, float32 without one.
+
+    Raises:
+        UserError: for a precision that the device lacks.
+    """
     import tensorflow as tf
 
-    if precision != "auto":
-        return precision
     gpus = tf.config.list_physical_devices("GPU")
     capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) if gpus else (0, 0)
-    return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+    if precision == "auto":
+        return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+    if precision == "mixed_float16" and not gpus:
+        raise UserError("--precision mixed_float16 needs a GPU, and there is none: take float32, or mixed_bfloat16")
+    least = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}.get(precision, (0, 0))
+    if gpus and capability < least:
+        raise UserError(
+            f"--precision {precision} needs a GPU of compute capability {least[0]}.{least[1]}, this one has "
+            f"{'.'.join(map(str, capability))}: take float32, or --precision auto"
+        )
+    return precision

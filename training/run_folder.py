@@ -4,6 +4,9 @@ run/
   config.json         the training's configuration, the spec and tap, class names, digests
   model.keras         uint8 images in, probabilities out
   history.csv, learning_curve.png, logs/
+  examples.csv, dead_letters.jsonl        the dataset that it was trained on, as its store has it
+  augmented.png       fine-tuning with augmentation: what the network saw
+  checkpoint.npz      of a training that was interrupted: the same command goes on from it
   metrics.json        written last: without it the run is not complete
   evaluation/NAME/    what `headstart evaluate` found
 """
@@ -18,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from features import files
 from features.errors import UserError
 from features.spec import FeatureSpec, Tap
+from features.table import DatasetTable
 
 if TYPE_CHECKING:
     import keras
 
 CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
 CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
+CHECKPOINT, GRID = "checkpoint.npz", "augmented.png"
 STORE, WORK_FOLDER = "store", ".partial"  # `headstart fit` keeps its store in the run
 
 
@@ -67,6 +72,21 @@ class Run:
         """Class names, in the order of the model's outputs."""
         return self.config["class_names"]
 
+    @property
+    def table(self) -> DatasetTable:
+        """The dataset that it was trained on."""
+        return DatasetTable(self.path)
+
+    @property
+    def title(self) -> str:
+        """What was trained, in a word or two."""
+        return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
+
+    @property
+    def measured_on(self) -> str:
+        """Where its splits are: the store of its features, or the images, where its backbone is its own."""
+        return self.config.get("store") or self.config["input"]
+
     def seen(self) -> set[str]:
         """Digests, cut to 16 characters, of the contents that the run was trained on or chosen by."""
         with open(os.path.join(self.path, SEEN), encoding="ascii") as file:
@@ -88,11 +108,20 @@ def check_free(path: str) -> None:
         raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
 
 
-def begin(path: str) -> str:
-    """A folder inside the run's to train in: the older run stays whole until `publish`."""
+def begin(path: str, keep: bool = False) -> str:
+    """A folder inside the run's to train in: the older run stays whole until `publish`.
+
+    Args:
+        path: the run's folder.
+        keep: keep what a killed training left there, and the checkpoint of one that was interrupted.
+    """
     work = os.path.join(path, WORK_FOLDER)
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
+    if not keep:
+        shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work, exist_ok=True)
+    older, newer = (os.path.join(folder, CHECKPOINT) for folder in (path, work))
+    if keep and os.path.isfile(older) and not os.path.isfile(newer):
+        shutil.copyfile(older, newer)
     return work
 
 
@@ -103,6 +132,9 @@ def publish(path: str) -> None:
         os.remove(os.path.join(path, METRICS))
     for name in (LOGS, EVALUATION):
         shutil.rmtree(os.path.join(path, name), ignore_errors=True)
+    for name in (CHECKPOINT, GRID):
+        if os.path.exists(os.path.join(path, name)):
+            os.remove(os.path.join(path, name))
     for name in sorted(os.listdir(work), key=lambda name: name == METRICS):
         os.replace(os.path.join(work, name), os.path.join(path, name))
     files.sync_folder(path)

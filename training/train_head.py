@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -100,6 +99,7 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     from training.agreement import check_agreement
     from training.batches import SplitBatches
     from training.model import attach_head
+    from training.save_run import save_dataset, save_history, save_model
 
     has_gpu()  # memory grows with need
     started = time.monotonic()
@@ -116,8 +116,9 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     run = _start(config, work, store, tap, custom=head is not None)
     history = _fit(config, work, training, learner)
     trained, best = learner.export(), _best(config, history)
-    _save(run, attach_head(store.spec, backbone, trained), history, best["best_epoch"])
-    _save_seen(run, store, ("train", best["used_for_selection"]))
+    save_history(run, history, best["best_epoch"])
+    save_model(run, attach_head(store.spec, backbone, trained))
+    save_dataset(run, store.dataset_table, ("train", best["used_for_selection"]))
     metrics = {**best, "agreement": check_agreement(run, store, tap, trained), "seconds": round(time.monotonic() - started, 2)}
     files.write_json(os.path.join(work, run_folder.METRICS), metrics)
     run_folder.publish(config.run)
@@ -217,14 +218,12 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
 
 
 def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] | None:
-    """Balanced: N / (classes * count), so that every class has the same say."""
+    from training.batches import balanced
+
     if config.class_weight == "none":
         return None
-    counts = dict.fromkeys(range(len(store.class_names)), 0)
-    for example in store.examples("train"):
-        counts[store.class_names.index(example.labels[0])] += 1
-    present = {label: count for label, count in counts.items() if count}
-    return {label: sum(present.values()) / (len(present) * count) for label, count in present.items()}
+    counts = Counter(example.labels[0] for example in store.examples("train"))
+    return balanced([counts[name] for name in store.class_names])
 
 
 def _callbacks(config: TrainConfig, work: str, has_validation: bool, steps: int) -> list[keras.callbacks.Callback]:
@@ -276,32 +275,6 @@ def _start(config: TrainConfig, work: str, store: FeatureStore, tap: Tap, custom
     }
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     return run_folder.Run(work, described, config.unsafe)
-
-
-def _save_seen(run: Run, store: FeatureStore, splits: Sequence[str]) -> None:
-    from training import run_folder
-
-    digests = {example.digest[:16] for split in set(splits) for example in store.examples(split)}
-    files.write_bytes(os.path.join(run.path, run_folder.SEEN), "".join(f"{digest}\n" for digest in sorted(digests)).encode())
-
-
-def _save(run: Run, classifier: keras.Model, history: dict[str, list[float]], best_epoch: int) -> None:
-    from training import plots, run_folder
-
-    files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _history_csv(history))
-    title = f"{run.spec.backbone} {run.tap.name}, {run.config['train']['head']}"
-    plots.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch)
-    temporary = os.path.join(run.path, f"unfinished-{run_folder.MODEL}")
-    classifier.save(temporary)
-    os.replace(temporary, os.path.join(run.path, run_folder.MODEL))
-
-
-def _history_csv(history: dict[str, list[float]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("epoch", *history))
-    writer.writerows((epoch, *row) for epoch, row in enumerate(zip(*history.values()), 1))
-    return text.getvalue().encode()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

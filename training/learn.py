@@ -1,0 +1,161 @@
+"""One training of a network from its boundary's features to probabilities: watched, checked, kept, taken up again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+import numpy as np
+
+from training import run_folder
+from training.adam import FusedAdam
+from training.callbacks import ShowProgress, StopWhenNotFinite, Watched
+from training.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
+from training.frozen_guard import FrozenGuard
+from training.unfreeze import Network, training_in
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
+
+
+class Batches(Protocol):
+    """Where features and labels come from."""
+
+    steps: int  # an epoch's
+
+    def training(self, first_epoch: int) -> tf.data.Dataset:
+        """Batches (feature, label id), epoch after epoch, from one on; each epoch in an order of its own."""
+
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation split, as it is."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained."""
+
+    epochs: int
+    patience: int
+    monitor: str
+    learning_rate: float
+    warm_up: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0. 0: it stays the same
+    rates: Sequence[float]  # what it is multiplied by for each trained weight
+    precision: str
+    steps_at_once: int
+    class_weight: dict[int, float] | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training came to; the best epoch's weights are in the network, epoch 0 being those that it began with."""
+
+    history: dict[str, list[float]]
+    baseline: dict[str, float]
+    best_epoch: int
+    monitor: str
+    report: str
+    interrupted: bool
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Those of the best epoch."""
+        if self.best_epoch == 0:
+            return self.baseline
+        return {name: column[self.best_epoch - 1] for name, column in self.history.items()}
+
+
+def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> Learned:
+    """Trains until the epochs or the patience end, or somebody presses Ctrl-C; goes on from a checkpoint of the same training.
+
+    Args:
+        network: what to train; afterwards it holds the best weights.
+        batches: what on.
+        recipe: how.
+        work: the folder of checkpoint and logs.
+        identity: all that decides the outcome.
+
+    Raises:
+        UserError: naming the step at which a loss or a gradient was not finite.
+        AssertionError: when a frozen weight moved.
+        KeyboardInterrupt: for Ctrl-C before there was anything to keep.
+    """
+    with training_in(network, recipe.precision), interruptible() as asked:
+        watched = Watched(network.trained)
+        watched.compile(
+            _optimizer(recipe, batches.steps),
+            loss=keras.losses.SparseCategoricalCrossentropy(),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            jit_compile=False,
+            steps_per_execution=min(batches.steps, recipe.steps_at_once),
+        )
+        _build(watched)
+        validation = batches.validation()
+        keep = KeepBest(os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience)
+        keep.set_model(watched)
+        guard = FrozenGuard(network)
+        if not keep.load() and validation is not None:
+            figures = watched.evaluate(validation, verbose=0, return_dict=True)
+            keep.start({f"val_{name}": value for name, value in figures.items()})
+        callbacks = [
+            StopWhenNotFinite(batches.steps),
+            guard,
+            ShowProgress(recipe.epochs, batches.steps),
+            keep,
+            StopWhenAsked(asked),
+            keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
+        ]
+        over = keep.epochs >= recipe.epochs or keep.is_over()
+        interrupted = not over and _fit(watched, batches, recipe, callbacks, keep, validation)
+        if not keep.best_weights:
+            raise KeyboardInterrupt
+        keep.restore_best()
+        guard.check()
+    return Learned(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, guard.report, interrupted)
+
+
+def _fit(watched: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: KeepBest, validation: Any) -> bool:
+    """Whether it was interrupted."""
+    try:
+        watched.fit(
+            batches.training(keep.epochs),
+            steps_per_epoch=batches.steps,
+            validation_data=validation,
+            epochs=recipe.epochs,
+            initial_epoch=keep.epochs,
+            shuffle=False,
+            class_weight=recipe.class_weight,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    except Interrupted:
+        return True
+    return False
+
+
+def _optimizer(recipe: Recipe, steps: int) -> Any:
+    rate: Any = recipe.learning_rate
+    if recipe.warm_up:
+        total = recipe.epochs * steps
+        rising = max(1, round(recipe.warm_up * total))
+        rate = keras.optimizers.schedules.CosineDecay(
+            FIRST_RATE * recipe.learning_rate,
+            decay_steps=max(1, total - rising),
+            warmup_target=recipe.learning_rate,
+            warmup_steps=rising,
+        )
+    adam = FusedAdam(rate, recipe.rates)
+    # Small gradients would vanish in float16.
+    return keras.optimizers.LossScaleOptimizer(adam) if recipe.precision == "mixed_float16" else adam
+
+
+def _build(watched: Any) -> None:
+    """Makes metrics and optimizer now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
+    feature = np.zeros((1, *watched.inputs[0].shape[1:]), np.float32)
+    watched.test_on_batch(feature, np.zeros(1, np.int64))
+    watched.reset_metrics()
+    watched.optimizer.build(watched.trainable_variables)

@@ -1,0 +1,60 @@
+"""A head before fine-tuning, where no run brings one: trained on what the frozen backbone makes of stored maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from features.spec import Tap
+from features.store import FeatureStore
+from training.adam import FusedAdam
+from training.batches import array_moments
+from training.callbacks import ShowProgress, StopWhenNotFinite, Watched
+from training.model import build_head
+from training.unfreeze import Unfreezing, cut
+
+if TYPE_CHECKING:
+    from training.finetune_config import FinetuneConfig
+
+EPOCHS, PATIENCE, RATE, BATCH = 100, 10, 3e-4, 32
+AT_ONCE = 64
+
+
+def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model, boundary: Tap, tap: Tap) -> keras.Model:
+    """Trains a head from nothing on the tap's features, which are computed once from the boundary's stored maps.
+
+    Early stopping as in `headstart train`; without a validation split, all of the epochs.
+    """
+    through = _features_of(backbone, boundary, tap, store.spec.image_size)
+    splits = [split for split in ("train", "validation") if split in store.splits]
+    data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
+    head = build_head(config.head, tap, len(store.class_names), array_moments(data["train"][0]), config.dropout)
+    watched = Watched(head)  # what is compiled carries its optimizer into any file that it is saved in
+    watched.compile(FusedAdam(RATE), "sparse_categorical_crossentropy")
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
+    watched.fit(
+        *data["train"],
+        batch_size=BATCH,
+        epochs=EPOCHS,
+        validation_data=data.get("validation"),
+        callbacks=[
+            StopWhenNotFinite(-(-len(data["train"][1]) // BATCH)),
+            ShowProgress(EPOCHS),
+            *([stop] if "validation" in data else []),
+        ],
+        verbose=0,
+    )
+    return head
+
+
+def _features_of(backbone: keras.Model, boundary: Tap, tap: Tap, image_size: tuple[int, int]) -> keras.Model:
+    """The frozen layers between the boundary and the tap."""
+    identity = keras.Sequential([keras.Input(tap.shape), keras.layers.Activation("linear", dtype="float32")], name="head")
+    return cut(backbone, identity, tap, Unfreezing(layer_after=boundary.layer), image_size).trained
+
+
+def _features(through: keras.Model, store: FeatureStore, split: str, boundary: Tap) -> np.ndarray:
+    batches = store.batches(split, AT_ONCE, tap=boundary.name, in_memory=False)
+    return np.concatenate([through.predict_on_batch(maps.astype(np.float32)) for maps, _ in batches])
