@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint bench backbones clean
+.PHONY: demo test lint notebook bench backbones clean
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -16,6 +16,11 @@ lint: $(MADE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The usual notebook's experiment: make notebook DATA=folder [BACKBONE=VGG16] [FLAGS="--weights FILE --seeds 1"]
+BACKBONE ?= EfficientNetLite0
+notebook: $(MADE)
+	$(BIN)/headstart notebook $(DATA) --backbone $(BACKBONE) $(FLAGS)
 
 bench: $(MADE)
 	$(BIN)/python -m tests.benchmarks
@@ -33,4 +38,4 @@ $(MADE): setup.py
 	touch $(MADE)
 
 clean:
-	rm -rf $(VENV) demo bench build *.egg-info
+	rm -rf $(VENV) demo notebook bench build *.egg-info

@@ -10,6 +10,7 @@ Python; `strong` is RandAugment, https://arxiv.org/abs/1909.13719, with Keras's 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Augmentation:
 
         return augment
 
+    @functools.cache  # noqa: B019  a policy is small, and tracing it takes a second
     def of_arrays(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """The same for numpy images, float32 [H, W, 3], one by one, and seeds, int64 [2]; safe in several threads."""
         import tensorflow as tf
@@ -102,6 +104,9 @@ class Augmentation:
                 return traced(tf.constant(pixels), tf.constant(seed, tf.int64)).numpy()
 
         return augment
+
+
+NOTHING = Augmentation()
 
 
 def _warping(augmentation: Augmentation) -> Augmenter | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from features.epochs import epoch_order
+from features.epochs import epoch_order, epoch_views
 from features.record import ALIGNMENT
 from features.rows import Features
 
@@ -36,8 +36,8 @@ def dataset(
     """Batches of features with what stands beside them.
 
     Args:
-        features: of a split.
-        columns: names to one value a row, such as labels.
+        features: of a split; of an example with several views, each epoch takes one.
+        columns: names to one value an example, such as labels.
         batch_size: examples a batch; the last one may be smaller.
         seed: of the order, another one in each epoch; None for the rows' own.
         in_memory: read all features now.
@@ -57,21 +57,27 @@ def dataset(
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
-    found = _orders(len(features), beside, batch_size, seed, first_epoch).map(batch, num_parallel_calls=GATHERED_AT_ONCE)
-    exact = found.apply(tf.data.experimental.assert_cardinality(-(-len(features) // batch_size)))
+    count = len(features) // features.views
+    orders = _orders(count, features.views, beside, batch_size, seed, first_epoch)
+    found = orders.map(batch, num_parallel_calls=GATHERED_AT_ONCE)
+    exact = found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return exact.prefetch(AHEAD).with_options(options)
 
 
-def _orders(count: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, first_epoch: int) -> tf.data.Dataset:
+def _orders(
+    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, first_epoch: int
+) -> tf.data.Dataset:
     """Batches of row numbers, int64 [B], and of what stands beside them: an epoch is ordered whole, then cut."""
     epochs, whole = itertools.count(first_epoch), count // batch_size * batch_size
 
-    def order() -> np.ndarray:
-        return epoch_order(count, seed, next(epochs))
+    def order() -> tuple[np.ndarray, np.ndarray]:
+        epoch = next(epochs)
+        examples = epoch_order(count, seed, epoch)
+        return examples, examples * views + epoch_views(count, views, seed, epoch)[examples]
 
     def epoch(_: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.ensure_shape(tf.numpy_function(order, [], tf.int64), (count,))
-        columns = (rows, {name: tf.gather(column, rows) for name, column in beside.items()})
+        examples, rows = (tf.ensure_shape(found, (count,)) for found in tf.numpy_function(order, [], (tf.int64, tf.int64)))
+        columns = (rows, {name: tf.gather(column, examples) for name, column in beside.items()})
         many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size)), columns)
         cut = tf.data.Dataset.from_tensor_slices(many)
         if whole == count:

@@ -14,6 +14,13 @@ def epoch_order(count: int, seed: int | None, epoch: int) -> np.ndarray:
     return np.arange(count) if seed is None else np.random.default_rng([seed, epoch]).permutation(count)
 
 
+def epoch_views(count: int, views: int, seed: int | None, epoch: int) -> np.ndarray:
+    """Which look at each example an epoch takes, int64 [count]: one drawn for each, or the plain one when there is no seed."""
+    if views == 1 or seed is None:
+        return np.zeros(count, np.int64)
+    return np.random.default_rng([seed, epoch, views]).integers(views, size=count)
+
+
 class Epochs:
     """A split's batches. Each iteration is an epoch; where there is a seed, in an order of its own.
 
@@ -34,8 +41,11 @@ class Epochs:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = epoch_order(len(self.labels), self.seed, self.epoch)
+        count, views = len(self.labels), self.features.views
+        order = epoch_order(count, self.seed, self.epoch)
+        drawn = epoch_views(count, views, self.seed, self.epoch)
         self.epoch += 1
         for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            yield (self.features.take(rows) if self.table is None else self.table[rows]), self.labels[rows]
+            examples = order[start : start + self.batch_size]
+            rows = examples * views + drawn[examples]
+            yield (self.features.take(rows) if self.table is None else self.table[rows]), self.labels[examples]

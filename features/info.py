@@ -14,6 +14,7 @@ from features.spec import DTYPE_BYTES, Tap
 from features.text import human_bytes
 
 if TYPE_CHECKING:
+    from features.augment import Augmentation
     from features.store import FeatureStore
 
 DEAD_LETTERS_SHOWN = 10
@@ -42,6 +43,7 @@ def info(config: InfoConfig) -> list[str]:
         f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
         *([f"own base   architecture {spec.architecture[:12]}"] if spec.architecture else []),
         f"pixels     {spec.decode} decoding, {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
+        *([f"views      {spec.views} of each training image: {_policy(spec.augmentation)}"] if spec.views > 1 else []),
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
         f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest['provenance']['engines']))}",
         f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
@@ -72,6 +74,11 @@ def _dead(store: FeatureStore) -> Iterator[str]:
 def _tap(tap: Tap, store_dtype: str) -> str:
     size = human_bytes(tap.size * DTYPE_BYTES[store_dtype])
     return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {size} an image, depth {tap.depth:.0%}"
+
+
+def _policy(augmentation: Augmentation) -> str:
+    off = f" without {', '.join(augmentation.without)}" if augmentation.without else ""
+    return f"{augmentation.policy}{off}, seed {augmentation.seed}"
 
 
 def _engine(engine: dict[str, object]) -> str:

@@ -5,6 +5,7 @@
 | key         | bytes       | the image's path below the input, UTF-8                        |
 | digest      | bytes       | sha256 of the image file, hex                                  |
 | label       | int64 list  | class ids (one)                                                |
+| view        | int64       | which look at the image: 0 is the plain one, others are augmented |
 | LAYER:POOL  | bytes       | the tap's feature, C order, little endian, in the store's dtype |
 | padding     | bytes       | zeros, so that all records of a shard have one length           |
 """
@@ -59,7 +60,7 @@ def pack(feature: np.ndarray, tap: Tap, store_dtype: str) -> bytes:
     return feature.astype(numpy_dtype(store_dtype)).tobytes()
 
 
-def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes], length: int = 0) -> bytes:
+def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes], length: int = 0, view: int = 0) -> bytes:
     """One record's bytes; equal arguments give equal bytes.
 
     Args:
@@ -68,22 +69,24 @@ def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes
         labels: class ids.
         packed: each tap's bytes by the tap's name.
         length: bytes that the record shall have, from `common_length`; 0 for what it needs.
+        view: which look at the image it is.
 
     The encoding is protobuf's own, written by hand because the order matters: taps first, so that they lie at the same place
     in every record of a shard, then what varies, then the padding that makes up for it.
     Source: https://protobuf.dev/programming-guides/encoding
     """
-    entries = b"".join(_entry(name, _bytes_feature(packed[name])) for name in sorted(packed)) + _identity(key, digest, labels)
+    entries = b"".join(_entry(name, _bytes_feature(packed[name])) for name in sorted(packed))
+    entries += _identity(key, digest, labels, view)
     if length:
         entries += _padding(length - (_header_of_example(length) or 0) - len(entries))
     return _delimited(1, entries)
 
 
-def record_lengths(spec: FeatureSpec, rows: Iterable[tuple[str, str, Sequence[int]]]) -> list[int]:
-    """The lengths of the records that (key, digest, labels) will have in a store of the spec, before any padding."""
+def record_lengths(spec: FeatureSpec, rows: Iterable[tuple[str, str, Sequence[int]]], views: int = 1) -> list[int]:
+    """The lengths that the records of (key, digest, labels) will have at most in a store of the spec, before any padding."""
     sizes = ((tap.name, tap.size * DTYPE_BYTES[spec.store_dtype]) for tap in spec.taps)
     taps = sum(len(_entry(name, _bytes_feature(bytes(size)))) for name, size in sizes)
-    entries = (taps + len(_identity(*row)) for row in rows)
+    entries = (taps + len(_identity(*row, view=views - 1)) for row in rows)
     return [1 + len(_varint(size)) + size for size in entries]
 
 
@@ -130,11 +133,12 @@ def _pad_content(size: int) -> int | None:
     return next((content for content in range(max(0, size - 40), size) if len(_pad(content)) == size), None)
 
 
-def _identity(key: str, digest: str, labels: Sequence[int]) -> bytes:
+def _identity(key: str, digest: str, labels: Sequence[int], view: int) -> bytes:
     return b"".join(
         (
             _entry("digest", _bytes_feature(digest.encode())),
             _entry("label", _int64_feature(labels)),
+            _entry("view", _int64_feature([view])),
             _entry("key", _bytes_feature(key.encode("utf-8", "surrogateescape"))),
         )
     )
@@ -190,6 +194,7 @@ class StoredExample(NamedTuple):
     digest: str
     label: int
     features: dict[str, np.ndarray]  # tap name -> [*tap.shape], the store's dtype
+    view: int = 0
 
 
 def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
@@ -200,7 +205,8 @@ def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
     key, digest = (field[name].bytes_list.value[0] for name in ("key", "digest"))
     dtype = numpy_dtype(spec.store_dtype)
     features = {tap.name: np.frombuffer(field[tap.name].bytes_list.value[0], dtype).reshape(tap.shape) for tap in spec.taps}
-    return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], features)
+    label, view = (field[name].int64_list.value[0] for name in ("label", "view"))
+    return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), label, features, view)
 
 
 def parse_batch(records: tf.Tensor, spec: FeatureSpec, tap: Tap) -> dict[str, tf.Tensor]:

@@ -78,10 +78,13 @@ class Records:
 
 
 class Features:
-    """One tap's features of a split: `take` gives any of them, from any thread."""
+    """One tap's features of a split: `take` gives any of them, from any thread.
 
-    def __init__(self, records: Records, spec: FeatureSpec, tap: Tap) -> None:
-        self.records, self.shape, self.dtype = records, tap.shape, record.numpy_dtype(spec.store_dtype)
+    A row is a record; where there are several views, those of an example lie one after the other.
+    """
+
+    def __init__(self, records: Records, spec: FeatureSpec, tap: Tap, views: int = 1) -> None:
+        self.records, self.views, self.shape, self.dtype = records, views, tap.shape, record.numpy_dtype(spec.store_dtype)
         self.size = tap.size * self.dtype.itemsize  # bytes
         self.starts = [self._start(spec, tap, shard) for shard in records.shards]  # bytes into a record of each shard
         self.columns = [mapped[:, start : start + self.size] for mapped, start in zip(records.maps, self.starts)]
@@ -120,6 +123,10 @@ class Features:
     def all(self) -> np.ndarray:
         """Every feature, [N, *tap.shape], in the store's order."""
         return self.take(np.arange(len(self)))
+
+    def plain(self) -> np.ndarray:
+        """The feature of every example as it is, [N / views, *tap.shape], in the store's order."""
+        return self.take(np.arange(0, len(self), self.views))
 
     def _copy_run(self, first: int, out: np.ndarray) -> None:
         done = 0

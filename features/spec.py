@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from features.augment import NOTHING, Augmentation
 from features.errors import UserError
 
 STORE_DTYPES = ("float16", "bfloat16", "float32")
@@ -20,6 +21,7 @@ RESIZE_MODES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "area")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 DECODINGS = ("full", "scaled")
+MOST_VIEWS = 128  # a view's number takes one byte of a record
 PREPROCESSINGS = ("none", "tf", "caffe", "torch", "lite")
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -71,7 +73,8 @@ class FeatureSpec:
     backbone is a name of `backbone.BACKBONES`, or own:NAME for a model of the user's, whose architecture has a digest too.
     image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
     preprocessing is the backbone's own scaling of 0..255 pixels. decode says whether large JPEGs are decoded at a fraction
-    of their size (scaled). compute_dtype is what the backbone multiplies in, whichever engine runs it.
+    of their size (scaled). compute_dtype is what the backbone multiplies in, whichever engine runs it. views is how many looks
+    at each training image there are: the first is plain, the others are augmented.
     """
 
     backbone: str
@@ -85,6 +88,8 @@ class FeatureSpec:
     store_dtype: str = "float16"
     architecture: str = ""
     decode: str = "full"
+    views: int = 1
+    augmentation: Augmentation = NOTHING
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -95,6 +100,12 @@ class FeatureSpec:
         _one_of("decode", self.decode, DECODINGS)
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise UserError(f"--views lies from 1 to {MOST_VIEWS}, not at {self.views}")
+        if self.views > 1 and self.augmentation.policy == "none":
+            raise UserError(f"--views {self.views} needs an --augment that makes them differ: light, standard or strong")
+        if self.views == 1:  # nothing is augmented
+            object.__setattr__(self, "augmentation", NOTHING)
         names = [tap.name for tap in self.taps]
         if not names or len(set(names)) < len(names):
             raise UserError(f"expected one or more different taps, received {names}; name each tap once")
@@ -110,6 +121,15 @@ class FeatureSpec:
         """Bytes of all taps of one image as stored, without the record's own few."""
         return sum(tap.size for tap in self.taps) * DTYPE_BYTES[self.store_dtype]
 
+    def views_of(self, split: str) -> int:
+        """How many looks at each image of a split there are: what is measured on is never augmented."""
+        return self.views if split == "train" else 1
+
+    @property
+    def plain(self) -> FeatureSpec:
+        """The same without views."""
+        return dataclasses.replace(self, views=1)
+
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -117,7 +137,8 @@ class FeatureSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FeatureSpec:
         """The inverse of to_json."""
-        return cls(**{**values, "taps": tuple(Tap(**tap) for tap in values["taps"])})
+        taps = tuple(Tap(**tap) for tap in values["taps"])
+        return cls(**{**values, "taps": taps, "augmentation": Augmentation(**values["augmentation"])})
 
     def differences(self, other: FeatureSpec) -> list[str]:
         """One 'field: mine is not theirs' for each field that differs, both values named."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 3
+FORMAT = 4
 DATASET_NAME = "features"
 MANIFEST, SPEC = "manifest.json", "spec.json"
 SAMPLE, BACKBONE = "sample.tfrecord", "backbone.keras"
@@ -85,13 +85,15 @@ class FeatureStore:
             raise UserError(_why_not(path))
         try:
             manifest = files.read_json(manifest_path)
+            if manifest.get("format") != FORMAT:
+                raise UserError(
+                    f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
+                )
             found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
+        except UserError:
+            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"the store {path!r} is damaged ({error}): delete it and extract again") from error
-        if manifest.get("format") != FORMAT:
-            raise UserError(
-                f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
-            )
         if found.fingerprint != manifest["fingerprint"]:
             raise UserError(
                 f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
@@ -168,7 +170,8 @@ class FeatureStore:
         Args:
             split: its name.
             batch_size: examples a batch; the last one may be smaller.
-            shuffle: all examples in another order in each epoch, the same orders for the same seed; without it, the store's.
+            shuffle: all examples in another order in each epoch, the same orders for the same seed, each in one of its views;
+                without it, the store's order, and examples as they are.
             seed: of the shuffling.
             tap: the tap's name; the first one when not given.
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
@@ -217,25 +220,29 @@ class FeatureStore:
         if asked is not None:
             return asked
 
-        size = self.count(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
+        size = self.count(split) * self.spec.views_of(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
         return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
 
     def features(self, split: str, tap: str | None = None) -> Features:
         """A split's features of one tap, to be taken row by row in any order without reading the rest."""
-        return Features(self._records(split), self.spec, self.tap(tap))
+        return Features(self._records(split), self.spec, self.tap(tap), self.spec.views_of(split))
 
-    def example(self, split: str, row: int) -> StoredExample:
+    def example(self, split: str, row: int, view: int = 0) -> StoredExample:
         """One example, found without reading its shard.
 
         Args:
             split: its name.
             row: its number in the store's order, from 0.
+            view: which look at it, from 0, the plain one.
 
         Raises:
-            IndexError: when there is no such row.
+            IndexError: when there is no such row or view.
             UserError: when its record is damaged.
         """
-        return record.decode(self._records(split).content(row), self.spec)
+        views = self.spec.views_of(split)
+        if not 0 <= view < views:
+            raise IndexError(f"the split has {views} views of each example, numbered from 0: there is no {view}")
+        return record.decode(self._records(split).content(row * views + view), self.spec)
 
     def labels(self, split: str) -> np.ndarray:
         """A split's labels, int64 [N], in the store's order."""
@@ -243,16 +250,15 @@ class FeatureStore:
         return np.array([ids[example.labels[0]] for example in self.examples(split)], np.int64)
 
     def arrays(self, split: str, tap: str | None = None) -> Arrays:
-        """A whole split in memory, in the store's order."""
+        """A whole split in memory, in the store's order, each example as it is."""
         features = self.features(split, tap)
-        return Arrays(features.all(), self.labels(split), [example.key for example in self.examples(split)])
+        return Arrays(features.plain(), self.labels(split), [example.key for example in self.examples(split)])
 
     def _records(self, split: str) -> Records:
         if split not in self._opened:
-            shards = self._split(split)["shards"]
-            self._opened[split] = Records(
-                [Shard(os.path.join(self.path, each["name"]), each["examples"], each["record_bytes"]) for each in shards]
-            )
+            views = self.spec.views_of(split)
+            shards = zip(self.shard_paths(split), self._split(split)["shards"])
+            self._opened[split] = Records([Shard(path, row["examples"] * views, row["record_bytes"]) for path, row in shards])
         return self._opened[split]
 
     @functools.cached_property
@@ -341,7 +347,8 @@ class FeatureStore:
     def _split_faults(self, split: str) -> Iterator[str]:
         examples = iter(self.examples(split))
         for shard in self.manifest["splits"][split]["shards"]:
-            yield from self._shard_faults(shard, [next(examples, None) for _ in range(shard["examples"])])
+            expected = [next(examples, None) for _ in range(shard["examples"])]
+            yield from self._shard_faults(shard, expected, self.spec.views_of(split))
         if (left := len(list(examples))) > 0:
             yield f"{TABLE}: {left} examples of the split {split} are in no shard"
 
@@ -374,7 +381,7 @@ class FeatureStore:
         listed = {shard["name"] for shard in self._shards()}
         return {name for name in os.listdir(self.path) if ".tfrecord-" in name and name.removesuffix(".json") not in listed}
 
-    def _shard_faults(self, shard: dict[str, Any], examples: list[Example | None]) -> Iterator[str]:
+    def _shard_faults(self, shard: dict[str, Any], examples: list[Example | None], views: int) -> Iterator[str]:
         import tensorflow as tf
 
         path, name = os.path.join(self.path, shard["name"]), shard["name"]
@@ -390,18 +397,20 @@ class FeatureStore:
         except ValueError as error:
             yield f"{name}: {error}"
             return
-        if len(records) != shard["examples"]:
-            yield f"{name}: {len(records)} examples, the manifest says {shard['examples']}"
-        for number, (found, example) in enumerate(zip(records, examples)):
-            if example is None or not self._is_of(found.features.feature, example):
+        if len(records) != shard["examples"] * views:
+            yield f"{name}: {len(records)} records, the manifest says {shard['examples'] * views}"
+        for number, found in enumerate(records[: len(examples) * views]):
+            example = examples[number // views]
+            if example is None or not self._is_of(found.features.feature, example, number % views):
                 yield f"{name}: record {number} is not the example that {TABLE} has in its place"
                 return
 
-    def _is_of(self, field: Any, example: Example) -> bool:
+    def _is_of(self, field: Any, example: Example, view: int) -> bool:
         ids = [self.class_names.index(label) for label in example.labels]
         identity = (example.key.encode("utf-8", "surrogateescape"), example.digest.encode())
         found = tuple(field[name].bytes_list.value[0] for name in ("key", "digest"))
-        return found == identity and list(field["label"].int64_list.value) == ids
+        numbers = [list(field[name].int64_list.value) for name in ("label", "view")]
+        return found == identity and numbers == [ids, [view]]
 
 
 def _why_not(path: str) -> str:

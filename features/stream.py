@@ -50,31 +50,51 @@ class Unreadable:
 
 
 def stream_features(
-    files: Iterable[ImageToRead], spec: FeatureSpec, engine: Engine, max_pixels: int = images.MAX_PIXELS
+    files: Iterable[ImageToRead],
+    spec: FeatureSpec,
+    engine: Engine,
+    max_pixels: int = images.MAX_PIXELS,
+    views: int = 0,
 ) -> Iterator[list[np.ndarray] | Unreadable]:
     """One result for each file, in order: its features (float32 [*tap.shape] for each tap), or why there are none.
+
+    With views, [views, *tap.shape]: the first of the plain image, the others of augmented ones, as the spec says.
 
     Args:
         files: any number; they are read as results are taken, a few batches ahead, so memory stays flat.
         spec: how they are decoded and resized.
         engine: the backbone, and the size of a batch.
         max_pixels: an image of more is refused before it is decoded.
+        views: looks at each image; files then carry their digests, which decide how they are augmented.
     """
     load, turns = image_loader(spec, max_pixels), threading.Semaphore(engine.streams)
+    augment = spec.augmentation.of_arrays() if views > 1 else None
+
+    def looks(file: ImageToRead) -> list[np.ndarray] | Unreadable:
+        pixels = load(file)
+        if isinstance(pixels, Unreadable):
+            return pixels
+        seeds = [spec.augmentation.seed_of(file.digest, view) for view in range(1, views)]
+        return [pixels, *(augment(pixels, seed) for seed in seeds if augment)]
+
+    def through_engine(pixels: list[np.ndarray]) -> list[np.ndarray]:
+        with turns:
+            return engine(np.stack(pixels))  # [n, *tap.shape] for each tap
 
     def compute(batch: list[ImageToRead]) -> list[list[np.ndarray] | Unreadable]:
-        loaded = [load(file) for file in batch]
-        pixels = [item for item in loaded if not isinstance(item, Unreadable)]
-        maps = list[np.ndarray]()
-        if pixels:
-            stacked = np.stack(pixels)
-            with turns:
-                maps = engine(stacked)  # [n, *tap.shape] for each tap
-        features = (list(row) for row in zip(*maps))
-        return [item if isinstance(item, Unreadable) else next(features) for item in loaded]
+        loaded = [looks(file) for file in batch]
+        pixels = [look for found in loaded if not isinstance(found, Unreadable) for look in found]
+        parts = [through_engine(part) for part in _batches(pixels, engine.batch_size)]
+        rows = zip(*(part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts)))  # a list of taps an image
+        if not views:
+            return [found if isinstance(found, Unreadable) else list(next(rows)) for found in loaded]
+        return [
+            found if isinstance(found, Unreadable) else [np.stack(tap) for tap in zip(*islice(rows, views))]
+            for found in loaded
+        ]
 
     threads = max(engine.streams, cores()) + READ_AHEAD
-    size = engine.batch_size * 4 * sum(tap.size for tap in spec.taps)  # bytes of a batch's features
+    size = engine.batch_size * max(1, views) * 4 * sum(tap.size for tap in spec.taps)  # bytes of a batch's features
     ahead = max(threads, min(2 * threads, WAITING_BYTES // max(1, size)))
     with ThreadPoolExecutor(threads) as pool:
         for batch in _in_order(pool, compute, _batches(files, engine.batch_size), ahead):

@@ -12,6 +12,7 @@ from features.errors import UserError, nearest
 COMMANDS = {
     "fit": ("headstart.fit_folder", "extract, train and evaluate in one go"),
     "demo": ("headstart.demo", "the same on images that ship with a dependency; downloads nothing"),
+    "notebook": ("headstart.notebook", "the notebook's two techniques side by side on your images"),
     "extract": ("pipelines.extract", "a folder or table of images to a feature store"),
     "backbones": ("features.list_backbones", "the networks, and the layers of one of them"),
     "info": ("features.info", "what a store holds"),

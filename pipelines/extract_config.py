@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from features.augment import OPERATIONS, POLICIES, Augmentation
 from features.command import flag, positional, required
 from features.engine_options import ENGINES
 from features.errors import UserError
 from features.sources import LAYOUTS
 from features.spec import COMPUTE_DTYPES, DECODINGS, INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES
+
+NUMBERS = (("examples_per_shard", 1), ("batch_size", 0), ("streams", 0), ("max_pixels", 1))  # and their least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,14 @@ class ExtractConfig:
         "full", "scaled: a JPEG of more than twice the size is decoded at 1/2, 1/4 or 1/8, faster", choices=DECODINGS
     )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
+    views: int = flag(1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K")
+    augment: str = flag("standard", "with --views: what is done to the others", choices=POLICIES)
+    augment_seed: int = flag(0, "with --views: another seed is other views")
+    no_flip: bool = flag(False, "left and right matter: never mirror")
+    no_rotation: bool = flag(False, "never turn or shear")
+    no_zoom: bool = flag(False, "never zoom")
+    no_shift: bool = flag(False, "never shift")
+    no_colour: bool = flag(False, "never change brightness, contrast or colour")
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
     examples_per_shard: int = flag(1024, "examples a shard, at most")
     engine: str = flag("auto", "what runs the backbone; auto: openvino on a CPU where it is installed", choices=ENGINES)
@@ -62,10 +73,16 @@ class ExtractConfig:
         from features.examples import parse_splits
 
         parse_splits(self.splits)
-        for name, least in (("examples_per_shard", 1), ("batch_size", 0), ("streams", 0), ("max_pixels", 1)):
+        assert self.augmentation
+        for name, least in NUMBERS:
             if getattr(self, name) < least:
                 raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
         if not 0 <= self.max_bad_fraction <= 1:
             raise UserError(f"--max_bad_fraction lies between 0 and 1, not at {self.max_bad_fraction}")
         if "://" in self.store:
             raise UserError(f"--store is a local or mounted folder, not {self.store!r}")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What the views of a training image differ by."""
+        return Augmentation(self.augment, tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.augment_seed)

@@ -52,8 +52,8 @@ class DeadLetter:
 class ShardJob:
     """What all units of an extraction share; small enough to travel with each of them.
 
-    engine is what was asked for, which each worker settles for its own machine; to_compute, how many images all units have
-    for a backbone to see.
+    engine is what was asked for, which each worker settles for its own machine; to_compute, how many images, each view being
+    one, all units have for a backbone to see.
     """
 
     spec: FeatureSpec
@@ -113,19 +113,22 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     digest, size, stored = hashlib.sha256(), 0, 0
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
     engine = _engine(job, fresh) if fresh else None
-    computed = stream_features(fresh, job.spec, engine, job.max_pixels) if engine else iter(())
+    views = unit.views if unit.views > 1 else 0
+    computed = stream_features(fresh, job.spec, engine, job.max_pixels, views) if engine else iter(())
     identities = ((example.key, example.digest, example.labels) for example in unit.examples)
-    length = record.common_length(record.record_lengths(job.spec, identities))
+    length = record.common_length(record.record_lengths(job.spec, identities, unit.views))
     with files.atomic(path) as shard:
         for example, packed in _packed_features(unit, job.spec, computed):
             if isinstance(packed, Unreadable):
                 label = job.class_names[example.labels[0]]
                 beat.dead.append(DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason))
             else:
-                content = record.encode(example.key, example.digest, example.labels, packed, length)
-                framed = record.write_record(shard, content)
-                digest.update(framed)
-                size, stored = size + len(framed), stored + 1
+                for view, features in enumerate(packed):
+                    content = record.encode(example.key, example.digest, example.labels, features, length, view)
+                    framed = record.write_record(shard, content)
+                    digest.update(framed)
+                    size += len(framed)
+                stored += 1
             beat.tick(stored)
     if stored + len(beat.dead) != len(unit.examples):
         raise AssertionError(f"{unit.shard}: {stored} stored + {len(beat.dead)} dead is not {len(unit.examples)} planned")
@@ -179,28 +182,34 @@ def _engine(job: ShardJob, fresh: Sequence[ImageToRead]) -> Engine:
 
 def _packed_features(
     unit: WorkUnit, spec: FeatureSpec, computed: Iterator[list[np.ndarray] | Unreadable]
-) -> Iterator[tuple[UnitExample, Packed | Unreadable]]:
-    """Every example of a unit in its order, with its feature: copied where an older shard has it, else computed."""
+) -> Iterator[tuple[UnitExample, list[Packed] | Unreadable]]:
+    """Every example of a unit in its order, with its feature in each view: copied from an older shard, or computed."""
     for example in unit.examples:
         if example.stored_at:
-            yield example, _copy(example.stored_at, spec)
+            yield example, [_copy(example.stored_at, view, spec) for view in range(unit.views)]
+            continue
+        features = next(computed)
+        if isinstance(features, Unreadable):
+            yield example, features
+        elif unit.views == 1:
+            yield example, [_pack(features, spec)]
         else:
-            features = next(computed)
-            yield example, features if isinstance(features, Unreadable) else _pack(features, spec)
+            yield example, [_pack(view, spec) for view in zip(*features)]
 
 
 def _pack(features: Sequence[np.ndarray], spec: FeatureSpec) -> Packed:
     return {tap.name: record.pack(feature, tap, spec.store_dtype) for tap, feature in zip(spec.taps, features)}
 
 
-def _copy(place: StoredAt, spec: FeatureSpec) -> Packed:
+def _copy(place: StoredAt, view: int, spec: FeatureSpec) -> Packed:
     """The feature's bytes from the older shard that holds it."""
     with open(place.shard, "rb") as shard:
-        shard.seek(place.offset)
+        offset = place.offset + view * record.framed_length(place.length)
+        shard.seek(offset)
         content = shard.read(place.length)
         if shard.read(4) != record.masked_crc(content):
             raise UserError(
-                f"the old shard {place.shard!r} is damaged at byte {place.offset}: delete it and its store, and extract again"
+                f"the old shard {place.shard!r} is damaged at byte {offset}: delete it and its store, and extract again"
             )
     return record.packed_features(content, spec.taps)
 

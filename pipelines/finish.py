@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from features import files, record
 from features.backbone import Origin
 from features.engine import shared_base
@@ -172,6 +174,7 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
         {
             "key": tfds.features.Text(),
             "digest": tfds.features.Text(),
+            "view": tfds.features.Scalar(np.int64),
             "label": tfds.features.Sequence(tfds.features.ClassLabel(names=[name.replace("\n", "\\n") for name in names])),
             **taps,
         }
@@ -180,7 +183,7 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
     infos = [
         tfds.core.SplitInfo(
             name=name,
-            shard_lengths=[shard["examples"] for shard in split["shards"]],
+            shard_lengths=[shard["examples"] * spec.views_of(name) for shard in split["shards"]],
             num_bytes=split["bytes"],
             filename_template=template.replace(split=name),
         )

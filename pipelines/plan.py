@@ -59,8 +59,13 @@ class ExtractionPlan:
 
     @property
     def to_compute(self) -> int:
-        """Images that the backbone has to see."""
+        """Images that have to be read."""
         return sum(example.stored_at is None for unit in self.units for example in unit.examples)
+
+    @property
+    def looks(self) -> int:
+        """Images that the backbone has to see, each view of an image being one."""
+        return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.units)
 
 
 def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
@@ -88,9 +93,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         )
     examples, dataset = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
-    units = cut_units(
-        examples, source.class_names, paths, stored, spec.fingerprint, config.examples_per_shard, config.max_pixels
-    )
+    units = cut_units(examples, source.class_names, paths, stored, spec, config.examples_per_shard, config.max_pixels)
     problems = {key: row.problem for key, row in surveyed.items() if row.problem}
     unread = _unread(source, surveyed)
     return ExtractionPlan(
@@ -131,6 +134,8 @@ def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
         store_dtype=config.store_dtype,
         architecture=architecture_digest(base) if origin.is_own else "",
         decode=config.decode,
+        views=config.views,
+        augmentation=config.augmentation,
     )
 
 
@@ -202,12 +207,14 @@ def describe(plan: ExtractionPlan) -> list[str]:
     height, width = plan.spec.image_size
     taps = ", ".join(f"{tap.name} {'x'.join(map(str, tap.shape))}" for tap in plan.spec.taps)
     names = ", ".join(plan.class_names[:10]) + (", ..." if len(plan.class_names) > 10 else "")
-    size = plan.spec.bytes_per_example * len(plan.examples)
+    size = plan.spec.bytes_per_example * sum(unit.views * len(unit.examples) for unit in plan.units)
     lines = [
         f"backbone  {plan.spec.backbone} at {height}x{width}, {taps}, {plan.spec.store_dtype}",
         f"classes   {len(plan.class_names)}: {names}",
     ]
     lines += [f"split     {split}: {images[split]:,} images in {shards} shards" for split, shards in per_split.items()]
+    if plan.spec.views > 1:
+        lines.append(f"views     {plan.spec.views} of each training image, augmented ({plan.spec.augmentation.policy})")
     if plan.problems:
         lines.append(f"unread    {len(plan.problems)} files will be dead letters")
     computed = f"{plan.to_compute:,} to compute, {len(plan.examples) - plan.to_compute:,} to copy"
@@ -222,10 +229,10 @@ def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
     fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying"
-    trial = Trial.of(fresh, plan.to_compute, job.max_pixels, job.engine.here(plan.spec.compute_dtype))
+    trial = Trial.of(fresh, plan.looks, job.max_pixels, job.engine.here(plan.spec.compute_dtype))
     tuned = tuned_engine(plan.spec, job.origin, job.engine, trial)
     options = tuned.engine.options
-    time = f"about {len(fresh) / tuned.rate:,.0f} s at {tuned.rate:,.0f} images/s here" if tuned.rate else "seconds"
+    time = f"about {plan.looks / tuned.rate:,.0f} s at {tuned.rate:,.0f} images/s here" if tuned.rate else "seconds"
     lines = [
         f"engine    {options.name} in {plan.spec.compute_dtype}, batches of {options.batch_size}, {options.streams} streams",
         *([f"          {tuned.note}"] if tuned.note else []),
@@ -262,7 +269,7 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         plan.class_names,
         os.path.abspath(work),
         _engine_options(config),
-        plan.to_compute,
+        plan.looks,
         config.max_pixels,
         max_dead,
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from features import record
 from features.errors import UserError
 from features.examples import Example, plan_order
+from features.spec import FeatureSpec
 from features.store import DATASET_NAME, FeatureStore
 
 
@@ -22,6 +23,7 @@ class StoredAt(NamedTuple):
     shard: str
     offset: int
     length: int
+    views: int = 1  # that lie there, one after the other
 
 
 class UnitExample(NamedTuple):
@@ -43,6 +45,7 @@ class WorkUnit:
     fingerprint: str
     examples: tuple[UnitExample, ...]
     max_pixels: int
+    views: int = 1  # records of each example
 
     @property
     def digest(self) -> str:
@@ -56,7 +59,7 @@ def cut_units(
     class_names: Sequence[str],
     paths: Mapping[str, str],
     stored: Mapping[str, StoredAt],
-    fingerprint: str,
+    spec: FeatureSpec,
     examples_per_shard: int,
     max_pixels: int,
 ) -> list[WorkUnit]:
@@ -67,23 +70,30 @@ def cut_units(
         class_names: an example's label ids are indices into them.
         paths: key to the file to read.
         stored: content digest to where an older shard holds its feature.
-        fingerprint: the spec's.
+        spec: what a feature is; it says how many views of an example there are in each split.
         examples_per_shard: the most examples a unit may have.
         max_pixels: larger images are refused, so it decides what a unit stores.
     """
     ids = {name: index for index, name in enumerate(class_names)}
     units = []
     for split, members in groupby(plan_order(examples), key=lambda example: example.split):
+        views = spec.views_of(split)
         rows = [
-            UnitExample(e.key, paths[e.key], e.digest, tuple(ids[label] for label in e.labels), stored.get(e.digest))
+            UnitExample(e.key, paths[e.key], e.digest, tuple(ids[label] for label in e.labels), _with_views(stored, e, views))
             for e in members
         ]
         count = -(-len(rows) // examples_per_shard)
         bounds = [len(rows) * shard // count for shard in range(count + 1)]
         for shard, (start, stop) in enumerate(pairwise(bounds)):
             name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{count:05}"
-            units.append(WorkUnit(name, split, fingerprint, tuple(rows[start:stop]), max_pixels))
+            units.append(WorkUnit(name, split, spec.fingerprint, tuple(rows[start:stop]), max_pixels, views))
     return units
+
+
+def _with_views(stored: Mapping[str, StoredAt], example: Example, views: int) -> StoredAt | None:
+    """Where a feature is stored, if as many views of it are as are needed: an image may move into the training split."""
+    place = stored.get(example.digest)
+    return place if place and place.views >= views else None
 
 
 def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
@@ -94,12 +104,13 @@ def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
     """
     places: dict[str, StoredAt] = {}
     for split in store.splits:
-        digests = (example.digest for example in store.examples(split))
+        digests, views = (example.digest for example in store.examples(split)), store.spec.views_of(split)
         for shard in store.shard_paths(split):
             try:
                 offsets = record.record_offsets(shard)
             except (OSError, ValueError) as error:
                 raise UserError(f"the store can't be read ({error}): delete it and extract again") from error
-            for (offset, length), digest in zip(offsets, digests):
-                places[digest] = StoredAt(os.path.abspath(shard), offset, length)
+            for (offset, length), digest in zip(offsets[::views], digests):
+                if digest not in places or places[digest].views < views:
+                    places[digest] = StoredAt(os.path.abspath(shard), offset, length, views)
     return places

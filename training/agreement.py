@@ -124,7 +124,8 @@ def _content(path: str) -> bytes:
 def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:
     """Training features by key, float32 [len(keys), *tap.shape]."""
     rows = {example.key: row for row, example in enumerate(store.examples("train"))}
-    return store.features("train", tap.name).take(np.array([rows[key] for key in keys])).astype(np.float32)
+    views = store.spec.views_of("train")
+    return store.features("train", tap.name).take(np.array([rows[key] * views for key in keys])).astype(np.float32)
 
 
 def compute_noise(backbone: keras.Model, images: Sequence[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:

@@ -143,7 +143,7 @@ def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
 
     if not network.unfrozen:
         return spec
-    return dataclasses.replace(spec, weights_digest=weights_digest(network.base), taps=(network.tap,))
+    return dataclasses.replace(spec.plain, weights_digest=weights_digest(network.base), taps=(network.tap,))
 
 
 def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
@@ -286,8 +286,8 @@ def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
     from training.run_folder import Run
 
     run = Run.open(config.init_from, config.unsafe)
-    mine = dataclasses.replace(run.spec, taps=store.spec.taps, store_dtype=store.spec.store_dtype)
-    mine = dataclasses.replace(mine, compute_dtype=store.spec.compute_dtype)
+    same = ("taps", "store_dtype", "compute_dtype", "views", "augmentation")  # what need not be
+    mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
     if mine != store.spec:
         raise UserError(
             f"{config.init_from!r} has another backbone than {config.from_store!r} ({'; '.join(mine.differences(store.spec))})"

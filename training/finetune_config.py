@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from features.augment import POLICIES, Augmentation
+from features.augment import OPERATIONS, POLICIES, Augmentation
 from features.command import flag, positional, required
 from features.errors import UserError, nearest
 from features.sources import LAYOUTS
@@ -106,5 +106,4 @@ class FinetuneConfig:
     @property
     def augmentation(self) -> Augmentation:
         """What is done to training images."""
-        off = [name for name in ("flip", "rotation", "zoom", "shift", "colour") if getattr(self, f"no_{name}")]
-        return Augmentation(self.augment, tuple(off), self.seed)
+        return Augmentation(self.augment, tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed)

@@ -45,7 +45,7 @@ class FrozenGuard(keras.callbacks.Callback):
             raise AssertionError(f"none of the {len(still)} unfrozen layers moved in the first step: {shortened(still)}")
         statistics = sum(path.endswith(STATISTICS) for path in self.frozen)
         moved = f", {len(self.before) - len(still)} of {len(self.before)} unfrozen layers moved" if self.before else ""
-        held = f" (no gradient reached {shortened(still)})" if still else ""
+        held = f" (too small a gradient for {shortened(still)})" if still else ""
         self.before = {}
         return (
             f"first step: {len(self.frozen)} frozen arrays of the backbone are bit-equal, {statistics} moving means and "

@@ -186,7 +186,7 @@ def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tup
 
     stored, found = store.features(split, tap.name), list[np.ndarray]()
     for start in range(0, len(rows), 256):
-        wide = stored.take(np.asarray(rows[start : start + 256])).astype(np.float32)
+        wide = stored.take(np.asarray(rows[start : start + 256]) * stored.views).astype(np.float32)
         found.append((wide.mean((1, 2)) if tap.pool == "none" and wide.ndim == 4 else wide).reshape(len(wide), -1))
     return np.concatenate(found), store.labels(split)[rows]
 
