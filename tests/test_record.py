@@ -220,4 +220,4 @@ def test_a_record_is_a_tensorflow_example_byte_for_byte_but_for_its_order() -> N
 
     example = tf.train.Example.FromString(encoded(1))
     assert len(example.SerializeToString()) == len(encoded(1)) and framed_length(len(encoded(1))) == len(encoded(1)) + 16
-    assert sorted(example.features.feature) == ["block4:none", "block5.out:avg", "digest", "key", "label"]
+    assert sorted(example.features.feature) == ["block4:none", "block5.out:avg", "digest", "key", "label", "view"]

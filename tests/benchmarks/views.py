@@ -1,6 +1,6 @@
 """What augmented views in the store gain: few images a class, several draws of them, the same head with and without views.
 
-    python -m tests.benchmarks.views PHOTOS [--per_class 100] [--views 8] [--seeds 5] [--backbone ... --weights ... --image_size ...]
+    python -m tests.benchmarks.views PHOTOS [--per_class 100] [--views 8] [--seeds 5] [--backbone NAME --weights FILE ...]
 
 Of each seed's images a fifth decides when to stop; the score is on PHOTOS' validation (or test) split, which decides nothing.
 """
