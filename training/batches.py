@@ -1,26 +1,15 @@
-"""Splits as batches for a training: of a store, from memory when they fit and from its shards when not; of image files."""
+"""Splits of a store as batches for a training: from memory when they fit, from its shards when not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from features.dataset import AHEAD, GATHERED_AT_ONCE
-from features.engine import Engine, make_engine
-from features.engine_options import EngineOptions
-from features.spec import FeatureSpec, Tap
-from features.store import SHARE_OF_MEMORY, FeatureStore
-from training.image_batches import ImageBatches
-
-if TYPE_CHECKING:
-    from training.finetune_config import FinetuneConfig
-    from training.unfreeze import Network
-
-ENGINE_DTYPES = {"float32": "float32", "mixed_float16": "float32", "mixed_bfloat16": "bfloat16"}
+from features.spec import Tap
+from features.store import FeatureStore
 
 
 class SplitBatches:
@@ -67,57 +56,6 @@ class SplitMaps:
         if "validation" not in self.store.splits:
             return None
         return SplitBatches(self.store, "validation", self.tap, self.batch_size, sparse=True).in_order()
-
-
-class SplitImages:
-    """Image files as `learn` takes them: augmented for training, as they are for validation, through the frozen layers.
-
-    Args:
-        network: whose frozen layers they go through.
-        spec: how images become pixels.
-        found: files and labels of train and, perhaps, validation.
-        config: augmentation, batch size, seed.
-        max_pixels: an image of more is refused.
-        precision: what is trained in; frozen layers compute in bfloat16 where that is bfloat16.
-    """
-
-    def __init__(
-        self, network: Network, spec: FeatureSpec, found: Any, config: FinetuneConfig, max_pixels: int, precision: str
-    ) -> None:
-        engine, shape = _frozen_engine(network, spec, precision)
-        self.config = config
-        made = {
-            split: ImageBatches(images, spec, engine, shape, config.batch_size, max_pixels) for split, images in found.items()
-        }
-        self.train, self._validation, self.steps = made["train"], made.get("validation"), len(made["train"])
-        self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self._validation else 0
-
-    def training(self, first_epoch: int) -> tf.data.Dataset:
-        """Epoch after epoch, each under another augmentation."""
-        return to_device(self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch), self.config.devices)
-
-    def validation(self) -> tf.data.Dataset | None:
-        """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
-        if self._validation is None:
-            return None
-        batches = self._validation.in_order()
-        return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
-
-
-def _frozen_engine(network: Network, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:
-    """What runs the frozen layers, and what they give for an image: the pixels themselves where none is frozen."""
-    if network.boundary is None:
-        return None, (*spec.image_size, 3)
-    below = network.frozen_model(spec)
-    return make_engine(below, EngineOptions(), ENGINE_DTYPES[precision]), network.boundary.shape
-
-
-def to_device(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
-    """Copies batches to the GPU ahead of their use; several devices are fed by their strategy."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if devices > 1 or not gpus:
-        return batches
-    return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))
 
 
 def balanced(counts: Sequence[int]) -> dict[int, float]:

@@ -186,8 +186,8 @@ def _from_images(config: FinetuneConfig, precision: str) -> Beginning:
     """A run, and the images that its features came from."""
     from features.sources import SourceOptions
     from training.agreement import check_images
-    from training.batches import SplitImages
     from training.grid import save_grid
+    from training.image_batches import SplitImages
     from training.run_folder import GRID, MODEL, Run
     from training.same_images import find_images
     from training.unfreeze import cut

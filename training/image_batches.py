@@ -1,6 +1,6 @@
 """Image files as batches for training: read, decode, resize, augment, then the frozen part of the network, prefetch.
 
-    row numbers, shuffled globally -> read, decode and resize in parallel -> augment -> batch -> frozen prefix -> prefetch
+    row numbers, shuffled globally -> read, decode and resize in parallel -> augment -> frozen layers -> batch -> prefetch
 
 Decoding and resizing are those of extraction. What is augmented is never kept: each epoch draws anew, from the seed, the
 example's content and the epoch's number alone. The frozen prefix is the engine that extraction runs.
@@ -8,21 +8,29 @@ example's content and the epoch's number alone. The frozen prefix is the engine 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from features.augment import Augmentation
-from features.engine import Engine
-from features.engine_options import cores
+from features.engine import Engine, make_engine
+from features.engine_options import EngineOptions, cores
 from features.epochs import epoch_order
 from features.errors import UserError
 from features.spec import FeatureSpec
+from features.store import SHARE_OF_MEMORY
 from features.stream import ImageToRead, Unreadable, image_loader
 
+if TYPE_CHECKING:
+    from training.finetune_config import FinetuneConfig
+    from training.unfreeze import Network
+
 AHEAD = 2
+ENGINE_DTYPES = {"float32": "float32", "mixed_float16": "float32", "mixed_bfloat16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,6 @@ class ImageBatches:
         shape: what it gives for an image.
         batch_size: images a batch; the last one may be smaller.
         max_pixels: an image of more is refused.
-        to_target: what the loss takes of the labels, int64 [B].
     """
 
     def __init__(
@@ -54,10 +61,9 @@ class ImageBatches:
         shape: tuple[int, ...],
         batch_size: int,
         max_pixels: int,
-        to_target: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     ) -> None:
         self.split, self.spec, self.engine, self.shape, self.batch_size = split, spec, engine, shape, batch_size
-        self.to_target, self._load = to_target, image_loader(spec, max_pixels)
+        self._load = image_loader(spec, max_pixels)
 
     def __len__(self) -> int:
         return -(-len(self.split.files) // self.batch_size)
@@ -70,13 +76,13 @@ class ImageBatches:
             augmentation: what is done to each image.
             first_epoch: the number of the first one, from 0.
         """
-        epochs = tf.data.Dataset.counter(first_epoch).flat_map(lambda epoch: self._rows(epoch, seed))
-        return self._batches(epochs, augmentation)
+        epochs = tf.data.Dataset.counter(first_epoch).flat_map(lambda epoch: self._epoch(epoch, seed, augmentation))
+        return _quick(epochs)
 
     def in_order(self) -> tf.data.Dataset:
         """One epoch, in order, as it is."""
-        rows = self._rows(tf.constant(0, tf.int64), None)
-        return self._batches(rows, Augmentation()).apply(tf.data.experimental.assert_cardinality(len(self)))
+        batches = self._epoch(tf.constant(0, tf.int64), None, Augmentation())
+        return _quick(batches.apply(tf.data.experimental.assert_cardinality(len(self))))
 
     def looks(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
         """What the network sees of some images, float32 [len(rows), 1 + epochs, H, W, 3] in 0..255; the plain ones first."""
@@ -88,37 +94,23 @@ class ImageBatches:
             found.append([pixels, *(augment(pixels, seed) for seed in seeds)])
         return np.array(found)
 
-    def _rows(self, epoch: tf.Tensor, seed: int | None) -> tf.data.Dataset:
-        count = len(self.split.files)
-        order = tf.numpy_function(lambda number: epoch_order(count, seed, int(number)), [epoch], tf.int64)
-        rows = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, (count,)))
-        return rows.map(lambda row: (row, epoch))
-
-    def _batches(self, rows: tf.data.Dataset, augmentation: Augmentation) -> tf.data.Dataset:
-        """Every epoch ends with a batch of its own, so that each has the same number of steps."""
+    def _epoch(self, epoch: tf.Tensor, seed: int | None, augmentation: Augmentation) -> tf.data.Dataset:
         augment, labels = augmentation.augmenter(), tf.constant(self.split.labels, tf.int64)
-        count, size = len(self.split.files), self.batch_size
-        pixels_shape = (*self.spec.image_size, 3)
+        count, pixels_shape = len(self.split.files), (*self.spec.image_size, 3)
 
-        def load(row: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            read = tf.numpy_function(
+        def load(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pixels, own_seed = tf.numpy_function(
                 lambda r, e: (self._read(int(r)), self._seed(int(r), int(e), augmentation)),
                 [row, epoch],
                 (tf.float32, tf.int64),
                 stateful=False,
             )
-            return augment(tf.ensure_shape(read[0], pixels_shape), tf.ensure_shape(read[1], (2,))), tf.gather(labels, row)
+            return augment(tf.ensure_shape(pixels, pixels_shape), tf.ensure_shape(own_seed, (2,))), tf.gather(labels, row)
 
-        at_once = cores() + 1
-        images = rows.map(load, num_parallel_calls=at_once, deterministic=True)
-        features = self._through_prefix(images)
-        # An epoch's last batch is smaller, and the next epoch begins a new one.
-        cut = features.window(count).flat_map(lambda x, y: tf.data.Dataset.zip((x, y)).batch(size))
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        ready = cut.map(lambda feature, label: (feature, self.to_target(label)))
-        return ready.prefetch(AHEAD).with_options(options)
+        order = tf.numpy_function(lambda number: epoch_order(count, seed, int(number)), [epoch], tf.int64)
+        rows = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, (count,)))
+        images = rows.map(load, num_parallel_calls=cores() + 1, deterministic=True)
+        return self._through_prefix(images).batch(self.batch_size)
 
     def _through_prefix(self, images: tf.data.Dataset) -> tf.data.Dataset:
         if self.engine is None:
@@ -141,3 +133,68 @@ class ImageBatches:
 
     def _seed(self, row: int, epoch: int, augmentation: Augmentation) -> np.ndarray:
         return augmentation.seed_of(self.split.files[row].digest, epoch)
+
+
+def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Made ahead, and spread over devices batch by batch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(AHEAD).with_options(options)
+
+
+class SplitImages:
+    """Image files as `learn` takes them: augmented for training, as they are for validation, through the frozen layers.
+
+    Args:
+        network: whose frozen layers they go through.
+        spec: how images become pixels.
+        found: files and labels of train and, perhaps, validation.
+        config: augmentation, batch size, seed.
+        max_pixels: an image of more is refused.
+        precision: what is trained in; frozen layers compute in bfloat16 where that is bfloat16.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        spec: FeatureSpec,
+        found: Mapping[str, ImageSplit],
+        config: FinetuneConfig,
+        max_pixels: int,
+        precision: str,
+    ) -> None:
+        engine, shape = _frozen_engine(network, spec, precision)
+        self.config = config
+        made = {
+            split: ImageBatches(images, spec, engine, shape, config.batch_size, max_pixels) for split, images in found.items()
+        }
+        self.train, self._validation, self.steps = made["train"], made.get("validation"), len(made["train"])
+        self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self._validation else 0
+
+    def training(self, first_epoch: int) -> tf.data.Dataset:
+        """Epoch after epoch, each under another augmentation."""
+        return to_device(self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch), self.config.devices)
+
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
+        if self._validation is None:
+            return None
+        batches = self._validation.in_order()
+        return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
+
+
+def _frozen_engine(network: Network, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:
+    """What runs the frozen layers, and what they give for an image: the pixels themselves where none is frozen."""
+    if network.boundary is None:
+        return None, (*spec.image_size, 3)
+    below = network.frozen_model(spec)
+    return make_engine(below, EngineOptions(), ENGINE_DTYPES[precision]), network.boundary.shape
+
+
+def to_device(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
+    """Copies batches to the GPU ahead of their use; several devices are fed by their strategy."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if devices > 1 or not gpus:
+        return batches
+    return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))

@@ -94,6 +94,7 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
             steps_per_execution=min(batches.steps, recipe.steps_at_once),
         )
         _build(watched)
+        assert list(map(id, watched.trainable_variables)) == list(map(id, network.trained.trainable_variables))  # as the rates
         validation = batches.validation()
         keep = KeepBest(os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience)
         keep.set_model(watched)
