@@ -6,7 +6,8 @@ from setuptools import setup
 
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 OPENVINO = ["openvino>=2025.0"]
-DEVELOP = [*TEST, *OPENVINO, "ruff==0.17.6", "mypy==2.4.1"]
+JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
+DEVELOP = [*TEST, *OPENVINO, *JAX, "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="headstart",
@@ -33,6 +34,6 @@ setup(
         "scikit-learn>=1.4",  # carries the demo's digits
         "psutil>=5.9",
     ],
-    extras_require={"openvino": OPENVINO, "test": TEST, "dev": DEVELOP},
+    extras_require={"openvino": OPENVINO, "jax": JAX, "test": TEST, "dev": DEVELOP},
     entry_points={"console_scripts": ["headstart = headstart.cli:main"]},
 )

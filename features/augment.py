@@ -170,6 +170,8 @@ def _randaugment(augmentation: Augmentation) -> Augmenter | None:
 
     whole = keras.layers.RandAugment(value_range=(0, 255), factor=RANDAUGMENT_FACTOR, dtype="float32")
     layers = {type(layer).__name__: layer for layer in vars(whole).values() if isinstance(layer, keras.layers.Layer)}
+    for layer in layers.values():
+        layer.backend.set_backend("tensorflow")  # whichever Keras computes with: this is a part of a tf.data pipeline
 
     def augment(pixels: Any, seed: Any) -> Any:
         import tensorflow as tf

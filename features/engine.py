@@ -1,8 +1,9 @@
 """A frozen backbone made fast: an engine for this machine, one a process, its batch shape fixed.
 
 Two engines run the same frozen graph: `tensorflow` (any device) and `openvino` (a CPU, where it is installed). In float32 they
-agree to 1e-5 of the largest feature. Equal bytes are promised for one machine, one engine and one build of it. Other batch
-sizes and numbers of threads gave equal bits wherever they were tried on a CPU (tests/test_engine.py).
+agree to 1e-5 of the largest feature. A third, `jax`, is there where Keras computes with JAX. Equal bytes are promised for one
+machine, one engine and one build of it. Other batch sizes and numbers of threads gave equal bits wherever they were tried on
+a CPU (tests/test_engine.py).
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
         UserError: when the engine is not installed, or does not take this network or dtype.
     """
     settled = options.here(compute_dtype)
+    if settled.name == "jax":
+        from features.jax_engine import JaxEngine
+
+        return JaxEngine(model, settled.batch_size, settled.streams, compute_dtype)
     if settled.name == "openvino":
         from features.openvino_engine import OpenVinoEngine
 

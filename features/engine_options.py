@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from features.errors import UserError
 
-ENGINES = ("auto", "tensorflow", "openvino")
+ENGINES = ("auto", "tensorflow", "openvino", "jax")
 CPU_BATCH_SIZE = 2  # small batches stay in a core's cache
 GPU_BATCH_SIZE = 64
 GPU_STREAMS = 2  # one computes while the other copies
@@ -42,6 +42,13 @@ def _engine_here(name: str, compute_dtype: str, on_gpu: bool) -> str:
     installed = has_openvino()
     if name == "openvino" and not installed:
         raise UserError("--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow")
+    import keras
+
+    backend = keras.backend.backend()
+    if name == "auto" and backend == "jax":
+        return "jax"
+    if name != "auto" and (name == "jax") != (backend == "jax"):
+        raise UserError(f"--engine {name} does not go with Keras's backend {backend} (KERAS_BACKEND): take --engine auto")
     if name != "auto":
         return name
     if on_gpu or not installed:

@@ -31,7 +31,7 @@ def frozen_graph(model: keras.Model, batch_size: int | None, compute_dtype: str 
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    weights = {f"weight_{number}": weight for number, weight in enumerate(_weights(model))}
+    weights = {f"weight_{number}": weight for number, weight in enumerate(weights_of(model))}
     signature = tf.TensorSpec((batch_size, *model.inputs[0].shape[1:]), tf.float32, name=PIXELS)
     specs = [tf.TensorSpec(weight.shape, weight.dtype, name=name) for name, weight in weights.items()]
     trainable = len(model.trainable_variables)
@@ -61,7 +61,8 @@ def feature_name(number: int) -> str:
     return f"feature_{number}"
 
 
-def _weights(model: keras.Model) -> list[Any]:
+def weights_of(model: keras.Model) -> list[Any]:
+    """A model's weights as `stateless_call` takes them: the trainable ones, then the others."""
     return [*model.trainable_variables, *model.non_trainable_variables]
 
 

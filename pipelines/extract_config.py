@@ -52,7 +52,11 @@ class ExtractConfig:
     no_colour: bool = flag(False, "never change brightness, contrast or colour")
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
     examples_per_shard: int = flag(1024, "examples a shard, at most")
-    engine: str = flag("auto", "what runs the backbone; auto: openvino on a CPU where it is installed", choices=ENGINES)
+    engine: str = flag(
+        "auto",
+        "what runs the backbone; auto: openvino on a CPU where it is installed",
+        choices=ENGINES,
+    )
     batch_size: int = flag(0, "images a batch of the backbone (default: what suits the machine)")
     streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)")
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")

@@ -114,8 +114,10 @@ def versions() -> dict[str, str]:
     packages = {name: metadata.version(name) for name in ("keras", "numpy", "pillow", "scipy", "apache-beam")}
     with contextlib.suppress(metadata.PackageNotFoundError):
         packages["openvino"] = metadata.version("openvino")
+    import keras
     import tensorflow as tf
 
+    packages["keras backend"] = keras.backend.backend()
     return {**packages, "tensorflow": tf.__version__, "python": platform.python_version(), "machine": platform.machine()}
 
 

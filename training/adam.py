@@ -1,7 +1,8 @@
 """Adam in one pass over memory: Keras's optimizer with TensorFlow's fused kernel for the update.
 
 A head on whole feature maps has millions of weights and small batches, so that most of a step goes into Adam. The formula is
-the same (Kingma and Ba, https://arxiv.org/abs/1412.6980); Keras writes it as a dozen operations, each over all weights.
+the same (Kingma and Ba, https://arxiv.org/abs/1412.6980); Keras writes it as a dozen operations, each over all weights. On
+another backend of Keras's it is Keras's own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam` without its variants, for TensorFlow's variables.
+    """`keras.optimizers.Adam` without its variants.
 
     Args:
         learning_rate: a number, or a schedule of Keras's.
@@ -30,19 +31,25 @@ class FusedAdam(keras.optimizers.Adam):
     def build(self, variables: Any) -> None:
         """Makes the moments, and the place to remember a step in."""
         super().build(variables)
-        self.bad_step = self.add_variable((), dtype="int64", aggregation="only_first_replica", name="bad_step")
+        self.bad_step = self.add_variable((), dtype="int32", aggregation="only_first_replica", name="bad_step")
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Moves the weights, and looks at what moved them."""
         super().apply(grads, trainable_variables)
-        sums = [tf.reduce_sum(tf.abs(tf.cast(gradient, tf.float32))) for gradient in grads if gradient is not None]
-        is_first = tf.logical_and(self.bad_step.value == 0, tf.logical_not(tf.math.is_finite(tf.add_n(sums))))
-        self.bad_step.assign(tf.where(is_first, tf.cast(self.iterations.value, tf.int64), self.bad_step.value))
+        size = sum(ops.sum(ops.abs(ops.cast(gradient, "float32"))) for gradient in grads if gradient is not None)
+        is_first = ops.logical_and(self.bad_step.value == 0, ops.logical_not(ops.isfinite(size)))
+        self.bad_step.assign(ops.where(is_first, ops.cast(self.iterations.value, "int32"), self.bad_step.value))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable, a tf.Variable, and its two moments."""
-        step, number = tf.cast(self.iterations + 1, variable.dtype), self._get_variable_index(variable)
+        """Moves one variable and its two moments."""
+        number = self._get_variable_index(variable)
         rate = self.rates[number] if self.rates else 1.0
+        if keras.backend.backend() != "tensorflow":
+            super().update_step(gradient, variable, learning_rate * rate)
+            return
+        import tensorflow as tf
+
+        step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[number].value.handle,

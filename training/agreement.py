@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from features.engine import make_engine
 from features.engine_options import EngineOptions
@@ -171,7 +170,14 @@ def storage_tolerance(
 
 
 def classify_images(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
-    """A saved model's probabilities for images of any size, uint8 [any, any, 3], one by one, float32 [n, classes]."""
+    """A saved model's probabilities for images of any size, uint8 [any, any, 3], float32 [n, classes]."""
+    if keras.backend.backend() != "tensorflow":  # which would compile the whole network for each size of image
+        resize = model.get_layer("resizing")
+        pixels = np.concatenate([np.asarray(resize(image[None].astype(np.float32))) for image in images])
+        features = model.get_layer("backbone").predict(pixels, verbose=0)
+        return model.get_layer("head").predict(features, verbose=0)
+    import tensorflow as tf
+
     signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
     classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
     return np.concatenate([classify(tf.constant(image[None])).numpy() for image in images])

@@ -1,4 +1,4 @@
-"""What watches a training: losses that are not finite, and progress."""
+"""What watches a training: losses and gradients that are not finite, and progress."""
 
 from __future__ import annotations
 
@@ -6,37 +6,43 @@ import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from features.errors import UserError
 from features.progress import Progress
 
 
 class Watched(keras.Model):
-    """A head that is trained many steps at a time, and remembers the first one after which its loss was not finite.
+    """A model that is trained many steps at a time, and remembers the first one whose loss was not finite.
 
-    It shares the head's layers and weights.
+    It shares layers and weights with what it is made of, and takes what is compiled, so that no file carries that along.
     """
 
     def __init__(self, head: keras.Model) -> None:
         super().__init__(head.input, head.output, name="watched")
-        self.steps = _counter("steps")
-        self.bad_step = _counter("bad_step")
+        self.steps, self.bad_step = _counter("steps"), _counter("bad_step")
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One step of gradient descent; the loss that it tells is the mean since the epoch began."""
-        logs = super().train_step(data)
-        self.steps.assign_add(1)
-        is_first = keras.ops.logical_and(self.bad_step == 0, keras.ops.logical_not(keras.ops.isfinite(logs["loss"])))
-        self.bad_step.assign(keras.ops.where(is_first, self.steps, self.bad_step))
-        return logs
+    def compute_loss(self, *inputs: Any, training: bool = True, **named: Any) -> Any:
+        """The loss, looked at."""
+        loss = super().compute_loss(*inputs, training=training, **named)
+        if training:
+            self.steps.assign_add(1)
+            is_first = ops.logical_and(self.bad_step.value == 0, ops.logical_not(ops.isfinite(loss)))
+            self.bad_step.assign(ops.where(is_first, self.steps.value, self.bad_step.value))
+        return loss
 
 
 def _counter(name: str) -> keras.Variable:
-    return keras.Variable(0, dtype="int64", trainable=False, aggregation="only_first_replica", name=name)
+    return keras.Variable(0, dtype="int32", trainable=False, aggregation="only_first_replica", name=name)
+
+
+def jit_here() -> bool:
+    """Whether to compile a training: TensorFlow on a CPU was no faster for it, and takes seconds; JAX is nothing without."""
+    return bool(keras.backend.backend() != "tensorflow")
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends the run at the first step whose loss is NaN or infinite, or at such a validation loss.
+    """Ends the run at the first step whose loss or gradient is NaN or infinite, or at such a validation loss.
 
     Raises:
         UserError: naming the step, counted from 1.
@@ -44,26 +50,19 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        self.steps, self.epoch = steps, 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Keeps count."""
-        self.epoch = epoch
+        self.steps = steps
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Looks at the loss of the steps that were just done."""
-        if not math.isfinite(logs["loss"]):
-            step = int(self.model.bad_step.value)
-            raise UserError(
-                f"the loss is {logs['loss']} at step {step} (epoch {self.epoch + 1}, batch {(step - 1) % self.steps + 1}): "
-                f"lower --learning_rate, or check the features"
-            )
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if step := int(getattr(optimizer, "bad_step", 0)):
-            raise UserError(
-                f"a gradient is not finite at step {step} (epoch {self.epoch + 1}, batch {(step - 1) % self.steps + 1}): "
-                f"lower --learning_rate, or check the features"
-            )
+        """Looks at the loss, and the gradients, of the steps that were just done."""
+        model = self.model
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        found = {f"the loss is {logs['loss']}": model.bad_step, "a gradient is not finite": optimizer.bad_step}
+        for what, step in ((what, int(variable.value)) for what, variable in found.items()):
+            if step:
+                raise UserError(
+                    f"{what} at step {step} (epoch {(step - 1) // self.steps + 1}, batch "
+                    f"{(step - 1) % self.steps + 1}): lower --learning_rate, or check the features"
+                )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the validation loss of each epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from features.errors import UserError
@@ -18,6 +19,8 @@ def spread_over(count: int) -> Any:
     """
     if count == 1:
         return contextlib.nullcontext()
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(f"--devices {count} needs Keras's TensorFlow backend, this is {keras.backend.backend()}")
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = tf.config.list_logical_devices(kind)
     if len(devices) < count:

@@ -12,7 +12,7 @@ import numpy as np
 
 from training import run_folder
 from training.adam import FusedAdam
-from training.callbacks import ShowProgress, StopWhenNotFinite, Watched
+from training.callbacks import ShowProgress, StopWhenNotFinite, Watched, jit_here
 from training.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
 from training.frozen_guard import FrozenGuard
 from training.unfreeze import Network, training_in
@@ -85,22 +85,22 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
         KeyboardInterrupt: for Ctrl-C before there was anything to keep.
     """
     with training_in(network, recipe.precision), interruptible() as asked:
-        watched = Watched(network.trained)
-        watched.compile(
+        learner = Watched(network.trained)
+        learner.compile(
             _optimizer(recipe, batches.steps),
             loss=keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            jit_compile=False,
+            jit_compile=jit_here(),
             steps_per_execution=min(batches.steps, recipe.steps_at_once),
         )
-        _build(watched)
-        assert list(map(id, watched.trainable_variables)) == list(map(id, network.trained.trainable_variables))  # as the rates
+        _build(learner)
+        assert list(map(id, learner.trainable_variables)) == list(map(id, network.trained.trainable_variables))  # as the rates
         validation = batches.validation()
         keep = KeepBest(os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience)
-        keep.set_model(watched)
+        keep.set_model(learner)
         guard = FrozenGuard(network)
         if not keep.load() and validation is not None:
-            figures = watched.evaluate(validation, verbose=0, return_dict=True)
+            figures = learner.evaluate(validation, verbose=0, return_dict=True)
             keep.start({f"val_{name}": value for name, value in figures.items()})
         callbacks = [
             StopWhenNotFinite(batches.steps),
@@ -111,7 +111,7 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
             keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
         ]
         over = keep.epochs >= recipe.epochs or keep.is_over()
-        interrupted = not over and _fit(watched, batches, recipe, callbacks, keep, validation)
+        interrupted = not over and _fit(learner, batches, recipe, callbacks, keep, validation)
         if not keep.best_weights:
             raise KeyboardInterrupt
         keep.restore_best()
@@ -119,10 +119,10 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
     return Learned(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, guard.report, interrupted)
 
 
-def _fit(watched: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: KeepBest, validation: Any) -> bool:
+def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: KeepBest, validation: Any) -> bool:
     """Whether it was interrupted."""
     try:
-        watched.fit(
+        learner.fit(
             batches.training(keep.epochs),
             steps_per_epoch=batches.steps,
             validation_data=validation,
@@ -154,9 +154,9 @@ def _optimizer(recipe: Recipe, steps: int) -> Any:
     return keras.optimizers.LossScaleOptimizer(adam) if recipe.precision == "mixed_float16" else adam
 
 
-def _build(watched: Any) -> None:
+def _build(learner: Any) -> None:
     """Makes metrics and optimizer now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
-    feature = np.zeros((1, *watched.inputs[0].shape[1:]), np.float32)
-    watched.test_on_batch(feature, np.zeros(1, np.int64))
-    watched.reset_metrics()
-    watched.optimizer.build(watched.trainable_variables)
+    feature = np.zeros((1, *learner.inputs[0].shape[1:]), np.float32)
+    learner.test_on_batch(feature, np.zeros(1, np.int64))
+    learner.reset_metrics()
+    learner.optimizer.build(learner.trainable_variables)

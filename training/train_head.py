@@ -187,25 +187,25 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
 
     from training.adam import FusedAdam
     from training.batches import SplitBatches
-    from training.callbacks import Watched
+    from training.callbacks import Watched, jit_here
     from training.model import resolve_precision
 
     optimizer: Any = FusedAdam(config.learning_rate)
     if resolve_precision(config.precision) == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would vanish
     accuracy = keras.metrics.SparseCategoricalAccuracy if learner.sparse else keras.metrics.CategoricalAccuracy
-    watched = Watched(learner.head)
-    watched.compile(
+    fitted = Watched(learner.head)
+    fitted.compile(
         optimizer,
         loss=learner.loss,
         metrics=[accuracy(name="accuracy")],
-        jit_compile=False,  # on a CPU it was no faster, and takes seconds to compile
+        jit_compile=jit_here(),
         steps_per_execution=min(len(training), STEPS_AT_ONCE),
     )
     store, validation = training.store, None
     if "validation" in store.splits:
         validation = SplitBatches(store, "validation", training.tap, VALIDATION_BATCH, learner.sparse).in_order()
-    fitted = watched.fit(
+    history = fitted.fit(
         training.shuffled(config.seed),
         validation_data=validation,
         epochs=config.epochs,
@@ -214,7 +214,7 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
         callbacks=_callbacks(config, work, validation is not None, len(training)),
         verbose=0,
     )
-    return fitted.history
+    return history.history
 
 
 def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] | None:

@@ -31,10 +31,10 @@ def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model
     splits = [split for split in ("train", "validation") if split in store.splits]
     data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
     head = build_head(config.head, tap, len(store.class_names), array_moments(data["train"][0]), config.dropout)
-    watched = Watched(head)  # what is compiled carries its optimizer into any file that it is saved in
-    watched.compile(FusedAdam(RATE), "sparse_categorical_crossentropy")
+    learner = Watched(head)
+    learner.compile(FusedAdam(RATE), "sparse_categorical_crossentropy")
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
-    watched.fit(
+    learner.fit(
         *data["train"],
         batch_size=BATCH,
         epochs=EPOCHS,
