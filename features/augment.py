@@ -79,13 +79,14 @@ class Augmentation:
 
         It does not change values beyond rounding when every operation is off.
         """
-        steps = [step for step in (_warping(self), _colouring(self), _randaugment(self)) if step]
+        steps = [(number, make(self)) for number, make in enumerate((_warping, _colouring, _randaugment))]
 
         def augment(pixels: Any, seed: Any) -> Any:
             import tensorflow as tf
 
-            for number, step in enumerate(steps):
-                pixels = step(pixels, tf.random.fold_in(seed, number))
+            for number, step in steps:  # one that is switched off leaves the draws of the others as they are
+                if step is not None:
+                    pixels = step(pixels, tf.random.fold_in(seed, number))
             return tf.clip_by_value(pixels, 0.0, 255.0)
 
         return augment

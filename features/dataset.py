@@ -31,7 +31,7 @@ def dataset(
     seed: int | None,
     in_memory: bool,
     element: Callable[[tf.Tensor, dict[str, tf.Tensor]], Any],
-    first_epoch: int = 0,
+    endless_from: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of features with what stands beside them.
 
@@ -42,7 +42,7 @@ def dataset(
         seed: of the order, another one in each epoch; None for the rows' own.
         in_memory: read all features now.
         element: makes an element of a batch's features [B, *shape] and its columns [B].
-        first_epoch: the number of the first epoch, from 0.
+        endless_from: give one epoch after the other, without end, from this number on.
 
     Returns:
         A dataset of known cardinality.
@@ -58,25 +58,28 @@ def dataset(
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
     count = len(features) // features.views
-    orders = _orders(count, features.views, beside, batch_size, seed, first_epoch)
+    orders = _orders(count, features.views, beside, batch_size, seed, endless_from)
     found = orders.map(batch, num_parallel_calls=GATHERED_AT_ONCE)
+    if endless_from is not None:
+        return found.prefetch(AHEAD).with_options(options)
     exact = found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return exact.prefetch(AHEAD).with_options(options)
 
 
 def _orders(
-    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, first_epoch: int
+    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, endless_from: int | None
 ) -> tf.data.Dataset:
     """Batches of row numbers, int64 [B], and of what stands beside them: an epoch is ordered whole, then cut."""
-    epochs, whole = itertools.count(first_epoch), count // batch_size * batch_size
+    epochs, whole = itertools.count(), count // batch_size * batch_size
 
-    def order() -> tuple[np.ndarray, np.ndarray]:
-        epoch = next(epochs)
+    def order(number: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch = next(epochs) if number < 0 else int(number)
         examples = epoch_order(count, seed, epoch)
         return examples, examples * views + epoch_views(count, views, seed, epoch)[examples]
 
-    def epoch(_: tf.Tensor) -> tf.data.Dataset:
-        examples, rows = (tf.ensure_shape(found, (count,)) for found in tf.numpy_function(order, [], (tf.int64, tf.int64)))
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        orders = tf.numpy_function(order, [number], (tf.int64, tf.int64))
+        examples, rows = (tf.ensure_shape(found, (count,)) for found in orders)
         columns = (rows, {name: tf.gather(column, examples) for name, column in beside.items()})
         many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size)), columns)
         cut = tf.data.Dataset.from_tensor_slices(many)
@@ -84,7 +87,9 @@ def _orders(
             return cut
         return cut.concatenate(tf.data.Dataset.from_tensors(tf.nest.map_structure(lambda column: column[whole:], columns)))
 
-    return tf.data.Dataset.range(1).flat_map(epoch)
+    if endless_from is not None:
+        return tf.data.Dataset.counter(endless_from).flat_map(epoch)
+    return tf.data.Dataset.range(-1, 0).flat_map(epoch)  # each iteration is the next epoch
 
 
 def _checked(features: Features, gather: Gather) -> Gather:

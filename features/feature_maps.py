@@ -129,23 +129,19 @@ def above(base: keras.Model, layer: str) -> set[str]:
     return {_layer_of(name) for name in reached - {layer}}
 
 
-def frozen_boundary(base: keras.Model, unfrozen: set[str], image_size: tuple[int, int]) -> tuple[FeatureMap, Any] | None:
-    """The last map, with its tensor, that every path leads through and nothing unfrozen lies below.
+def frozen_boundaries(base: keras.Model, unfrozen: set[str], image_size: tuple[int, int]) -> list[tuple[FeatureMap, Any]]:
+    """The maps, with their tensors, that every path leads through and nothing unfrozen lies below, from the image up.
 
     Args:
         base: whose layers they are.
         unfrozen: names of layers.
         image_size: (height, width) in pixels.
-
-    Returns:
-        None where even the first map is above something unfrozen.
     """
     moved: set[str] = set()
     for step in _steps(base):
         if step.operation.name in unfrozen or any(source in moved for source in step.sources):
             moved.add(step.name)
-    still = [pair for pair in maps_and_tensors(base, image_size) if pair[0].bottleneck and pair[0].layer not in moved]
-    return still[-1] if still else None
+    return [pair for pair in maps_and_tensors(base, image_size) if pair[0].bottleneck and pair[0].layer not in moved]
 
 
 def _layer_of(name: str) -> str:

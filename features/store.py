@@ -163,7 +163,7 @@ class FeatureStore:
         tap: str | None = None,
         keys: bool = False,
         in_memory: bool | None = None,
-        first_epoch: int = 0,
+        endless_from: int | None = None,
     ) -> tf.data.Dataset:
         """A split as batches.
 
@@ -177,10 +177,11 @@ class FeatureStore:
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
             in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
                 the memory that is free.
-            first_epoch: the number of the first epoch, from 0: a training that is taken up goes on with the orders to come.
+            endless_from: give one epoch after the other, without end, from this number on: a training that is taken up goes on
+                with the orders to come. Without it, each iteration is an epoch.
 
         Returns:
-            A dataset of known cardinality of (feature [B, *tap.shape] in the store's dtype, label int64 [B]).
+            A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known.
 
         Raises:
             UserError: when there is no such split or tap, or a record is damaged.
@@ -198,7 +199,7 @@ class FeatureStore:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
         held = self._held(split, tap, in_memory)
-        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, first_epoch)
+        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, endless_from)
 
     def batches(
         self,

@@ -157,3 +157,52 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
         return captured.err.rstrip("\n")
 
     return check
+
+
+def little_base(path: pathlib.Path) -> pathlib.Path:
+    """A network of four blocks, two of them residual, whose BatchNorm has statistics worth keeping: stem, a, b, c."""
+    import keras
+
+    def block(x: Any, name: str, filters: int, strides: int = 1) -> Any:
+        y = keras.layers.Conv2D(filters, 3, strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        y = keras.layers.ReLU(name=f"{name}_relu")(keras.layers.BatchNormalization(name=f"{name}_bn")(y))
+        return y if strides == 2 else keras.layers.Add(name=f"{name}_add")([x, y])
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), name="image")
+    base = keras.Model(image, block(block(block(block(image, "stem", 8, 2), "a", 8), "b", 16, 2), "c", 16), name="little")
+    generator = np.random.default_rng(0)
+    for layer in base.layers:
+        if layer.name.endswith("_bn"):
+            gamma, beta, mean, _ = layer.get_weights()
+            low, high = generator.uniform(0.5, 1.5, (2, *gamma.shape))
+            layer.set_weights([low, generator.normal(0, 0.2, beta.shape), generator.normal(0, 0.2, mean.shape), high])
+    base.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def maps_store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """`photos` through a little network, float32: its end averaged; whole, a block's end and a map inside one."""
+    from pipelines.extract import extract
+    from pipelines.extract_config import ExtractConfig
+
+    folder = tmp_path_factory.mktemp("maps")
+    base = little_base(folder / "little.keras")
+    extract(
+        ExtractConfig(
+            input=str(photos), store=str(folder / "store"), backbone=str(base), preprocessing="tf",
+            image_size=str(IMAGE_SIZE), taps=("c_add", "a_add:none", "c_conv:none"), store_dtype="float32",
+        )
+    )  # fmt: skip
+    return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def maps_run(maps_store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A linear probe on `maps_store`, trained for a few epochs: there is something left to learn."""
+    from training.train_head import TrainConfig, train
+
+    path = tmp_path_factory.mktemp("maps-run") / "run"
+    train(TrainConfig(store=str(maps_store), run=str(path), epochs=5, batch_size=12, learning_rate=3e-3))
+    return path

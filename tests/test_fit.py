@@ -19,6 +19,8 @@ from headstart.fit_folder import FitConfig, fit
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
 FILES = {
     "config.json",
+    "dead_letters.jsonl",
+    "examples.csv",
     "history.csv",
     "learning_curve.png",
     "logs",

@@ -176,6 +176,32 @@ def test_precision_without_a_gpu() -> None:
         pytest.skip("there is a GPU here")
     assert resolve_precision("auto") == "float32"
     assert resolve_precision("mixed_bfloat16") == "mixed_bfloat16"
+    with pytest.raises(UserError, match="--precision mixed_float16 needs a GPU, and there is none"):
+        resolve_precision("mixed_float16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "automatic", "refused"),
+    [
+        ((9, 0), "mixed_bfloat16", []),
+        ((7, 5), "mixed_float16", ["mixed_bfloat16"]),
+        ((6, 1), "float32", ["mixed_bfloat16", "mixed_float16"]),
+    ],
+)
+def test_precision_on_a_gpu(
+    capability: tuple[int, int], automatic: str, refused: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    assert resolve_precision("auto") == automatic and resolve_precision("float32") == "float32"
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        if precision in refused:
+            with pytest.raises(UserError, match=f"--precision {precision} needs a GPU of compute capability"):
+                resolve_precision(precision)
+        else:
+            assert resolve_precision(precision) == precision
 
 
 @pytest.mark.parametrize(

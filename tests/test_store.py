@@ -108,6 +108,18 @@ def test_shuffling_gives_every_example_once_in_an_order_of_the_seed(made: Featur
     assert all(sorted(epoch) == sorted(key.encode() for key in made.arrays("train").keys) for epoch in first + other)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_later_epoch_is_the_same_from_wherever_it_began(made: FeatureStore, in_memory: bool) -> None:
+    def keys(first_epoch: int, epochs: int) -> list[bytes]:
+        order: dict[str, Any] = {"shuffle": True, "seed": 3, "endless_from": first_epoch}
+        data = made.dataset("train", 5, keys=True, in_memory=in_memory, **order)
+        steps = -(-made.count("train") // 5)
+        return [key for batch in data.take(epochs * steps).as_numpy_iterator() for key in batch["key"]]
+
+    whole, later = keys(0, 4), keys(2, 2)
+    assert whole[len(later) :] == later and whole[: len(later)] != later
+
+
 def test_examples_stand_row_for_row_beside_the_arrays(made: FeatureStore) -> None:
     for split in made.splits:
         arrays, examples = made.arrays(split), made.examples(split)

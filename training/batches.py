@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,10 @@ import tensorflow as tf
 from features.dataset import AHEAD, GATHERED_AT_ONCE
 from features.spec import Tap
 from features.store import FeatureStore
+from training.devices import evenly, steps_of
+
+if TYPE_CHECKING:
+    from training.finetune_config import FinetuneConfig
 
 
 class SplitBatches:
@@ -21,10 +26,12 @@ class SplitBatches:
     def __len__(self) -> int:
         return -(-self.store.count(self.name) // self.batch_size)
 
-    def shuffled(self, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
-        """In another order each epoch."""
+    def shuffled(self, seed: int, endless_from: int | None = None) -> tf.data.Dataset:
+        """In another order each epoch; each iteration is one, or there is no end."""
         return self._for_loss(
-            self.store.dataset(self.name, self.batch_size, shuffle=True, seed=seed, tap=self.tap.name, first_epoch=first_epoch)
+            self.store.dataset(
+                self.name, self.batch_size, shuffle=True, seed=seed, tap=self.tap.name, endless_from=endless_from
+            )
         )
 
     def in_order(self) -> tf.data.Dataset:
@@ -43,19 +50,21 @@ class SplitBatches:
 class SplitMaps:
     """A store's splits as `learn` takes them: one tap's maps, the training split in another order each epoch."""
 
-    def __init__(self, store: FeatureStore, tap: Tap, batch_size: int, seed: int) -> None:
-        self.train = SplitBatches(store, "train", tap, batch_size, sparse=True)
-        self.store, self.tap, self.batch_size, self.seed, self.steps = store, tap, batch_size, seed, len(self.train)
+    def __init__(self, store: FeatureStore, tap: Tap, config: FinetuneConfig) -> None:
+        self.store, self.tap, self.config = store, tap, config
+        self.steps = steps_of(store.count("train"), config.batch_size, config.devices)
 
     def training(self, first_epoch: int) -> tf.data.Dataset:
         """Epoch after epoch."""
-        return self.train.shuffled(self.seed, first_epoch).repeat()
+        train = SplitBatches(self.store, "train", self.tap, self.config.batch_size, sparse=True)
+        return evenly(train.shuffled(self.config.seed, first_epoch), self.config.devices)
 
     def validation(self) -> tf.data.Dataset | None:
         """The validation split, if there is one."""
         if "validation" not in self.store.splits:
             return None
-        return SplitBatches(self.store, "validation", self.tap, self.batch_size, sparse=True).in_order()
+        validation = SplitBatches(self.store, "validation", self.tap, self.config.batch_size, sparse=True)
+        return evenly(validation.in_order(), self.config.devices)
 
 
 def balanced(counts: Sequence[int]) -> dict[int, float]:

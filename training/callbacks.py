@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from features.errors import UserError
@@ -57,12 +58,13 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         model = self.model
         optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
         found = {f"the loss is {logs['loss']}": model.bad_step, "a gradient is not finite": optimizer.bad_step}
-        for what, step in ((what, int(variable.value)) for what, variable in found.items()):
-            if step:
-                raise UserError(
-                    f"{what} at step {step} (epoch {(step - 1) // self.steps + 1}, batch "
-                    f"{(step - 1) % self.steps + 1}): lower --learning_rate, or check the features"
-                )
+        bad = [(int(np.asarray(variable)), what) for what, variable in found.items() if int(np.asarray(variable))]
+        if bad:
+            step, what = min(bad)
+            raise UserError(
+                f"{what} at step {step} (epoch {(step - 1) // self.steps + 1}, batch {(step - 1) % self.steps + 1}): "
+                f"lower --learning_rate, or check the features"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the validation loss of each epoch."""

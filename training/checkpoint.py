@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -88,12 +88,10 @@ class KeepBest(keras.callbacks.Callback):
 
     def load(self) -> bool:
         """Takes up the checkpoint, if there is one of this very training."""
-        if not os.path.isfile(self.path):
+        if not is_of(self.path, self.identity):
             return False
         with np.load(self.path, allow_pickle=False) as kept:
             state = json.loads(str(kept["state"]))
-            if state.pop("identity") != self.identity:
-                return False
             for name, value in state.items():
                 setattr(self, name, value)
             for number, variable in enumerate(self._variables()):
@@ -110,6 +108,15 @@ class KeepBest(keras.callbacks.Callback):
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def is_of(path: str, identity: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is one of this very training."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return bool(json.loads(str(kept["state"]))["identity"] == json.loads(json.dumps(identity)))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
 
 
 class StopWhenAsked(keras.callbacks.Callback):

@@ -26,3 +26,23 @@ def spread_over(count: int) -> Any:
     if len(devices) < count:
         raise UserError(f"--devices {count}: TensorFlow sees {len(devices)} {kind}{'s' * (len(devices) != 1)} here")
     return tf.distribute.MirroredStrategy([device.name for device in devices[:count]]).scope()
+
+
+def evenly(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
+    """Batches that can be divided among the devices: up to `devices - 1` examples of an epoch's last one are left out.
+
+    Uneven shares would weigh examples differently, and an empty share has no loss.
+    """
+    if devices == 1:
+        return batches
+
+    def cut(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        whole = tf.shape(label)[0] // devices * devices
+        return feature[:whole], label[:whole]
+
+    return batches.map(cut).filter(lambda feature, label: tf.shape(label)[0] > 0)
+
+
+def steps_of(examples: int, batch_size: int, devices: int) -> int:
+    """Batches in an epoch of `evenly`."""
+    return examples // batch_size + (examples % batch_size >= devices)

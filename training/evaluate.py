@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,7 @@ class _Images:
     chosen: Sequence[ImageFile]
     split: str
     has_groups: bool
-    own: bool  # of the run's own dataset
+    digests: Mapping[str, str]  # by key, where they are of the run's own dataset
 
 
 def _own_images(run: Run, split: str) -> _Images:
@@ -143,7 +143,8 @@ def _own_images(run: Run, split: str) -> _Images:
         ImageFile(example.key, os.path.join(root, *example.key.split("/")), example.labels, split, example.group)
         for example in run.table.examples(split)
     ]
-    return _Images(chosen, split, run.config["groups_declared"], own=True)
+    digests = {example.key: example.digest for example in run.table.examples(split)}
+    return _Images(chosen, split, run.config["groups_declared"], digests)
 
 
 def _other_images(path: str, asked: str) -> _Images:
@@ -158,7 +159,7 @@ def _other_images(path: str, asked: str) -> _Images:
     if (source.has_splits or asked) and (asked or split) not in splits:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
         raise UserError(f"{path!r} has no split {asked or split!r}; it has {held}")
-    return _Images([image for image in source.images if image.split == split], split, source.has_groups, own=False)
+    return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
 def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
@@ -171,7 +172,7 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
     from training.classify import class_ids, classify_files
 
     path = config.input or run.measured_on
-    own = not config.input or os.path.abspath(config.input) == run.config.get("input")
+    own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
     images = _own_images(run, config.split or "test") if own else _other_images(path, config.split)
     names = sorted({image.labels[0] for image in images.chosen})
     ids = dict(zip(names, class_ids(run, names)))
@@ -186,6 +187,11 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
             labels.append(ids[image.labels[0]])
         progress.update(len(rows) + len(unreadable), len(unreadable))
     progress.close()
+    if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
+        raise UserError(
+            f"{len(changed)} images in {path!r} are not what they were when the run was made (such as {changed[0]!r}): give "
+            f"another folder as INPUT, or train again"
+        )
     if not rows:
         raise UserError(f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
     digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)

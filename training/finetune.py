@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from features import command, files
 from features.errors import UserError
 from features.spec import FeatureSpec, Tap
+from features.table import TABLE
 from training.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def finetune(config: FinetuneConfig) -> Run:
 
     from features.engine_options import has_gpu
     from training import run_folder
+    from training.checkpoint import is_of
     from training.devices import spread_over
     from training.learn import learn
     from training.model import resolve_precision
@@ -85,11 +87,10 @@ def finetune(config: FinetuneConfig) -> Run:
         begin = (_from_store if config.from_store else _from_images)(config, precision)
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
-        work = run_folder.begin(config.run, keep=True)
-        recipe = _recipe(config, begin, precision)
+        identity, recipe = _identity(config, begin), _recipe(config, begin, precision)
+        work = run_folder.begin(config.run, keep=lambda path: is_of(path, identity))
         begin.picture(work)
-        learned = learn(begin.network, begin.batches, recipe, work, _identity(config, begin))
-    print(learned.report or "trained to its end before: nothing left to do", file=sys.stderr, flush=True)
+        learned = learn(begin.network, begin.batches, recipe, work, identity)
     _finish(config, work, begin, learned, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
@@ -153,16 +154,18 @@ def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
     has_validation = "validation" in begin.table.splits
     monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
     if not has_validation:
+        if config.monitor == "val_accuracy":
+            raise UserError(f"--monitor {config.monitor} needs a validation split; there is none")
         print(NO_VALIDATION, file=sys.stderr)
     return Recipe(
         epochs=config.epochs,
         patience=config.patience if has_validation else config.epochs + 1,
         monitor=monitor,
-        learning_rate=config.learning_rate or (UNFROZEN_RATE if unfrozen else HEAD_RATE),
+        learning_rate=config.learning_rate if config.learning_rate is not None else UNFROZEN_RATE if unfrozen else HEAD_RATE,
         warm_up=config.warm_up if unfrozen else 0.0,
         rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
         precision=precision,
-        steps_at_once=begin.steps_at_once,
+        steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
         class_weight=_class_weight(config, begin),
     )
 
@@ -200,6 +203,8 @@ def _from_images(config: FinetuneConfig, precision: str) -> Beginning:
         split_column=config.split_column,
     )
     table = run.table
+    if not os.path.isfile(os.path.join(config.init_from, TABLE)):
+        raise UserError(f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again")
     splits = [split for split in ("train", "validation") if split in table.splits]
     found = find_images(table, run.class_names, config.input or "", options, splits)
     model = run.model()
@@ -207,7 +212,7 @@ def _from_images(config: FinetuneConfig, precision: str) -> Beginning:
     batches = SplitImages(network, run.spec, found, config, run.config["max_pixels"], precision)
 
     def picture(folder: str) -> None:
-        if config.augment != "none":
+        if config.augmentation.policy != "none":
             rows = range(min(GRID_ROWS, len(found["train"].files)))
             save_grid(batches.train.looks(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
 
@@ -238,10 +243,8 @@ def _from_store(config: FinetuneConfig, precision: str) -> Beginning:
     backbone, (tap,) = tapped(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
     if head is None:
         head = warm_head(config, store, backbone, boundary, tap)
-    network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size)
-    if network.boundary is None or network.boundary.layer != boundary.layer:
-        raise UserError(f"not every path of the backbone leads through {boundary.layer!r}: store a tap at the end of a block")
-    batches = SplitMaps(store, boundary, config.batch_size, config.seed)
+    network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
+    batches = SplitMaps(store, boundary, config)
 
     def check(after: Run) -> dict[str, Any]:
         return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))

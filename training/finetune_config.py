@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 from features.augment import OPERATIONS, POLICIES, Augmentation
@@ -32,7 +33,7 @@ class FinetuneConfig:
     unfreeze_after: str = flag("", "train the backbone's layers above this one", metavar="LAYER")
     unfreeze_last: int = flag(0, "train the backbone's last N layers with weights", metavar="N")
     unfreeze_all: bool = flag(False, "train all of the backbone")
-    augment: str = flag("standard", "what is done to training images", choices=POLICIES)
+    augment: str = flag("", "what is done to training images (default: standard)", choices=POLICIES)
     no_flip: bool = flag(False, "left and right matter: never mirror")
     no_rotation: bool = flag(False, "never turn or shear")
     no_zoom: bool = flag(False, "never zoom")
@@ -41,8 +42,8 @@ class FinetuneConfig:
     epochs: int = flag(20, "at most; early stopping ends sooner where there is a validation split")
     patience: int = flag(5, "epochs without a better --monitor before it stops")
     batch_size: int = flag(32, "examples a step, over all devices")
-    learning_rate: float = flag(
-        0.0,
+    learning_rate: float | None = flag(
+        None,
         f"of Adam (default: {HEAD_RATE:g} for a head alone, {UNFROZEN_RATE:g} with layers of the backbone)",
         aliases=("--lr",),
     )
@@ -65,7 +66,7 @@ class FinetuneConfig:
         for name in ("epochs", "patience", "batch_size", "devices"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
+        if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"--layer_decay lies above 0 and up to 1, not at {self.layer_decay}")
@@ -95,6 +96,10 @@ class FinetuneConfig:
             raise UserError("give INPUT with --init_from, or --from_store, not both")
         if not self.from_store and not (self.input and self.init_from):
             raise UserError("give INPUT and --init_from RUN0 (`headstart train` makes one), or --from_store STORE")
+        if self.from_store and (self.augment not in ("", "none") or self.augmentation.without):
+            raise UserError("--from_store reads what is stored: leave --augment and --no_... out, and extract with --views")
+        if self.init_from and os.path.realpath(self.init_from) == os.path.realpath(self.run):
+            raise UserError(f"--run {self.run!r} is where the training begins (--init_from): give another folder")
         if self.from_store and not self.unfreeze_after:
             raise UserError("--from_store needs --unfreeze_after LAYER, the stored tap above which to train")
 
@@ -106,4 +111,6 @@ class FinetuneConfig:
     @property
     def augmentation(self) -> Augmentation:
         """What is done to training images."""
-        return Augmentation(self.augment, tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed)
+        return Augmentation(
+            self.augment or "standard", tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed
+        )

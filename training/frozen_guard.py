@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
 import keras
@@ -32,6 +33,7 @@ class FrozenGuard(keras.callbacks.Callback):
         if not self.report and int(self.model.optimizer.iterations.numpy()) > 0:
             self.check()
             self.report = self._report()
+            print(self.report, file=sys.stderr, flush=True)
 
     def check(self) -> None:
         """Compares what must not have moved."""

@@ -24,6 +24,7 @@ from features.errors import UserError
 from features.spec import FeatureSpec
 from features.store import SHARE_OF_MEMORY
 from features.stream import ImageToRead, Unreadable, image_loader
+from training.devices import evenly, steps_of
 
 if TYPE_CHECKING:
     from training.finetune_config import FinetuneConfig
@@ -169,18 +170,20 @@ class SplitImages:
         made = {
             split: ImageBatches(images, spec, engine, shape, config.batch_size, max_pixels) for split, images in found.items()
         }
-        self.train, self._validation, self.steps = made["train"], made.get("validation"), len(made["train"])
+        self.train, self._validation = made["train"], made.get("validation")
+        self.steps = steps_of(len(found["train"].files), config.batch_size, config.devices)
         self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self._validation else 0
 
     def training(self, first_epoch: int) -> tf.data.Dataset:
         """Epoch after epoch, each under another augmentation."""
-        return to_device(self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch), self.config.devices)
+        batches = self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch)
+        return to_device(evenly(batches, self.config.devices), self.config.devices)
 
     def validation(self) -> tf.data.Dataset | None:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
         if self._validation is None:
             return None
-        batches = self._validation.in_order()
+        batches = evenly(self._validation.in_order(), self.config.devices)
         return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
 
 

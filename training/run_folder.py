@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class Run:
         if not os.path.isfile(os.path.join(path, CONFIG)) and not os.path.isdir(os.path.join(path, WORK_FOLDER)):
             raise UserError(f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`")
         if not os.path.isfile(os.path.join(path, METRICS)):
-            raise UserError(f"the run {path!r} is not complete: run its `headstart train` command again")
+            raise UserError(f"the run {path!r} is not complete: run the command that makes it again")
         return cls(path, files.read_json(os.path.join(path, CONFIG)), unsafe)
 
     @property
@@ -108,20 +109,23 @@ def check_free(path: str) -> None:
         raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
 
 
-def begin(path: str, keep: bool = False) -> str:
+def begin(path: str, keep: Callable[[str], bool] = lambda checkpoint: False) -> str:
     """A folder inside the run's to train in: the older run stays whole until `publish`.
 
     Args:
         path: the run's folder.
-        keep: keep what a killed training left there, and the checkpoint of one that was interrupted.
+        keep: whether a checkpoint is of the training that begins; it stays then, one that was killed or interrupted left it.
     """
     work = os.path.join(path, WORK_FOLDER)
-    if not keep:
-        shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work, exist_ok=True)
     older, newer = (os.path.join(folder, CHECKPOINT) for folder in (path, work))
-    if keep and os.path.isfile(older) and not os.path.isfile(newer):
-        shutil.copyfile(older, newer)
+    kept = next((file for file in (newer, older) if os.path.isfile(file) and keep(file)), None)
+    aside = os.path.join(path, f"{WORK_FOLDER}-{CHECKPOINT}")
+    if kept:
+        shutil.copyfile(kept, aside)
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    if kept:
+        os.replace(aside, newer)
     return work
 
 
@@ -132,7 +136,7 @@ def publish(path: str) -> None:
         os.remove(os.path.join(path, METRICS))
     for name in (LOGS, EVALUATION):
         shutil.rmtree(os.path.join(path, name), ignore_errors=True)
-    for name in (CHECKPOINT, GRID):
+    for name in (CHECKPOINT, GRID, HISTORY, CURVE):
         if os.path.exists(os.path.join(path, name)):
             os.remove(os.path.join(path, name))
     for name in sorted(os.listdir(work), key=lambda name: name == METRICS):

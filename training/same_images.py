@@ -40,8 +40,8 @@ def find_images(
             f"{source!r} has the classes {', '.join(found.class_names)}; the head was trained on {', '.join(class_names)}, in "
             f"that order: give the images that its features came from"
         )
-    known = {example.key: example for example in table.table}
     dead = {letter["key"] for letter in table.dead_letters}
+    known = {example.key: example for example in table.table if example.key not in dead}
     images = {image.key: image for image in found.images}
     _none(
         [key for key in images if key not in known and key not in dead],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, nearest
-from features.feature_maps import above, feature_maps, frozen_boundary, stage_ends
+from features.feature_maps import above, feature_maps, frozen_boundaries, stage_ends
 from features.spec import FeatureSpec, Tap
 from features.taps import pooled, tapped
 
@@ -139,7 +139,14 @@ def _in_inference(model: keras.Model) -> keras.layers.Layer:
     return InInference()
 
 
-def cut(backbone: keras.Model, head: keras.Model, tap: Tap, unfreezing: Unfreezing, image_size: tuple[int, int]) -> Network:
+def cut(
+    backbone: keras.Model,
+    head: keras.Model,
+    tap: Tap,
+    unfreezing: Unfreezing,
+    image_size: tuple[int, int],
+    at: str = "",
+) -> Network:
     """Sets which weights are trained, and makes the part of the network that is.
 
     Args:
@@ -148,9 +155,10 @@ def cut(backbone: keras.Model, head: keras.Model, tap: Tap, unfreezing: Unfreezi
         tap: the backbone's.
         unfreezing: which of its layers are.
         image_size: (height, width) in pixels.
+        at: the layer to cut at, where its maps are stored; as high as can be when not given.
 
     Raises:
-        UserError: as `Unfreezing.layers` does.
+        UserError: as `Unfreezing.layers` does, and when it can't be cut there.
     """
     import keras
 
@@ -160,7 +168,10 @@ def cut(backbone: keras.Model, head: keras.Model, tap: Tap, unfreezing: Unfreezi
     if not unfrozen:
         head.trainable = True
         return Network(backbone, head, tap, tap, head, ())
-    found = frozen_boundary(base, set(unfrozen), image_size)
+    candidates = frozen_boundaries(base, set(unfrozen), image_size)
+    if at and at not in [found.layer for found, _ in candidates]:
+        raise UserError(f"not every path of the backbone leads through {at!r}: store a tap at the end of a block")
+    found = next((pair for pair in reversed(candidates) if not at or pair[0].layer == at), None)
     if found is None:
         boundary, features = None, keras.Input(backbone.inputs[0].shape[1:], name="feature")
         outputs = _in_inference(backbone)(features)

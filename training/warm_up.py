@@ -52,7 +52,7 @@ def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model
 def _features_of(backbone: keras.Model, boundary: Tap, tap: Tap, image_size: tuple[int, int]) -> keras.Model:
     """The frozen layers between the boundary and the tap."""
     identity = keras.Sequential([keras.Input(tap.shape), keras.layers.Activation("linear", dtype="float32")], name="head")
-    return cut(backbone, identity, tap, Unfreezing(layer_after=boundary.layer), image_size).trained
+    return cut(backbone, identity, tap, Unfreezing(layer_after=boundary.layer), image_size, boundary.layer).trained
 
 
 def _features(through: keras.Model, store: FeatureStore, split: str, boundary: Tap) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""A dataset's table beside its dead letters: what is stored, and a copy that says the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from features.examples import Example, to_csv
+from features.store import FeatureStore
+from features.table import DatasetTable
+
+EXAMPLES = [
+    Example("a/1.jpg", "d1", ("a",), "train"),
+    Example('a/2 ,".jpg', "d2", ("a",), "train", "group"),
+    Example("b/\udcff.jpg", "d3", ("b",), "validation"),
+    Example("b/4\n.jpg", "d4", ("b",), "test"),
+]
+
+
+def table(folder: pathlib.Path, dead: list[str]) -> DatasetTable:
+    folder.mkdir()
+    letters = [{"key": key, "stage": "decode", "reason": "cut short", "label": "a", "split": "train"} for key in dead]
+    (folder / "examples.csv").write_bytes(to_csv(EXAMPLES))
+    lines = "".join(json.dumps(letter) + "\n" for letter in letters)
+    (folder / "dead_letters.jsonl").write_text(lines, encoding="utf-8")
+    return DatasetTable(str(folder))
+
+
+def test_splits_hold_what_is_stored(tmp_path: pathlib.Path) -> None:
+    whole = table(tmp_path / "whole", [])
+    assert whole.table == EXAMPLES and whole.splits == ["train", "validation", "test"]
+    assert whole.examples("train") == EXAMPLES[:2] and whole.examples("none") == []
+
+
+def test_what_could_not_be_stored_is_in_no_split(tmp_path: pathlib.Path) -> None:
+    some = table(tmp_path / "some", ["a/1.jpg", "b/4\n.jpg", "never/surveyed.jpg"])
+    assert some.table == EXAMPLES and [letter["key"] for letter in some.dead_letters][:2] == ["a/1.jpg", "b/4\n.jpg"]
+    assert some.examples("train") == EXAMPLES[1:2] and some.examples("test") == []
+    assert some.splits == ["train", "validation"]
+
+
+def test_a_copy_says_the_same(tmp_path: pathlib.Path) -> None:
+    some = table(tmp_path / "some", ["a/1.jpg"])
+    (tmp_path / "copy").mkdir()
+    some.copy_to(str(tmp_path / "copy"))
+    copy = DatasetTable(str(tmp_path / "copy"))
+    assert copy.table == some.table and copy.dead_letters == some.dead_letters
+    assert sorted(os.listdir(tmp_path / "copy")) == ["dead_letters.jsonl", "examples.csv"]
+
+
+def test_a_store_and_a_run_have_the_same_table(store: pathlib.Path, run: pathlib.Path) -> None:
+    opened, kept = FeatureStore.open(str(store)), DatasetTable(str(run))
+    assert kept.table == opened.dataset_table.table and kept.splits == sorted(opened.splits, key=kept.splits.index)
+    for split in opened.splits:
+        assert kept.examples(split) == opened.examples(split) and len(kept.examples(split)) == opened.count(split)
+
+
+def test_a_table_that_is_not_there_names_its_path(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"examples\.csv"):
+        DatasetTable(str(tmp_path)).splits  # noqa: B018
