@@ -115,14 +115,6 @@ def test_the_frozen_part_runs_in_between(photos: pathlib.Path, tmp_path: pathlib
         np.testing.assert_array_equal(labels, joined(pixels)[1])
 
 
-def test_labels_become_what_the_loss_takes(photos: pathlib.Path) -> None:
-    def one_hot(labels: tf.Tensor) -> tf.Tensor:
-        return tf.one_hot(labels, 3)
-
-    hot = ImageBatches(split(photos / "test"), SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7, one_hot)
-    np.testing.assert_array_equal(joined(epochs(hot.in_order(), 1)[0])[1], np.eye(3)[hot.split.labels])
-
-
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [

@@ -64,7 +64,8 @@ class SplitMaps:
         if "validation" not in self.store.splits:
             return None
         validation = SplitBatches(self.store, "validation", self.tap, self.config.batch_size, sparse=True)
-        return evenly(validation.in_order(), self.config.devices)
+        steps = steps_of(self.store.count("validation"), self.config.batch_size, self.config.devices)
+        return evenly(validation.in_order(), self.config.devices, steps)
 
 
 def balanced(counts: Sequence[int]) -> dict[int, float]:

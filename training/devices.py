@@ -28,10 +28,11 @@ def spread_over(count: int) -> Any:
     return tf.distribute.MirroredStrategy([device.name for device in devices[:count]]).scope()
 
 
-def evenly(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
+def evenly(batches: tf.data.Dataset, devices: int, steps: int = 0) -> tf.data.Dataset:
     """Batches that can be divided among the devices: up to `devices - 1` examples of an epoch's last one are left out.
 
-    Uneven shares would weigh examples differently, and an empty share has no loss.
+    Uneven shares would weigh examples differently, and an empty share has no loss. Where there is an end, `steps` says where:
+    devices that don't know would count one more batch, of nothing.
     """
     if devices == 1:
         return batches
@@ -40,7 +41,8 @@ def evenly(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
         whole = tf.shape(label)[0] // devices * devices
         return feature[:whole], label[:whole]
 
-    return batches.map(cut).filter(lambda feature, label: tf.shape(label)[0] > 0)
+    even = batches.map(cut).filter(lambda feature, label: tf.shape(label)[0] > 0)
+    return even.apply(tf.data.experimental.assert_cardinality(steps)) if steps else even
 
 
 def steps_of(examples: int, batch_size: int, devices: int) -> int:

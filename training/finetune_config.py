@@ -89,6 +89,8 @@ class FinetuneConfig:
         if self.batch_size % self.devices:
             raise UserError(f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple")
         self._check_source()
+        if not self.augment and not self.from_store:
+            object.__setattr__(self, "augment", "standard")
         assert self.unfreezing and self.augmentation  # they refuse what they must
 
     def _check_source(self) -> None:
@@ -112,5 +114,5 @@ class FinetuneConfig:
     def augmentation(self) -> Augmentation:
         """What is done to training images."""
         return Augmentation(
-            self.augment or "standard", tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed
+            self.augment or "none", tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed
         )

@@ -183,7 +183,8 @@ class SplitImages:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
         if self._validation is None:
             return None
-        batches = evenly(self._validation.in_order(), self.config.devices)
+        steps = steps_of(len(self._validation.split.files), self.config.batch_size, self.config.devices)
+        batches = evenly(self._validation.in_order(), self.config.devices, steps)
         return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
 
 

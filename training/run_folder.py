@@ -121,7 +121,7 @@ def begin(path: str, keep: Callable[[str], bool] = lambda checkpoint: False) -> 
     kept = next((file for file in (newer, older) if os.path.isfile(file) and keep(file)), None)
     aside = os.path.join(path, f"{WORK_FOLDER}-{CHECKPOINT}")
     if kept:
-        shutil.copyfile(kept, aside)
+        shutil.copy2(kept, aside)
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     if kept:
