@@ -40,7 +40,7 @@ class NotebookConfig:
     weights: str = flag("imagenet", "as in headstart extract")
     image_size: str = flag("150", "pixels a side", metavar="N|H,W")
     views: int = flag(6, "looks at each training image in 1v", metavar="K")
-    augment: str = flag("light", "of 1v, 2 and 2f", choices=("light", "standard", "strong"))
+    augment: str = flag("standard", "of 1v, 2 and 2f", choices=("light", "standard", "strong"))
     epochs: int = flag(8, "of 2 and of 2f, at most")
     seeds: int = flag(3, "how often each head is trained, from other first weights", metavar="N")
 

@@ -1,9 +1,9 @@
 """headstart finetune: augmentation and fine-tuning. A run and its images in, or stored feature maps; a better run out.
 
-1. where it begins: a run's backbone and head, or a store's backbone and a head trained first   _from_images, _from_store
-2. cut: the frozen part below, run by the engine or stored; what is trained above               training/unfreeze.py
-3. learn: watched, checked, a checkpoint an epoch                                               training/learn.py
-4. save: the same kind of run as `headstart train` leaves
+1. where it begins: a run's backbone and head, or a store's with a head trained first   training/beginnings.py
+2. cut: the frozen part below, run by the engine or stored; what is trained above       training/unfreeze.py
+3. learn: watched, checked, a checkpoint an epoch                                       training/learn.py
+4. save: the same kind of run as `headstart train` leaves                               training/save_run.py
 """
 
 from __future__ import annotations
@@ -13,44 +13,21 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from features import command, files
 from features.errors import UserError
-from features.spec import FeatureSpec, Tap
-from features.table import TABLE
+from features.spec import FeatureSpec
 from training.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
 
 if TYPE_CHECKING:
-    import keras
-
-    from features.table import DatasetTable
-    from training.learn import Batches, Learned, Recipe
+    from training.beginnings import Beginning
+    from training.learn import Learned, Recipe
     from training.run_folder import Run
     from training.unfreeze import Network
 
-STEPS_AT_ONCE = 16  # of small maps from a store, between two looks of Python's
-GRID_ROWS, GRID_COLUMNS = 6, 8
-CHECKED_IMAGES = 64
 NO_VALIDATION = "warning: there is no validation split: no early stopping, the best epoch is told by the training loss"
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A network to train, what on, and what it all is."""
-
-    network: Network
-    batches: Batches
-    spec: FeatureSpec
-    class_names: list[str]
-    table: DatasetTable
-    facts: dict[str, Any]  # for the run's config.json
-    identity: dict[str, Any]  # what decides the outcome beside the configuration
-    check: Callable[[Run], dict[str, Any]]  # the saved model against the network that was trained
-    picture: Callable[[str], None]  # leaves a picture of what the network sees in a folder
-    steps_at_once: int = 1
 
 
 def finetune(config: FinetuneConfig) -> Run:
@@ -72,6 +49,7 @@ def finetune(config: FinetuneConfig) -> Run:
 
     from features.engine_options import has_gpu
     from training import run_folder
+    from training.beginnings import from_images, from_store
     from training.checkpoint import is_of
     from training.devices import spread_over
     from training.learn import learn
@@ -84,7 +62,7 @@ def finetune(config: FinetuneConfig) -> Run:
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):
-        begin = (_from_store if config.from_store else _from_images)(config, precision)
+        begin = (from_store if config.from_store else from_images)(config, precision)
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         identity, recipe = _identity(config, begin), _recipe(config, begin, precision)
@@ -162,7 +140,7 @@ def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
         patience=config.patience if has_validation else config.epochs + 1,
         monitor=monitor,
         learning_rate=config.learning_rate if config.learning_rate is not None else UNFROZEN_RATE if unfrozen else HEAD_RATE,
-        warm_up=config.warm_up if unfrozen else 0.0,
+        warm_up=config.warm_up,
         rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
         precision=precision,
         steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
@@ -183,124 +161,6 @@ def _identity(config: FinetuneConfig, begin: Beginning) -> dict[str, Any]:
     """What a checkpoint must have been made with to be taken up; where the run lies does not matter."""
     decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in ("run", "unsafe")}
     return {**decides, **begin.identity}
-
-
-def _from_images(config: FinetuneConfig, precision: str) -> Beginning:
-    """A run, and the images that its features came from."""
-    from features.sources import SourceOptions
-    from training.agreement import check_images
-    from training.grid import save_grid
-    from training.image_batches import SplitImages
-    from training.run_folder import GRID, MODEL, Run
-    from training.same_images import find_images
-    from training.unfreeze import cut
-
-    run = Run.open(config.init_from, config.unsafe)
-    options = SourceOptions(
-        layout=config.layout,
-        image_column=config.image_column,
-        label_column=config.label_column,
-        split_column=config.split_column,
-    )
-    table = run.table
-    if not os.path.isfile(os.path.join(config.init_from, TABLE)):
-        raise UserError(f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again")
-    splits = [split for split in ("train", "validation") if split in table.splits]
-    found = find_images(table, run.class_names, config.input or "", options, splits)
-    model = run.model()
-    network = cut(model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size)
-    batches = SplitImages(network, run.spec, found, config, run.config["max_pixels"], precision)
-
-    def picture(folder: str) -> None:
-        if config.augmentation.policy != "none":
-            rows = range(min(GRID_ROWS, len(found["train"].files)))
-            save_grid(batches.train.looks(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
-
-    def check(after: Run) -> dict[str, Any]:
-        return check_images(after, network, run.spec, found["train"].files[:CHECKED_IMAGES], run.config["max_pixels"])
-
-    facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
-    if network.unfrozen or not run.config.get("store"):
-        facts["input"] = os.path.abspath(config.input or "")
-    else:
-        facts["store"] = run.config["store"]
-    identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
-    return Beginning(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
-
-
-def _from_store(config: FinetuneConfig, precision: str) -> Beginning:
-    """Stored maps of a layer, all of whose successors are trained."""
-    from features.store import FeatureStore
-    from features.taps import tapped
-    from training.agreement import check_agreement
-    from training.batches import SplitMaps
-    from training.unfreeze import cut
-    from training.warm_up import warm_head
-
-    store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
-    boundary = _stored_boundary(store, config.unfreeze_after)
-    head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
-    backbone, (tap,) = tapped(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
-    if head is None:
-        head = warm_head(config, store, backbone, boundary, tap)
-    network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
-    batches = SplitMaps(store, boundary, config)
-
-    def check(after: Run) -> dict[str, Any]:
-        return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))
-
-    facts = {
-        "input": store.manifest["provenance"]["input"],
-        "from_store": os.path.abspath(config.from_store),
-        "splits": store.splits,
-        "dataset_digest": store.manifest["dataset_digest"],
-        "groups_declared": store.manifest["groups_declared"],
-        "max_pixels": store.manifest["max_pixels"],
-    }
-    identity = {"store": store.spec.fingerprint, "dataset": store.manifest["dataset_digest"]}
-    return Beginning(
-        network,
-        batches,
-        store.spec,
-        store.class_names,
-        store.dataset_table,
-        facts,
-        identity,
-        check,
-        lambda folder: None,
-        STEPS_AT_ONCE,
-    )
-
-
-def _stored_boundary(store: Any, layer: str) -> Tap:
-    """The store's unpooled tap of a layer."""
-    stored = [tap for tap in store.spec.taps if tap.pool == "none"]
-    for tap in stored:
-        if tap.layer == layer:
-            return tap
-    held = ", ".join(tap.name for tap in store.spec.taps)
-    raise UserError(
-        f"{store.path!r} has no unpooled tap {layer}:none, only {held}: extract with --tap {layer}:none, or name another"
-    )
-
-
-def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
-    """The head of a run that was trained on the same network and dataset."""
-    from training.run_folder import Run
-
-    run = Run.open(config.init_from, config.unsafe)
-    same = ("taps", "store_dtype", "compute_dtype", "views", "augmentation")  # what need not be
-    mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
-    if mine != store.spec:
-        raise UserError(
-            f"{config.init_from!r} has another backbone than {config.from_store!r} ({'; '.join(mine.differences(store.spec))})"
-        )
-    if run.class_names != store.class_names or run.config["dataset_digest"] != store.manifest["dataset_digest"]:
-        raise UserError(
-            f"{config.init_from!r} was trained on another dataset than {config.from_store!r} holds (classes "
-            f"{', '.join(run.class_names)} and {', '.join(store.class_names)})"
-        )
-    return run.model().get_layer("head"), Tap(run.tap.layer, run.tap.pool)
 
 
 def describe(run: Run) -> str:

@@ -13,7 +13,7 @@ from features.sources import LAYOUTS
 from training.train_head import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 from training.unfreeze import Unfreezing
 
-HEAD_RATE, UNFROZEN_RATE = 3e-4, 1e-5
+HEAD_RATE, UNFROZEN_RATE = 1e-4, 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class FinetuneConfig:
         aliases=("--lr",),
     )
     layer_decay: float = flag(0.5, "each stage of the backbone below the top one learns at this share of the one above")
-    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0 (unfrozen layers)")
+    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0")
     head: str = flag("linear", "with --from_store alone: the head to train first", choices=HEADS)
     dropout: float = flag(0.5, "with --from_store alone: of the mlp's hidden units")
     class_weight: str = flag("none", "balanced: every class counts the same", choices=CLASS_WEIGHTS)

@@ -43,7 +43,7 @@ class Recipe:
     patience: int
     monitor: str
     learning_rate: float
-    warm_up: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0. 0: it stays the same
+    warm_up: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0
     rates: Sequence[float]  # what it is multiplied by for each trained weight
     precision: str
     steps_at_once: int
@@ -139,16 +139,14 @@ def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], k
 
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:
-    rate: Any = recipe.learning_rate
-    if recipe.warm_up:
-        total = recipe.epochs * steps
-        rising = max(1, round(recipe.warm_up * total))
-        rate = keras.optimizers.schedules.CosineDecay(
-            FIRST_RATE * recipe.learning_rate,
-            decay_steps=max(1, total - rising),
-            warmup_target=recipe.learning_rate,
-            warmup_steps=rising,
-        )
+    total = recipe.epochs * steps
+    rising = max(1, round(recipe.warm_up * total))
+    rate = keras.optimizers.schedules.CosineDecay(
+        FIRST_RATE * recipe.learning_rate,
+        decay_steps=max(1, total - rising),
+        warmup_target=recipe.learning_rate,
+        warmup_steps=rising,
+    )
     adam = FusedAdam(rate, recipe.rates)
     # Small gradients would vanish in float16.
     return keras.optimizers.LossScaleOptimizer(adam) if recipe.precision == "mixed_float16" else adam
