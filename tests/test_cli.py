@@ -29,6 +29,7 @@ NEEDED = {  # what each command must be given
     "predict": ["run", "image.png"],
     "backbones": [],
     "probe": ["store", "--run", "run"],
+    "notebook": ["photos"],
 }
 MISSPELT = {
     "fit": ("--epoch", "--epochs"),
@@ -42,6 +43,7 @@ MISSPELT = {
     "predict": ("--topk", "--top_k"),
     "backbones": ("--image-sise", "--image_size"),
     "probe": ("--max-example", "--max_examples"),
+    "notebook": ("--seed", "--seeds"),
 }
 LIGHT = """
 import sys
