@@ -48,3 +48,11 @@ def evenly(batches: tf.data.Dataset, devices: int, steps: int = 0) -> tf.data.Da
 def steps_of(examples: int, batch_size: int, devices: int) -> int:
     """Batches in an epoch of `evenly`."""
     return examples // batch_size + (examples % batch_size >= devices)
+
+
+def to_device(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
+    """Copies batches to the GPU ahead of their use; several devices are fed by their strategy."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if devices > 1 or not gpus:
+        return batches
+    return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))

@@ -144,6 +144,7 @@ def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
         rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
         precision=precision,
         steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
+        devices=config.devices,
         class_weight=_class_weight(config, begin),
     )
 

@@ -177,7 +177,7 @@ class SplitImages:
     def training(self, first_epoch: int) -> tf.data.Dataset:
         """Epoch after epoch, each under another augmentation."""
         batches = self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch)
-        return to_device(evenly(batches, self.config.devices), self.config.devices)
+        return evenly(batches, self.config.devices)
 
     def validation(self) -> tf.data.Dataset | None:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
@@ -194,11 +194,3 @@ def _frozen_engine(network: Network, spec: FeatureSpec, precision: str) -> tuple
         return None, (*spec.image_size, 3)
     below = network.frozen_model(spec)
     return make_engine(below, EngineOptions(), ENGINE_DTYPES[precision]), network.boundary.shape
-
-
-def to_device(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:
-    """Copies batches to the GPU ahead of their use; several devices are fed by their strategy."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if devices > 1 or not gpus:
-        return batches
-    return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from training import run_folder
 from training.adam import FusedAdam
 from training.callbacks import ShowProgress, StopWhenNotFinite, Watched, jit_here
 from training.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
+from training.devices import to_device
 from training.frozen_guard import FrozenGuard
 from training.unfreeze import Network, training_in
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
 
@@ -47,6 +46,7 @@ class Recipe:
     rates: Sequence[float]  # what it is multiplied by for each trained weight
     precision: str
     steps_at_once: int
+    devices: int = 1
     class_weight: dict[int, float] | None = None
 
 
@@ -123,19 +123,27 @@ def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], k
     """Whether it was interrupted."""
     try:
         learner.fit(
-            batches.training(keep.epochs),
+            to_device(_weighted(batches.training(keep.epochs), recipe.class_weight), recipe.devices),
             steps_per_epoch=batches.steps,
             validation_data=validation,
             epochs=recipe.epochs,
             initial_epoch=keep.epochs,
             shuffle=False,
-            class_weight=recipe.class_weight,
             callbacks=callbacks,
             verbose=0,
         )
     except Interrupted:
         return True
     return False
+
+
+def _weighted(batches: tf.data.Dataset, class_weight: dict[int, float] | None) -> tf.data.Dataset:
+    """With each example's weight beside it: Keras would do it after batches were copied to the device."""
+    if class_weight is None:
+        return batches
+    weights = np.zeros(max(class_weight) + 1, np.float32)
+    weights[list(class_weight)] = list(class_weight.values())
+    return batches.map(lambda feature, label: (feature, label, tf.gather(weights, label)))
 
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:
