@@ -364,7 +364,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
         return config(photos, maps_run, tmp_path / run, epochs=4, unfreeze_from="b_conv")
 
     with monkeypatch.context() as patch:
-        after_epoch(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        after_epoch(patch, 2, press_ctrl_c)
         assert main(flags(settings("run"))) == 130
     assert "interrupted: this is the best so far; the same command goes on" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -384,7 +384,7 @@ def test_ctrl_c_before_the_first_epoch_ends_keeps_the_beginning(
 
     def start(self: checkpoint.KeepBest, figures: Any) -> None:
         original(self, figures)
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
 
     settings = config(photos, maps_run, tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -394,6 +394,13 @@ def test_ctrl_c_before_the_first_epoch_ends_keeps_the_beginning(
     assert moved(weights_of(maps_run), weights_of(tmp_path / "run")) == set()
     assert main(flags(settings)) == 0
     assert metrics_of(tmp_path / "run")["epochs"] == 2
+
+
+def press_ctrl_c() -> None:
+    """What SIGINT does, without the signal itself, which would come to a process full of other tests' threads."""
+    handler = signal.getsignal(signal.SIGINT)
+    assert callable(handler)
+    handler(signal.SIGINT, None)
 
 
 def begun(settings: FinetuneConfig) -> subprocess.Popen[str]:
