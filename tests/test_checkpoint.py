@@ -127,7 +127,8 @@ CTRL_C = """
 import os, signal, threading
 from training.checkpoint import Interrupted, StopWhenAsked, interruptible
 
-before, again = signal.getsignal(signal.SIGINT), False
+before = signal.default_int_handler
+signal.signal(signal.SIGINT, before)  # a process in the background has it ignored
 try:
     with interruptible() as asked:
         assert not asked()

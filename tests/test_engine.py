@@ -176,7 +176,7 @@ def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from features import engine_options
 
-    with pytest.raises(UserError, match="--engine is one of auto, tensorflow, openvino, not 'torch'"):
+    with pytest.raises(UserError, match="--engine is one of auto, tensorflow, openvino, jax, not 'torch'"):
         EngineOptions("torch").here("float32")
     monkeypatch.setattr(engine_options.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)

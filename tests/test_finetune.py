@@ -363,11 +363,12 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
     def settings(run: str) -> FinetuneConfig:
         return config(photos, maps_run, tmp_path / run, epochs=4, unfreeze_from="b_conv")
 
+    before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         after_epoch(patch, 2, press_ctrl_c)
         assert main(flags(settings("run"))) == 130
     assert "interrupted: this is the best so far; the same command goes on" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert metrics_of(tmp_path / "run")["interrupted"] is True and metrics_of(tmp_path / "run")["epochs"] == 2
     assert probabilities(tmp_path / "run", photos).shape == (12, 3)
     assert main(flags(settings("run"))) == 0

@@ -236,7 +236,7 @@ def test_killed_during_training_is_refused_and_named(
 ) -> None:
     killed_during_training(store, tmp_path / "run", monkeypatch)
     assert not (tmp_path / "run" / "metrics.json").exists()
-    with pytest.raises(UserError, match="headstart train"):
+    with pytest.raises(UserError, match="run the command that makes it again"):
         Run.open(str(tmp_path / "run"))
 
 

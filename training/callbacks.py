@@ -60,7 +60,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         found = {f"the loss is {logs['loss']}": model.bad_step, "a gradient is not finite": optimizer.bad_step}
         bad = [(int(np.asarray(variable)), what) for what, variable in found.items() if int(np.asarray(variable))]
         if bad:
-            step, what = min(bad)
+            step, what = min(bad, key=lambda found: found[0])  # of the same step, the loss
             raise UserError(
                 f"{what} at step {step} (epoch {(step - 1) // self.steps + 1}, batch {(step - 1) % self.steps + 1}): "
                 f"lower --learning_rate, or check the features"
