@@ -1,6 +1,6 @@
 """What several taps cost: one pass that reads every stage against one that reads the last map alone.
 
-`python -m tests.benchmarks.taps [BACKBONE]`: the engine alone, on decoded pixels, alternating rounds, the median ratio.
+`python -m tests.benchmarks.taps [BACKBONE [ENGINE]]`: the engine alone, on decoded pixels, alternating rounds, the median ratio.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 
-def main(backbone: str = "EfficientNetLite0", rounds: int = 7, images: int = 64) -> None:
+def main(backbone: str = "EfficientNetLite0", engine_name: str = "auto", rounds: int = 7, images: int = 64) -> None:
     """Prints images/s of both and their ratio."""
     from features import command
 
@@ -31,7 +31,7 @@ def main(backbone: str = "EfficientNetLite0", rounds: int = 7, images: int = 64)
     engines, taps = [], []
     for asked in ("", "auto"):
         model, found = tapped(base, [Tap(asked)], info.preprocessing, size)
-        engines.append(make_engine(model, EngineOptions()))
+        engines.append(make_engine(model, EngineOptions(engine_name)))
         taps.append(len(found))
     ratios, rates = [], []
     for _ in range(rounds + 1):  # the first round warms up
@@ -51,4 +51,4 @@ def main(backbone: str = "EfficientNetLite0", rounds: int = 7, images: int = 64)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(*sys.argv[1:3])
