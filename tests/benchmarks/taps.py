@@ -1,6 +1,6 @@
 """What several taps cost: one pass that reads every stage against one that reads the last map alone.
 
-`python -m tests.benchmarks.taps [BACKBONE [ENGINE]]`: the engine alone, on decoded pixels, alternating rounds, the median ratio.
+`python -m tests.benchmarks.taps [BACKBONE [ENGINE]]`: the engine alone, on decoded pixels, alternating rounds, median ratio.
 """
 
 from __future__ import annotations
