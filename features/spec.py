@@ -138,7 +138,7 @@ class FeatureSpec:
     def from_json(cls, values: dict[str, Any]) -> FeatureSpec:
         """The inverse of to_json."""
         taps = tuple(Tap(**tap) for tap in values["taps"])
-        return cls(**{**values, "taps": taps, "augmentation": Augmentation(**values["augmentation"])})
+        return cls(**{**values, "taps": taps, "augmentation": Augmentation(**values.get("augmentation", {}))})
 
     def differences(self, other: FeatureSpec) -> list[str]:
         """One 'field: mine is not theirs' for each field that differs, both values named."""

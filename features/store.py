@@ -85,15 +85,13 @@ class FeatureStore:
             raise UserError(_why_not(path))
         try:
             manifest = files.read_json(manifest_path)
-            if manifest.get("format") != FORMAT:
-                raise UserError(
-                    f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
-                )
             found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
-        except UserError:
-            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"the store {path!r} is damaged ({error}): delete it and extract again") from error
+        if manifest.get("format") != FORMAT:
+            raise UserError(
+                f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
+            )
         if found.fingerprint != manifest["fingerprint"]:
             raise UserError(
                 f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "

@@ -62,3 +62,10 @@ class FusedAdam(keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
         )
+
+
+def adam(learning_rate: Any, precision: str, rates: Sequence[float] = ()) -> Any:
+    """The optimizer of a training in a precision; the other arguments are those of `FusedAdam`."""
+    fused = FusedAdam(learning_rate, rates)
+    # Small gradients would vanish in float16.
+    return keras.optimizers.LossScaleOptimizer(fused) if precision == "mixed_float16" else fused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from features.dataset import AHEAD, GATHERED_AT_ONCE
+from features.examples import Example
 from features.spec import Tap
 from features.store import FeatureStore
 from training.devices import evenly, steps_of
@@ -68,9 +70,12 @@ class SplitMaps:
         return evenly(validation.in_order(), self.config.devices, steps)
 
 
-def balanced(counts: Sequence[int]) -> dict[int, float]:
-    """A weight for each class, N / (classes * count), so that every class has the same say; none for an empty one."""
-    present = {label: count for label, count in enumerate(counts) if count}
+def class_weights(kind: str, examples: Sequence[Example], class_names: Sequence[str]) -> dict[int, float] | None:
+    """What each class's examples count: `none`, or `balanced`, N / (classes * count), so that every class has the same say."""
+    if kind == "none":
+        return None
+    counts = Counter(example.labels[0] for example in examples)
+    present = {label: counts[name] for label, name in enumerate(class_names) if counts[name]}
     return {label: sum(present.values()) / (len(present) * count) for label, count in present.items()}
 
 

@@ -86,7 +86,7 @@ def from_images(config: FinetuneConfig, precision: str) -> Beginning:
     return Beginning(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
 
 
-def from_store(config: FinetuneConfig, precision: str) -> Beginning:
+def from_store(config: FinetuneConfig) -> Beginning:
     """Stored maps of a layer, all of whose successors are trained."""
     store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
     boundary = _stored_boundary(store, config.unfreeze_after)

@@ -12,7 +12,6 @@ import dataclasses
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ def finetune(config: FinetuneConfig) -> Run:
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):
-        begin = (from_store if config.from_store else from_images)(config, precision)
+        begin = from_store(config) if config.from_store else from_images(config, precision)
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         identity, recipe = _identity(config, begin), _recipe(config, begin, precision)
@@ -126,6 +125,7 @@ def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
 
 
 def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
+    from training.batches import class_weights
     from training.learn import Recipe
 
     unfrozen = bool(begin.network.unfrozen)
@@ -145,17 +145,8 @@ def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
         precision=precision,
         steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
         devices=config.devices,
-        class_weight=_class_weight(config, begin),
+        class_weight=class_weights(config.class_weight, begin.table.examples("train"), begin.class_names),
     )
-
-
-def _class_weight(config: FinetuneConfig, begin: Beginning) -> dict[int, float] | None:
-    from training.batches import balanced
-
-    if config.class_weight == "none":
-        return None
-    counts = Counter(example.labels[0] for example in begin.table.examples("train"))
-    return balanced([counts[name] for name in begin.class_names])
 
 
 def _identity(config: FinetuneConfig, begin: Beginning) -> dict[str, Any]:

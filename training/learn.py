@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import run_folder
-from training.adam import FusedAdam
+from training.adam import adam
 from training.callbacks import ShowProgress, StopWhenNotFinite, Watched, jit_here
 from training.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
 from training.devices import to_device
@@ -155,9 +155,7 @@ def _optimizer(recipe: Recipe, steps: int) -> Any:
         warmup_target=recipe.learning_rate,
         warmup_steps=rising,
     )
-    adam = FusedAdam(rate, recipe.rates)
-    # Small gradients would vanish in float16.
-    return keras.optimizers.LossScaleOptimizer(adam) if recipe.precision == "mixed_float16" else adam
+    return adam(rate, recipe.precision, recipe.rates)
 
 
 def _build(learner: Any) -> None:

@@ -7,7 +7,6 @@ import math
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -185,18 +184,15 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
     """Fits the head, leaves the weights of its best epoch in it, and returns the figures of every epoch."""
     import keras
 
-    from training.adam import FusedAdam
-    from training.batches import SplitBatches
+    from training.adam import adam
+    from training.batches import SplitBatches, class_weights
     from training.callbacks import Watched, jit_here
     from training.model import resolve_precision
 
-    optimizer: Any = FusedAdam(config.learning_rate)
-    if resolve_precision(config.precision) == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # small gradients would vanish
     accuracy = keras.metrics.SparseCategoricalAccuracy if learner.sparse else keras.metrics.CategoricalAccuracy
     fitted = Watched(learner.head)
     fitted.compile(
-        optimizer,
+        adam(config.learning_rate, resolve_precision(config.precision)),
         loss=learner.loss,
         metrics=[accuracy(name="accuracy")],
         jit_compile=jit_here(),
@@ -210,20 +206,11 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
         validation_data=validation,
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
-        class_weight=_class_weight(config, store),
+        class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
         callbacks=_callbacks(config, work, validation is not None, len(training)),
         verbose=0,
     )
     return history.history
-
-
-def _class_weight(config: TrainConfig, store: FeatureStore) -> dict[int, float] | None:
-    from training.batches import balanced
-
-    if config.class_weight == "none":
-        return None
-    counts = Counter(example.labels[0] for example in store.examples("train"))
-    return balanced([counts[name] for name in store.class_names])
 
 
 def _callbacks(config: TrainConfig, work: str, has_validation: bool, steps: int) -> list[keras.callbacks.Callback]:

@@ -212,9 +212,8 @@ def training_in(network: Network, precision: str) -> Iterator[None]:
 def describe(network: Network) -> list[str]:
     """What is trained, for people."""
     weights = network.trained.trainable_variables
-    count = sum(int(weight.numpy().size) for weight in weights)
     everything = count_weights(network.base.weights) + count_weights(network.head.weights)
-    lines = [f"trainable: {count:,} of {everything:,} weights, {len(weights)} arrays"]
+    lines = [f"trainable: {count_weights(weights):,} of {everything:,} weights, {len(weights)} arrays"]
     if network.unfrozen:
         lines.append(f"unfrozen:  {len(network.unfrozen)} layers: {shortened(network.unfrozen)}")
         below = f"after {network.boundary.layer}" if network.boundary else "from the pixels on"
