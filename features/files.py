@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +30,48 @@ def atomic(path: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str, message: str) -> Iterator[None]:
+    """Holds a lock for the length of the block: the only process on this machine that does. Its file is gone afterwards.
+
+    Args:
+        path: the lock file; its folder is made when it is not there.
+        message: what to tell when another holds it.
+
+    Raises:
+        UserError: then.
+    """
+    handle = None
+    while handle is None:
+        handle = _lock(path, message)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # removed while held: who waits for this file finds that it is gone
+            os.remove(path)
+        os.close(handle)
+
+
+def _lock(path: str, message: str) -> int | None:
+    """One try: the open and locked file, or None when its holder removed it between opening and locking it."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:  # its folder went away
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), os.stat(path)):
+            return handle
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(message) from None
+    except FileNotFoundError:
+        pass
+    os.close(handle)
+    return None
 
 
 def sync_folder(path: str) -> None:

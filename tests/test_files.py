@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from features.files import atomic, read_json, sha256_file, sync_folder, write_bytes, write_json
+from features.errors import UserError
+from features.files import atomic, locked, read_json, sha256_file, sync_folder, write_bytes, write_json
 
 
 def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
@@ -74,3 +79,46 @@ def test_a_folder_can_be_synced(tmp_path: Path) -> None:
     sync_folder(str(tmp_path))
     with pytest.raises(FileNotFoundError):
         sync_folder(str(tmp_path / "nowhere"))
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "folder" / ".lock")
+    with locked(path, "wait for it"):
+        with pytest.raises(UserError, match="wait for it"), locked(path, "wait for it"):
+            raise AssertionError("both hold it")
+        assert os.listdir(tmp_path / "folder") == [".lock"]
+    assert os.listdir(tmp_path / "folder") == []
+    with pytest.raises(RuntimeError), locked(path, "wait for it"):
+        raise RuntimeError
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_another_process_does_not_hold_it_too(tmp_path: Path) -> None:
+    path = str(tmp_path / ".lock")
+    code = f"from features.files import locked\nwith locked({path!r}, 'taken'): print('held')"
+    with locked(path, "wait for it"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "UserError: taken" in done.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "held\n"
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_lock_file_that_its_holder_removed_is_no_lock(
+    made_anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, original, tries = tmp_path / ".lock", fcntl.flock, []
+
+    def flock(handle: int, how: int) -> Any:
+        tries.append(os.fstat(handle).st_ino)
+        if len(tries) == 1:  # the one who held it leaves, and another may come, after this one has opened it
+            (tmp_path / "kept").hardlink_to(path)  # or the new file would get its number
+            path.unlink()
+            if made_anew:
+                path.touch()
+        return original(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(str(path), "wait for it"):
+        assert len(tries) == 2 and path.stat().st_ino == tries[1] != tries[0]
+        with pytest.raises(UserError), locked(str(path), "wait for it"):
+            raise AssertionError("both hold it")
