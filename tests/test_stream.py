@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from features.augment import Augmentation
 from features.engine import Engine, make_engine
 from features.engine_options import EngineOptions, cores
 from features.images import decode_image
@@ -152,3 +153,44 @@ def test_bytes_in_memory_are_bounded_and_one_large_image_still_goes_through() ->
     with budget.held(10_000):
         assert budget.in_use == 100  # all of it: nobody else decodes meanwhile
     assert budget.in_use == 0
+
+
+def test_streams_share_one_room_and_never_wait_for_each_other(
+    engine: Engine, paths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = ByteBudget(1)  # less than one batch: each stream goes on with one at a time
+    monkeypatch.setattr("features.stream.UNDER_WAY", room)
+    readable = to_read(paths[:2] * 8)
+    one, other = stream_features(readable, SPEC, engine), stream_features(readable, SPEC, engine)
+    assert sum(1 for _ in zip(one, other)) == len(readable)
+    with pytest.raises(StopIteration):
+        next(one)
+    assert list(other) == []
+    assert room.in_use == 0
+
+
+def test_a_stream_that_is_left_gives_its_room_back(engine: Engine, paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    room = ByteBudget(1 << 30)
+    monkeypatch.setattr("features.stream.UNDER_WAY", room)
+    results = stream_features(to_read(paths[:2] * 40), SPEC, engine)
+    next(results)
+    assert room.in_use > 0
+    results.close()  # type: ignore[attr-defined]
+    assert room.in_use == 0
+
+
+def test_many_views_of_an_image_are_held_a_batch_at_a_time(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Counting:
+        batch_size, streams = 3, 1
+
+        def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
+            seen.append(len(pixels))
+            return [pixels.mean((1, 2)), np.zeros((len(pixels), 6, 6, 2), np.float32)]
+
+    spec = dataclasses.replace(SPEC, views=8, augmentation=Augmentation("light"))
+    files = [ImageToRead(path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in paths[:2]]
+    results = list(stream_features(files, spec, Counting(), views=8))  # type: ignore[arg-type]
+    assert sorted(seen) == [2, 2, 3, 3, 3, 3]  # 8 views of each of two images
+    assert all(not isinstance(result, Unreadable) and result[0].shape == (8, 3) for result in results)
