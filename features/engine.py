@@ -1,9 +1,9 @@
 """A frozen backbone made fast: an engine for this machine, one a process, its batch shape fixed.
 
-Two engines run the same frozen graph: `tensorflow` (any device) and `openvino` (a CPU, where it is installed). In float32 they
-agree to 1e-5 of the largest feature. A third, `jax`, is there where Keras computes with JAX. Equal bytes are promised for one
-machine, one engine and one build of it. Other batch sizes and numbers of threads gave equal bits wherever they were tried on
-a CPU (tests/test_engine.py).
+Two engines run the same frozen graph: `tensorflow` (any device) and `openvino` (a CPU, where it is installed). A third, `jax`,
+is there where Keras computes with JAX. Equal bytes are promised for one engine, one build of it and one batch size on one kind
+of processor, whatever the number of streams. Another batch size, engine or instruction set adds in another order: in float32
+they agree to 1e-5 of the largest feature (tests/test_engine.py).
 """
 
 from __future__ import annotations

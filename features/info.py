@@ -82,7 +82,7 @@ def _policy(augmentation: Augmentation) -> str:
 
 
 def _engine(engine: dict[str, object]) -> str:
-    return f"{engine['name']}, batches of {engine['batch_size']}, {engine['streams']} streams"
+    return f"{engine['name']}, batches of {engine['batch_size']}, {engine['streams']} streams, on {engine['processor']}"
 
 
 def _division(manifest: dict[str, dict[str, object]]) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 4
+FORMAT = 5
 DATASET_NAME = "features"
 MANIFEST, SPEC = "manifest.json", "spec.json"
 SAMPLE, BACKBONE = "sample.tfrecord", "backbone.keras"

@@ -59,7 +59,9 @@ class ExtractConfig:
         "what runs the backbone; auto: openvino on a CPU where it is installed",
         choices=ENGINES,
     )
-    batch_size: int = flag(0, "images a batch of the backbone (default: what suits the machine)")
+    batch_size: int = flag(
+        0, "images a batch of the backbone (default: 2, or 64 on a GPU); another one may change a feature's last bits"
+    )
     streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)")
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
     split_seed: int = flag(0, "another seed is another division")

@@ -21,9 +21,8 @@ from apache_beam.metrics.metric import Metrics
 
 from features import files, record
 from features.backbone import Origin
-from features.calibrate import Trial, tuned_engine
 from features.command import load_quietly, one_thread_a_stream
-from features.engine import Engine
+from features.engine import shared_engine
 from features.engine_options import EngineOptions
 from features.errors import UserError
 from features.spec import FeatureSpec
@@ -52,8 +51,7 @@ class DeadLetter:
 class ShardJob:
     """What all units of an extraction share; small enough to travel with each of them.
 
-    engine is what was asked for, which each worker settles for its own machine; to_compute, how many images, each view being
-    one, all units have for a backbone to see.
+    engine is what was asked for, which each worker settles for its own machine.
     """
 
     spec: FeatureSpec
@@ -61,7 +59,6 @@ class ShardJob:
     class_names: tuple[str, ...]
     folder: str
     engine: EngineOptions
-    to_compute: int
     max_pixels: int
     max_dead: int
 
@@ -112,7 +109,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     beat = _Heartbeat(job, unit)
     digest, size, stored = hashlib.sha256(), 0, 0
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
-    engine = _engine(job, fresh) if fresh else None
+    engine = shared_engine(job.spec, job.origin, job.engine) if fresh else None
     views = unit.views if unit.views > 1 else 0
     computed = stream_features(fresh, job.spec, engine, job.max_pixels, views) if engine else iter(())
     identities = ((example.key, example.digest, example.labels) for example in unit.examples)
@@ -143,7 +140,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
         "record_bytes": record.framed_length(length),
         "sha256": digest.hexdigest(),
         "computed": len(fresh) - len(beat.dead),
-        "engine": vars(engine.options) if engine else None,
+        "engine": engine.options.provenance if engine else None,
         "dead_letters": [vars(letter) for letter in beat.dead],
     }
     files.write_json(path + ".json", marker)
@@ -173,11 +170,6 @@ def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return marker if whole and marker["unit"] == unit.digest else None
-
-
-def _engine(job: ShardJob, fresh: Sequence[ImageToRead]) -> Engine:
-    trial = Trial.of(fresh, job.to_compute, job.max_pixels, job.engine.here(job.spec.compute_dtype))
-    return tuned_engine(job.spec, job.origin, job.engine, trial).engine
 
 
 def _packed_features(

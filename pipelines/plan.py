@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,8 @@ from typing import Any
 
 from features import backbone
 from features.backbone import Origin
-from features.calibrate import Trial, tuned_engine
-from features.engine import shared_base
-from features.engine_options import EngineOptions, has_gpu
+from features.engine import Engine, shared_base, shared_engine
+from features.engine_options import EngineOptions, has_gpu, slow_dtype
 from features.errors import UserError
 from features.examples import (
     Example,
@@ -27,7 +27,7 @@ from features.own_base import architecture_digest
 from features.sources import Source, SourceOptions, read_source
 from features.spec import FeatureSpec, Tap, parse_image_size
 from features.store import MANIFEST, FeatureStore
-from features.stream import ImageToRead
+from features.stream import ImageToRead, stream_features
 from features.taps import tapped
 from pipelines.extract_config import ExtractConfig
 from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
@@ -35,6 +35,8 @@ from pipelines.finish import DIGESTS
 from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
+
+LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     Raises:
         UserError: for anything wrong with the input or the configuration, and for a store of another spec or dataset.
     """
+    slow = slow_dtype(_engine_options(config), config.compute_dtype)
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
     source = read_source(config.input, SourceOptions(**options))
     old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
@@ -105,7 +108,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         unread,
         dataset,
         problems,
-        _notes(source, examples),
+        (*([slow] if slow else []), *_notes(source, examples)),
         tuple(old.manifest["provenance"]["engines"]) if old else (),
     )
 
@@ -116,7 +119,6 @@ def _engine_options(config: ExtractConfig) -> EngineOptions:
 
 def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
-    _engine_options(config).here(config.compute_dtype)  # refused here, if it is not installed
     size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
     backbone.check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
     base, digest = shared_base(origin, size)
@@ -229,16 +231,23 @@ def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
     fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying"
-    trial = Trial.of(fresh, plan.looks, job.max_pixels, job.engine.here(plan.spec.compute_dtype))
-    tuned = tuned_engine(plan.spec, job.origin, job.engine, trial)
-    options = tuned.engine.options
-    time = f"about {plan.looks / tuned.rate:,.0f} s at {tuned.rate:,.0f} images/s here" if tuned.rate else "seconds"
-    lines = [
-        f"engine    {options.name} in {plan.spec.compute_dtype}, batches of {options.batch_size}, {options.streams} streams",
-        *([f"          {tuned.note}"] if tuned.note else []),
-        f"time      {time}",
-    ]
-    return "\n".join(lines)
+    engine = shared_engine(plan.spec, job.origin, job.engine)
+    few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
+    rate = _rate(engine, plan.spec, few, job.max_pixels) if len(fresh) > len(few) else 0.0
+    to_go = f"about {plan.looks / rate:,.0f} s at {rate:,.0f} images/s here" if rate else "seconds"
+    kind = f"{engine.name} in {plan.spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
+    return f"engine    {kind}\ntime      {to_go}"
+
+
+def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int) -> float:
+    """Images a second from files to features; the first pass warms up, and is what counts where it is long."""
+    for _ in range(2):
+        started = time.monotonic()
+        for _ in stream_features(images, spec, engine, max_pixels):
+            pass
+        if (passed := time.monotonic() - started) >= LONG_PASS_S:
+            break
+    return len(images) / max(passed, 1e-9)
 
 
 def is_done(store: str, plan: ExtractionPlan) -> bool:
@@ -269,7 +278,6 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         plan.class_names,
         os.path.abspath(work),
         _engine_options(config),
-        plan.looks,
         config.max_pixels,
         max_dead,
     )

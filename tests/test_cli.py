@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import headstart
+from features.engine_options import processor
 from features.store import FeatureStore
 from headstart.cli import COMMANDS, main
 
@@ -219,7 +220,7 @@ def test_from_a_folder_to_predictions(
     photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(store)]) == 0
-    assert "EfficientNetLite0 at 32x32" in capsys.readouterr().out
+    assert "EfficientNetLite0 at 32x32" in (told := capsys.readouterr().out) and f" streams, on {processor('auto')}" in told
     assert main(["verify", str(store)]) == 0
     assert "sound, 60 examples and 0 dead letters" in capsys.readouterr().out
     assert main(["train", str(store), "--run", str(tmp_path / "run"), "--lr", "1e-3", "--epochs", "5"]) == 0

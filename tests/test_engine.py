@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pathlib
+import platform
 import subprocess
 import sys
 import threading
@@ -15,7 +18,15 @@ import pytest
 from features import engine as engine_module
 from features.backbone import Origin, build, weights_digest
 from features.engine import Engine, make_engine, shared_base, shared_engine
-from features.engine_options import CPU_BATCH_SIZE, GPU_BATCH_SIZE, EngineOptions, cores, has_gpu
+from features.engine_options import (
+    CPU_BATCH_SIZE,
+    GPU_BATCH_SIZE,
+    EngineOptions,
+    cores,
+    has_gpu,
+    has_openvino,
+    slow_dtype,
+)
 from features.errors import UserError
 from features.spec import FeatureSpec, Tap
 from tests.conftest import tapped
@@ -43,9 +54,17 @@ def engine_of(model: Any, name: str, batch_size: int, compute_dtype: str = "floa
     return make_engine(model, EngineOptions(installed(name), batch_size, 2), compute_dtype)
 
 
+def installed_engines() -> list[str]:
+    return [name for name in ENGINES if name != "openvino" or has_openvino()]
+
+
+def tapped_model(name: str) -> Any:
+    return tapped(name, build(Origin(name, "random:0"), (64, 64)), TAPS)[0]
+
+
 @pytest.fixture(scope="module", params=["EfficientNetLite0", "MobileNetV2"])
 def model(request: pytest.FixtureRequest) -> Any:
-    return tapped(request.param, build(Origin(request.param, "random:0"), (64, 64)), TAPS)[0]
+    return tapped_model(request.param)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -83,12 +102,37 @@ def test_an_image_s_features_do_not_depend_on_its_neighbours(network: Any) -> No
     assert np.array_equal(engine(images)[0][0], engine(others)[0][2])
 
 
-def test_features_are_bit_equal_for_every_batch_size(network: Any) -> None:
+def test_other_batch_sizes_agree_to_rounding(network: Any) -> None:
     by_size = {size: features(engine, pixels(8)) for size, engine in network[1].items()}
     for size in BATCH_SIZES:
         for found, expected in zip(by_size[size], by_size[4], strict=True):
             assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
-            assert has_gpu() or np.array_equal(found, expected)
+
+
+LESSER = """
+import sys
+import numpy as np
+from features.engine import make_engine
+from features.engine_options import EngineOptions
+from tests.test_engine import installed_engines, pixels, tapped_model
+model = tapped_model("EfficientNetLite0")
+found = {name: make_engine(model, EngineOptions(name, 4, 2))(pixels(4)) for name in installed_engines()}
+np.savez(sys.argv[1], **{f"{name}{number}": each for name in found for number, each in enumerate(found[name])})
+"""
+
+
+def test_a_lesser_processor_agrees_to_rounding(tmp_path: pathlib.Path) -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41"}  # what both engines multiply with then knows no AVX
+    command = [sys.executable, "-c", LESSER, str(tmp_path / "lesser.npz")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    model = tapped_model("EfficientNetLite0")
+    with np.load(tmp_path / "lesser.npz") as lesser:
+        for name in installed_engines():
+            for number, here in enumerate(engine_of(model, name, 4)(pixels(4))):
+                there = lesser[f"{name}{number}"]
+                assert np.abs(here - there).max() <= 1e-5 * np.abs(here).max()
+                assert has_gpu() or platform.machine() != "x86_64" or not np.array_equal(here, there)  # it was another one
 
 
 def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
@@ -105,9 +149,9 @@ def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
             assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
-def test_features_are_bit_equal_when_the_engine_is_made_again(network: Any) -> None:
+def test_features_are_bit_equal_when_the_engine_is_made_again_with_other_streams(network: Any) -> None:
     model, engines = network
-    again = make_engine(model, engines[4].options)
+    again = make_engine(model, dataclasses.replace(engines[4].options, streams=3))
     assert all(np.array_equal(a, b) for a, b in zip(again(pixels(4)), engines[4](pixels(4)), strict=True))
 
 
@@ -210,7 +254,7 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, nam
     exact, quick = (engine_of(model, name, 4, dtype)(pixels(4)) for dtype in ("float32", "bfloat16"))
     for one, other in zip(exact, quick, strict=True):
         assert other.dtype == np.float32 and not np.array_equal(one, other)
-        assert np.abs(one - other).mean() <= 0.05 * np.abs(one).mean()
+        assert np.abs(one - other).mean() <= 0.1 * np.abs(one).mean()
     assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
 
 
@@ -222,7 +266,39 @@ def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatc
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
     with pytest.raises(UserError, match="no bfloat16: take --compute_dtype float32"):
         engine_of(model, "openvino", 2, "bfloat16")
-    assert EngineOptions().here("bfloat16").name == "tensorflow"
+    assert EngineOptions().here("bfloat16").name == "tensorflow"  # a run that was made elsewhere can still be applied
+
+
+def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
+    photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from features import engine_options
+    from pipelines.extract import main
+
+    monkeypatch.setattr(engine_options, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    flags = [str(photos), "--store", str(tmp_path / "store"), "--weights", "random:0", "--compute_dtype", "bfloat16"]
+    assert main(flags) == 2
+    assert "no bfloat16, so --compute_dtype bfloat16 would be slower than float32" in (line := one_line())
+    assert "say --engine tensorflow to have it all the same" in line and not (tmp_path / "store").exists()
+    assert "warning: this processor has no bfloat16" in slow_dtype(EngineOptions("tensorflow"), "bfloat16")
+    assert slow_dtype(EngineOptions(), "float32") == ""
+
+
+def test_what_computed_is_on_record(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features import engine_options
+
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 fma rdtscp avx512f avx512_bf16\nbugs\t: avx\n")
+    monkeypatch.setattr(engine_options, "CPUINFO", str(cpuinfo))
+    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "has_openvino", lambda: False)
+    assert engine_options.instruction_sets() == ("fma", "avx2", "avx512f", "avx512_bf16") and engine_options.has_bfloat16()
+    found = EngineOptions("tensorflow", 2, 4).provenance
+    assert found == {"name": "tensorflow", "batch_size": 2, "streams": 4, "processor": found["processor"]}
+    assert found["processor"] == f"{platform.machine()} with fma, avx2, avx512f, avx512_bf16"
+    cpuinfo.write_text("Features\t: asimd\n")
+    assert engine_options.instruction_sets() == ("asimd",) and not engine_options.has_bfloat16()
 
 
 def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from PIL import Image
 
 from features import files
 from features.backbone import Origin
-from features.calibrate import Tuned
 from features.engine import shared_engine
 from features.engine_options import EngineOptions
 from features.errors import UserError
@@ -72,10 +71,10 @@ def features_by_digest(store: FeatureStore) -> dict[str, bytes]:
 def count_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the images that the backbone sees from here on."""
     seen: list[int] = []
-    real = extract_shard.tuned_engine
+    real = extract_shard.shared_engine
 
     def counting(*arguments: object) -> object:
-        engine = real(*arguments).engine  # type: ignore[arg-type]
+        engine = real(*arguments)  # type: ignore[arg-type]
 
         class Counting:
             batch_size, streams, options = engine.batch_size, engine.streams, engine.options
@@ -84,9 +83,9 @@ def count_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 seen.append(len(pixels))
                 return engine(pixels)
 
-        return Tuned(Counting())  # type: ignore[arg-type]
+        return Counting()
 
-    monkeypatch.setattr(extract_shard, "tuned_engine", counting)
+    monkeypatch.setattr(extract_shard, "shared_engine", counting)
     return seen
 
 
@@ -519,14 +518,14 @@ def test_a_full_disk_is_one_line(
 
 
 def test_a_feature_too_large_for_float16_is_an_error(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned = extract_shard.tuned_engine
+    real = extract_shard.shared_engine
 
     def huge(*arguments: object) -> object:
-        engine = tuned(*arguments).engine  # type: ignore[arg-type]
+        engine = real(*arguments)  # type: ignore[arg-type]
         same = {"batch_size": engine.batch_size, "streams": engine.streams, "options": engine.options}
-        return Tuned(type("Huge", (), {**same, "__call__": lambda _, pixels: [y + 1e5 for y in engine(pixels)]})())
+        return type("Huge", (), {**same, "__call__": lambda _, pixels: [y + 1e5 for y in engine(pixels)]})()
 
-    monkeypatch.setattr(extract_shard, "tuned_engine", huge)
+    monkeypatch.setattr(extract_shard, "shared_engine", huge)
     with pytest.raises(UserError, match="float16 can't hold: take --store_dtype bfloat16 or float32"):
         extract(config(photos, tmp_path / "store"))
 

