@@ -14,9 +14,9 @@ import tempfile
 from typing import Any
 
 from tests.benchmarks import extraction, reading, training
-from tests.benchmarks.made import machine, write_photos
+from tests.benchmarks.made import machine, write_large_photos, write_photos
 
-LIGHT, HEAVY = 1000, 300  # made images for networks of about 10 and 100 ms an image
+LIGHT, HEAVY, LARGE = 1000, 300, 60  # made images for networks of about 10 and 100 ms an image; of 12 megapixels
 BACKBONES = (("MobileNetV2", 224, LIGHT), ("ResNet50", 224, HEAVY), ("VGG16", 150, HEAVY), ("EfficientNetLite0", 224, LIGHT))
 
 
@@ -31,6 +31,11 @@ def measured(rounds: int, out: str) -> list[dict[str, Any]]:
             found = extraction.measure(name, side, folder, rounds)
             rows += [{"what": "extraction", "images": len(extraction.files_of(folder)), **row} for row in found]
             show(rows[-len(found) :], rows, out)
+        folder = os.path.join(scratch, "large")
+        write_large_photos(folder, LARGE)
+        found = extraction.measure("MobileNetV2", 224, folder, rounds, extraction.LARGE)
+        rows += [{"what": "extraction, 12 megapixels", "images": LARGE, **row} for row in found]
+        show(rows[-len(found) :], rows, out)
     for what, found in (("reading", reading.measure(rounds, 16_384)), ("training", training.measure(rounds, 2_000))):
         rows += [{"what": what, **row} for row in found]
         show(rows[-len(found) :], rows, out)

@@ -5,7 +5,7 @@ round. What counts begins when the network has been built and 16 images have gon
 is there: in a complete store on headstart's side, its survey, estimate, manifest and network file included; in memory on the
 others'. What came before is told apart, as start-up. Weights are random: nothing is downloaded, speed is the same.
 
-    python -m tests.benchmarks.extraction MobileNetV2 224 --folder PHOTOS [--rounds 3]
+    python -m tests.benchmarks.extraction MobileNetV2 224 --folder PHOTOS [--rounds 3] [--large]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -35,10 +35,12 @@ KERAS, NOTEBOOK, BEAM = (
     "Beam RunInference, Keras handler",
 )
 KERAS_BY_HAND = "the same, mapped in parallel and prefetched"
-OURS, OURS_BFLOAT16 = "headstart float32", "headstart bfloat16"
+OURS, OURS_BFLOAT16, OURS_SCALED = "headstart float32", "headstart bfloat16", "headstart float32, --decode scaled"
 BARE, BARE_BFLOAT16 = "bare engine float32, pixels decoded", "bare engine bfloat16, pixels decoded"
 DECODE = "decode and resize alone"
 ONCE = (NOTEBOOK, BEAM)  # the slowest by far, in the first round only
+USUAL = (KERAS, KERAS_BY_HAND, NOTEBOOK, BEAM, OURS, OURS_BFLOAT16, BARE, BARE_BFLOAT16, DECODE)
+LARGE = (KERAS, KERAS_BY_HAND, OURS, OURS_SCALED, DECODE)  # for photographs as phones make them
 Job = Callable[[str], int]  # a folder of images -> how many were done
 
 
@@ -131,7 +133,7 @@ def beam_job(name: str, side: int) -> Job:
     return job
 
 
-def headstart_job(name: str, side: int, compute_dtype: str) -> Job:
+def headstart_job(name: str, side: int, compute_dtype: str, decode: str = "full") -> Job:
     """`headstart extract` into a new store, which ends complete."""
     from features.command import one_thread_a_stream
 
@@ -143,7 +145,7 @@ def headstart_job(name: str, side: int, compute_dtype: str) -> Job:
         with tempfile.TemporaryDirectory() as scratch:
             config = ExtractConfig(
                 input=folder, store=os.path.join(scratch, "store"), backbone=name, weights="random:0", image_size=str(side),
-                compute_dtype=compute_dtype, layout="class",
+                compute_dtype=compute_dtype, decode=decode, layout="class",
             )  # fmt: skip
             return int(extract(config).manifest["totals"]["stored"])
 
@@ -198,6 +200,7 @@ WAYS: dict[str, Callable[[str, int], Job]] = {
     BEAM: beam_job,
     OURS: lambda name, side: headstart_job(name, side, "float32"),
     OURS_BFLOAT16: lambda name, side: headstart_job(name, side, "bfloat16"),
+    OURS_SCALED: lambda name, side: headstart_job(name, side, "float32", "scaled"),
     BARE: lambda name, side: bare_job(name, side, "float32"),
     BARE_BFLOAT16: lambda name, side: bare_job(name, side, "bfloat16"),
     DECODE: decode_job,
@@ -247,15 +250,15 @@ def run_apart(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(name: str, side: int, folder: str, rounds: int) -> list[dict[str, Any]]:
-    """A row for each way: medians over the rounds, the ratio to Keras's way, and the share of what is possible.
+def measure(name: str, side: int, folder: str, rounds: int, ways: Sequence[str] = USUAL) -> list[dict[str, Any]]:
+    """A row for each way: medians over the rounds, the ratios to Keras's ways, and the share of what is possible.
 
     The limit is what the cores could do if nothing but decoding and the backbone took time: their number divided by the sum of
     cpu-seconds an image of both, each measured alone.
     """
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for number in range(rounds):
-        for way in WAYS:
+        for way in ways:
             if number == 0 or way not in ONCE:
                 found[way].append(run_apart(way, name, side, folder))
     rows = []
@@ -264,12 +267,17 @@ def measure(name: str, side: int, folder: str, rounds: int) -> list[dict[str, An
         row |= {key: round(median(run[key] for run in runs), 1) for key in runs[0]}
         rates = [run["images/s"] for run in runs]
         row["lowest"], row["highest"] = round(min(rates), 1), round(max(rates), 1)
-        row["against Keras"] = round(median(run["images/s"] / keras["images/s"] for run, keras in zip(runs, found[KERAS])), 2)
-        if way in (OURS, OURS_BFLOAT16):
+        row["against Keras"] = _ratio(runs, found[KERAS])
+        row["against Keras by hand"] = _ratio(runs, found[KERAS_BY_HAND])
+        if way in (OURS, OURS_BFLOAT16) and BARE in found:
             bare = found[BARE if way == OURS else BARE_BFLOAT16]
             row["of the limit"] = round(median(_share(*each) for each in zip(runs, bare, found[DECODE])), 2)
         rows.append(row)
     return rows
+
+
+def _ratio(runs: Sequence[dict[str, float]], peers: Sequence[dict[str, float]]) -> float:
+    return round(median(run["images/s"] / peer["images/s"] for run, peer in zip(runs, peers)), 2)
 
 
 def _share(run: dict[str, float], bare: dict[str, float], decode: dict[str, float]) -> float:
@@ -284,13 +292,14 @@ def main() -> None:
     parser.add_argument("side", type=int)
     parser.add_argument("--folder", required=True, help="of images, CLASS/NAME")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="the ways for photographs as phones make them")
     parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         print(json.dumps(run_alone(args.only, args.backbone, args.side, args.folder)))
         return
     print(f"{machine()}; {len(files_of(args.folder)):,} images, medians of {args.rounds} rounds")
-    for row in measure(args.backbone, args.side, args.folder, args.rounds):
+    for row in measure(args.backbone, args.side, args.folder, args.rounds, LARGE if args.large else USUAL):
         print("  " + "  ".join(f"{key} {value}" for key, value in row.items()))
 
 

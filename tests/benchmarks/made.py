@@ -33,6 +33,24 @@ def write_photos(folder: str, count: int) -> None:
         )
 
 
+def write_large_photos(folder: str, count: int, size: tuple[int, int] = (4000, 3000)) -> None:
+    """JPEGs as a phone makes them, (width, height): parts of the same two photographs, with a sensor's grain."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    generator, photos = np.random.default_rng(0), [Image.fromarray(photo) for photo in load_sample_images().images]
+    for number in range(count):
+        photo = photos[number % 2]
+        share = generator.uniform(0.6, 1) * min(photo.width / size[0], photo.height / size[1])
+        box = int(share * size[0]), int(share * size[1])
+        left, top = (int(generator.integers(0, whole - part + 1)) for whole, part in zip(photo.size, box))
+        large = photo.resize(size, Image.Resampling.BICUBIC, (left, top, left + box[0], top + box[1]))
+        pixels = np.asarray(large) + generator.normal(0, 6, (size[1], size[0], 1)).astype(np.float32)
+        path = os.path.join(folder, ("temple", "flower")[number % 2], f"{number:05}.jpg")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
 def write_store(folder: str, training: int, validation: int) -> FeatureStore:
     """A store of 4x4x512 float16 features, 16 kB each, made by `extract` with a base of one convolution on noise."""
     import keras
