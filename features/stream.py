@@ -29,8 +29,8 @@ from features.resize import resizer
 from features.spec import FeatureSpec
 
 READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand
-DECODING_BYTES = 512 << 20  # of images while they are decoded and resized
-UNDER_WAY_BYTES = 512 << 20  # of pixels and features of batches that were begun and not taken yet
+DECODING_BYTES = 320 << 20  # of images while they are decoded and resized
+UNDER_WAY_BYTES = 320 << 20  # of pixels and features of batches that were begun and not taken yet
 UNDER_WAY_SHARE = 1 / 32  # of the memory that is free, where that is more
 
 Item = TypeVar("Item")
