@@ -118,7 +118,7 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], h
     if hint is bool:
         parser.add_argument(*names, action="store_true", help=options["help"])
         return
-    if default not in (None, (), "", dataclasses.MISSING):
+    if default not in (None, (), "", dataclasses.MISSING) and "(default: " not in options["help"]:
         options["help"] += f" (default: {default})"
     if repeated:
         parser.add_argument(*names, dest=field.name, action=_Append, default=(), **options)

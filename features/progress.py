@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from features.text import clock
+from features.text import clock, pace
 
 LINE_EVERY_S = 15.0
 BAR_WIDTH = 24
@@ -35,9 +35,9 @@ class Progress:
     def describe(self, done: int, dead: int, elapsed: float) -> str:
         """The line itself."""
         rate = (done - (self.first or 0)) / elapsed if elapsed > 0 else 0.0
-        left = f"{clock((self.total - done) / rate)} left" if rate > 0 else "time left unknown"
+        left = f"{pace(rate)}, {clock((self.total - done) / rate)} left" if rate > 0 else f"after {clock(elapsed)}"
         letters = f", {dead} dead letters" if dead else ""
-        return f"{self.what}: {done:,}/{self.total:,} {self.unit}, {rate:,.0f}/s, {left}{letters}"
+        return f"{self.what}: {done:,}/{self.total:,} {self.unit}, {left}{letters}"
 
     def close(self) -> None:
         """Clears the bar."""

@@ -15,6 +15,17 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def pace(rate: float, unit: str = "") -> str:
+    """A rate above 0 by the second, or, where one takes longer, the seconds that each takes.
+
+    >>> pace(250.4, "images"), pace(1.25), pace(0.04)
+    ('250 images/s', '1.2/s', '25 s each')
+    """
+    if rate < 1:
+        return f"{1 / rate:.{0 if rate < 0.1 else 1}f} s each"
+    return f"{rate:,.{0 if rate >= 10 else 1}f}{f' {unit}' if unit else ''}/s"
+
+
 def clock(seconds: float) -> str:
     """Seconds as m:ss, or h:mm:ss from an hour on."""
     seconds = int(seconds)

@@ -74,7 +74,9 @@ def extract(config: ExtractConfig) -> FeatureStore:
             "versions": versions(),
             "engines": plan.engines,  # of the features that are copied; those of the others are added
         }
-        manifest = finish(work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance)
+        manifest = finish(
+            work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance, job.max_dead
+        )
         publish(config.store)  # 4. the manifest comes last
         if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):
             os.remove(os.path.join(config.store, DIGESTS))  # what could not be read is surveyed anew next time

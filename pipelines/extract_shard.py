@@ -102,8 +102,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     Raises:
         UserError: when more images fell than the whole job may lose, when the job was stopped, or when a feature does not fit.
     """
-    marker = read_marker(job.folder, unit)
-    if marker and not any(letter["stage"] == "read" for letter in marker["dead_letters"]):  # a read may do better now
+    if is_finished(job.folder, unit) and (marker := read_marker(job.folder, unit)):
         return marker
     path = os.path.join(job.folder, unit.shard)
     beat = _Heartbeat(job, unit)
@@ -170,6 +169,12 @@ def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return marker if whole and marker["unit"] == unit.digest else None
+
+
+def is_finished(folder: str, unit: WorkUnit) -> bool:
+    """Whether a unit is done, and would not do better now: what could not be read may be there again."""
+    marker = read_marker(folder, unit)
+    return marker is not None and not any(letter["stage"] == "read" for letter in marker["dead_letters"])
 
 
 def _packed_features(

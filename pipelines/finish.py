@@ -22,6 +22,7 @@ import numpy as np
 from features import files, record
 from features.backbone import Origin
 from features.engine import shared_base
+from features.errors import UserError
 from features.examples import Example, dataset_digest, plan_order, to_csv
 from features.spec import FeatureSpec
 from features.store import (
@@ -35,7 +36,7 @@ from features.store import (
     WORK_FOLDER,
 )
 from features.table import DEAD_LETTERS, TABLE
-from pipelines.extract_shard import DeadLetter, read_marker
+from pipelines.extract_shard import DeadLetter, read_marker, too_many_dead
 from pipelines.work_unit import WorkUnit
 
 TABLES = (SPEC, TABLE, DEAD_LETTERS, SAMPLE)
@@ -52,6 +53,7 @@ def finish(
     unread: Sequence[DeadLetter],
     dataset: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    max_dead: int,
 ) -> dict[str, Any]:
     """Writes all that stands beside the shards, the manifest last; returns the manifest.
 
@@ -64,8 +66,10 @@ def finish(
         unread: dead letters of files that could not be read at all.
         dataset: what the manifest says of it beside its digest: how it was divided, whether groups were declared.
         provenance: what does not decide any byte: where from, with which versions.
+        max_dead: images that the job may lose.
 
     Raises:
+        UserError: when more images were lost.
         AssertionError: when a unit has no marker.
     """
     markers = [read_marker(folder, unit) for unit in units]
@@ -73,6 +77,8 @@ def finish(
     if len(rows) < len(units):
         raise AssertionError(f"{len(units) - len(rows)} of {len(units)} units ended without a marker")
     letters = [vars(letter) for letter in unread] + [letter for row in rows for letter in row["dead_letters"]]
+    if len(letters) > max_dead:
+        raise UserError(too_many_dead(letters, max_dead))
     planned, stored = len(examples) + len(unread), sum(row["examples"] for row in rows)
     if stored + len(letters) != planned:
         raise AssertionError(f"{stored} stored + {len(letters)} dead is not {planned} planned")

@@ -29,8 +29,9 @@ from features.spec import FeatureSpec, Tap, parse_image_size
 from features.store import MANIFEST, FeatureStore
 from features.stream import ImageToRead, stream_features
 from features.taps import tapped
+from features.text import pace
 from pipelines.extract_config import ExtractConfig
-from pipelines.extract_shard import DeadLetter, ShardJob, too_many_dead
+from pipelines.extract_shard import DeadLetter, ShardJob, is_finished, too_many_dead
 from pipelines.finish import DIGESTS
 from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
@@ -53,6 +54,7 @@ class ExtractionPlan:
     problems: dict[str, str]  # key -> why it will be a dead letter
     notes: tuple[str, ...]
     engines: tuple[dict[str, Any], ...]  # what computed the features that the store has
+    done: frozenset[str] = frozenset()  # the shards that an earlier run of this plan finished
 
     @property
     def planned(self) -> int:
@@ -60,14 +62,24 @@ class ExtractionPlan:
         return len(self.examples) + len(self.unread)
 
     @property
+    def to_do(self) -> list[WorkUnit]:
+        """The units that no earlier run finished."""
+        return [unit for unit in self.units if unit.shard not in self.done]
+
+    @property
     def to_compute(self) -> int:
         """Images that have to be read."""
-        return sum(example.stored_at is None for unit in self.units for example in unit.examples)
+        return sum(example.stored_at is None for unit in self.to_do for example in unit.examples)
+
+    @property
+    def to_copy(self) -> int:
+        """Images whose features an older shard holds."""
+        return sum(example.stored_at is not None for unit in self.to_do for example in unit.examples)
 
     @property
     def looks(self) -> int:
         """Images that the backbone has to see, each view of an image being one."""
-        return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.units)
+        return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.to_do)
 
 
 def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
@@ -110,6 +122,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         problems,
         (*([slow] if slow else []), *_notes(source, examples)),
         tuple(old.manifest["provenance"]["engines"]) if old else (),
+        frozenset(unit.shard for unit in units if is_finished(work, unit)),
     )
 
 
@@ -219,7 +232,8 @@ def describe(plan: ExtractionPlan) -> list[str]:
         lines.append(f"views     {plan.spec.views} of each training image, augmented ({plan.spec.augmentation.policy})")
     if plan.problems:
         lines.append(f"unread    {len(plan.problems)} files will be dead letters")
-    computed = f"{plan.to_compute:,} to compute, {len(plan.examples) - plan.to_compute:,} to copy"
+    done = len(plan.examples) - plan.to_compute - plan.to_copy
+    computed = f"{f'{done:,} done already, ' if done else ''}{plan.to_compute:,} to compute, {plan.to_copy:,} to copy"
     return [
         *lines,
         f"extract: {plan.planned:,} images ({computed}), {len(plan.units)} shards, {size / 1e6:,.1f} MB of features",
@@ -228,13 +242,13 @@ def describe(plan: ExtractionPlan) -> list[str]:
 
 def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
     """The engine, and the time to go from all of reading, decoding, resizing and the backbone on a few of the images."""
-    fresh = [ImageToRead(e.path) for unit in plan.units for e in unit.examples if e.stored_at is None]
+    fresh = [ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None]
     if not fresh:
-        return "time      that of copying"
+        return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
     engine = shared_engine(plan.spec, job.origin, job.engine)
     few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
     rate = _rate(engine, plan.spec, few, job.max_pixels) if len(fresh) > len(few) else 0.0
-    to_go = f"about {plan.looks / rate:,.0f} s at {rate:,.0f} images/s here" if rate else "seconds"
+    to_go = f"about {plan.looks / rate:,.0f} s at {pace(rate, 'images')} here" if rate else "seconds"
     kind = f"{engine.name} in {plan.spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
     return f"engine    {kind}\ntime      {to_go}"
 
@@ -284,7 +298,7 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
 
 
 def forget_stale(work: str, plan: ExtractionPlan) -> None:
-    """Removes what an earlier run of another plan left: its shards would stand beside the new ones."""
-    belongs = {name for unit in plan.units for name in (unit.shard, f"{unit.shard}.json")}
+    """Removes all but the plan's finished shards: those of another plan would stand beside the new ones, or count for them."""
+    belongs = {name for shard in plan.done for name in (shard, f"{shard}.json")}
     for name in set(os.listdir(work)) - belongs:
         os.remove(os.path.join(work, name))

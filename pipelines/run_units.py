@@ -15,7 +15,16 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from features import files
 from features.errors import UserError, told_inside
 from features.progress import Progress
-from pipelines.extract_shard import HEARTBEAT_SUFFIX, STOP_FILE, DeadLetter, ExtractShard, ShardJob, save_unit, too_many_dead
+from pipelines.extract_shard import (
+    HEARTBEAT_SUFFIX,
+    STOP_FILE,
+    DeadLetter,
+    ExtractShard,
+    ShardJob,
+    read_marker,
+    save_unit,
+    too_many_dead,
+)
 from pipelines.work_unit import WorkUnit
 
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
@@ -87,23 +96,21 @@ class _Board:
 
     def __init__(self, units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> None:
         self.folder, self.max_dead = job.folder, job.max_dead
-        self.waiting = {unit.shard for unit in units}
+        self.waiting = {unit.shard: unit for unit in units}
         self.done, self.letters = len(unread), [vars(letter) for letter in unread]
         self.progress = Progress("extract", len(unread) + sum(len(unit.examples) for unit in units))
         self.stop_path = os.path.join(job.folder, STOP_FILE)
 
     def look(self) -> None:
         """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
-        under_way, letters = 0, list[dict[str, str]]()
-        for name in sorted(os.listdir(self.folder)):
-            shard = name.removesuffix(".json").removesuffix(HEARTBEAT_SUFFIX)
-            if shard == name or shard not in self.waiting or (found := _read(os.path.join(self.folder, name))) is None:
-                continue
-            if name.endswith(".json"):
-                self.waiting.discard(shard)
-                self.done += found["planned"]
-                self.letters += found["dead_letters"]
-            else:
+        under_way, letters, names = 0, list[dict[str, str]](), set(os.listdir(self.folder))
+        for shard, unit in list(self.waiting.items()):
+            beat = shard + HEARTBEAT_SUFFIX
+            if f"{shard}.json" in names and (marker := read_marker(self.folder, unit)):  # and no older plan's
+                del self.waiting[shard]
+                self.done += marker["planned"]
+                self.letters += marker["dead_letters"]
+            elif beat in names and (found := _read(os.path.join(self.folder, beat))):
                 under_way += found["done"]
                 letters += found["letters"]
         letters = self.letters + letters

@@ -30,6 +30,7 @@ class Config:
     resize_mode: str = flag("squash", "how", choices=("squash", "crop"))
     tap: tuple[str, ...] = flag((), "may be repeated", metavar="LAYER", aliases=("--layer",))
     dry_run: bool = flag(False, "only say")
+    streams: int = flag(0, "batches at once (default: what suits the machine)")
     hidden: int = 7
 
 
@@ -118,6 +119,7 @@ def test_help_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str
     text = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
     assert "Does a thing." in text and "Not shown" not in text and "--hidden" not in text
+    assert text.count("(default: what suits the machine)") == 1 and "(default: 0)" not in text
     assert "--image_size" in text and "pixels a side (default: 224)" in text and "--tap LAYER, --layer LAYER" in text
 
 

@@ -6,12 +6,14 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from pipelines import extract_shard, finish, run_units
 from pipelines.extract import dry_run, extract, main
 from pipelines.extract_config import ExtractConfig
 from pipelines.survey import survey_file
+from pipelines.work_unit import WorkUnit
 
 TINY = {"weights": "random:0", "image_size": "32"}
 CLASSES = ("blå", "red", "sand")
@@ -313,7 +316,43 @@ def test_damage_that_only_decoding_finds_stops_the_job_too(photos: Path, tmp_pat
     assert store.manifest["totals"] == {"planned": 60, "stored": 30, "dead": 30}
 
 
-def test_a_failed_unit_goes_on_where_it_stopped(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path: Path) -> None:
+    whole = {path: path.read_bytes() for path in sorted(photos.rglob("*.JPG"))[:30]}
+    for path, content in whole.items():
+        path.write_bytes(content[:300] + path.name.encode())
+    with pytest.raises(UserError, match="max_bad_fraction"):
+        extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
+    assert list((tmp_path / "store" / ".partial").glob("*-of-*.json"))
+    for path, content in whole.items():
+        path.write_bytes(content)
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
+    assert store.manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+
+
+@pytest.mark.parametrize("unit", ["an older plan's", "its own"])
+def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -> None:
+    work = WorkUnit("features-train.tfrecord-00000-of-00001", "train", "f", (), 9)
+    (tmp_path / work.shard).write_bytes(b"")
+    marker = {"unit": work.digest if unit == "its own" else unit, "bytes": 0, "planned": 5, "dead_letters": [{"key": "x"}]}
+    files.write_json(str(tmp_path / f"{work.shard}.json"), marker)
+    job = SimpleNamespace(folder=str(tmp_path), max_dead=9)
+    board = run_units._Board([work], [], job)  # type: ignore[arg-type]
+    board.look()
+    assert (board.done, len(board.letters)) == ((5, 1) if unit == "its own" else (0, 0))
+
+
+def test_too_many_dead_letters_are_no_store(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in sorted(photos.rglob("*.JPG"))[:12]:
+        path.write_bytes(path.read_bytes()[:300] + path.name.encode())
+    monkeypatch.setattr(run_units._Board, "look", lambda self: None)  # nobody watches
+    with pytest.raises(UserError, match="12 images can't be read, more than the 11 that"):
+        extract(config(photos, tmp_path / "store", max_bad_fraction=11.5 / 60))
+    assert not (tmp_path / "store" / "manifest.json").exists()
+
+
+def test_a_failed_unit_goes_on_where_it_stopped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = extract(config(photos, tmp_path / "whole"))
     real, calls = files.write_json, []
 
@@ -329,7 +368,10 @@ def test_a_failed_unit_goes_on_where_it_stopped(photos: Path, tmp_path: Path, mo
         extract(config(photos, tmp_path / "store"))
     monkeypatch.setattr(files, "write_json", real)
     seen = count_inferences(monkeypatch)
+    capsys.readouterr()
     resumed = extract(config(photos, tmp_path / "store"))
+    done = re.search(r"60 images \((\d+) done already, (\d+) to compute, 0 to copy\)", capsys.readouterr().err)
+    assert done and int(done[1]) > 0 and int(done[1]) + int(done[2]) == 60
     assert sum(seen) == 60 - 2 * 8 + (8 - whole.manifest["splits"]["test"]["shards"][0]["examples"]) or sum(seen) < 60
     assert digests(resumed) == digests(whole)
 

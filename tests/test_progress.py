@@ -56,7 +56,7 @@ def test_a_log_has_a_line_now_and_then(clock: Clock) -> None:
         progress.update(int(clock.now - 1000))
     progress.close()
     lines = log.getvalue().splitlines()
-    assert lines == ["extracting: 15/100 images, 1/s, 1:31 left", "extracting: 30/100 images, 1/s, 1:12 left"]
+    assert lines == ["extracting: 15/100 images, 1.1 s each, 1:31 left", "extracting: 30/100 images, 1.0 s each, 1:12 left"]
     assert "\r" not in log.getvalue() and "\x1b" not in log.getvalue()
     assert LINE_EVERY_S == 15
 
@@ -78,15 +78,24 @@ def test_what_was_there_before_does_not_count_toward_the_rate(clock: Clock) -> N
     progress.update(900)
     clock.now += 20
     progress.update(920)
-    assert log.getvalue() == "extracting: 920/1,000 images, 1/s, 1:20 left\n"
+    assert log.getvalue() == "extracting: 920/1,000 images, 1.0/s, 1:20 left\n"
 
 
-def test_without_a_rate_the_time_left_is_unknown(clock: Clock) -> None:
+def test_slow_work_says_how_long_each_takes(clock: Clock) -> None:
+    log = io.StringIO()
+    progress = Progress("training", 5, "epochs", stream=log)
+    progress.update(0)
+    clock.now += 100
+    progress.update(2)
+    assert log.getvalue() == "training: 2/5 epochs, 50 s each, 2:30 left\n"
+
+
+def test_without_a_rate_the_time_so_far_is_told(clock: Clock) -> None:
     log = io.StringIO()
     progress = Progress("training", 5, "epochs", stream=log)
     clock.now += 16
     progress.update(0)
-    assert log.getvalue() == "training: 0/5 epochs, 0/s, time left unknown\n"
+    assert log.getvalue() == "training: 0/5 epochs, after 0:16\n"
 
 
 def test_hours_and_an_empty_total(clock: Clock) -> None:
@@ -95,7 +104,7 @@ def test_hours_and_an_empty_total(clock: Clock) -> None:
     progress = Progress("x", 0, stream=log)
     clock.now += 16
     progress.update(0)
-    assert log.getvalue() == "x: 0/0 images, 0/s, time left unknown\n"
+    assert log.getvalue() == "x: 0/0 images, after 0:16\n"
 
 
 def test_stderr_is_where_it_goes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
