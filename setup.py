@@ -20,7 +20,8 @@ setup(
     package_data={package: ["py.typed"] for package in ("headstart", "features", "pipelines", "training")},
     install_requires=[
         "tensorflow>=2.16",
-        "keras>=3.10",
+        "keras>=3.15.1; python_version >= '3.11'",  # before these two, a file can pass Keras's safe mode
+        "keras>=3.12.4; python_version < '3.11'",
         "apache-beam>=2.68",
         "tensorflow-datasets>=4.9.6",
         "numpy>=1.26",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.errors import UserError, nearest
+from features.model_file import load_model
 
 if TYPE_CHECKING:
     import keras
@@ -118,6 +120,8 @@ _ROWS = (
     BackboneInfo("EfficientNetV2L", 480, 32, "none", 117_746_848, (15, 15, 1280)),
 )
 BACKBONES: dict[str, BackboneInfo] = {info.name: info for info in _ROWS}
+EFFICIENTNETS = tuple(f"EfficientNetB{number}" for number in range(8))
+EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)  # RGB
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -152,7 +156,7 @@ def build(origin: Origin, image_size: tuple[int, int]) -> keras.Model:
             f"{info.name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
             f"its default is {info.size}"
         )
-    return in_fresh_thread(lambda: _base(info, origin.weights, image_size))
+    return in_fresh_thread(lambda: _base(info, origin, image_size))
 
 
 def default_size(origin: Origin) -> tuple[int, int]:
@@ -220,9 +224,10 @@ def _is_path(backbone: str) -> bool:
     )
 
 
-def _base(info: BackboneInfo, weights: str, image_size: tuple[int, int]) -> keras.Model:
+def _base(info: BackboneInfo, origin: Origin, image_size: tuple[int, int]) -> keras.Model:
     import keras
 
+    weights = origin.weights
     if info.name == "EfficientNetLite0":
         from features import efficientnet_lite
 
@@ -230,13 +235,32 @@ def _base(info: BackboneInfo, weights: str, image_size: tuple[int, int]) -> kera
         if weights == "imagenet":
             efficientnet_lite.load_imagenet(base)
             return base
-        return _with_weights(info.name, base, weights)
+        return _with_weights(base, origin)
     application = getattr(keras.applications, info.name)
     if weights == "imagenet":
         return _downloaded(info.name, application, image_size)
     if weights.startswith("random:"):
         keras.utils.set_random_seed(_seed(weights))
-    return _with_weights(info.name, application(include_top=False, weights=None, input_shape=(*image_size, 3)), weights)
+    base = application(include_top=False, weights=None, input_shape=(*image_size, 3))
+    return _with_weights(_rescaled_twice(base) if info.name in EFFICIENTNETS else base, origin)
+
+
+def _rescaled_twice(base: keras.Model) -> keras.Model:
+    """EfficientNet's graph as its ImageNet weights want it: each channel is divided by the root of its deviation once more.
+
+    Keras builds that step for `weights="imagenet"` only; a file of the same weights would load into a graph without it.
+
+    Source: https://github.com/tensorflow/tensorflow/issues/49930
+    """
+    import keras
+
+    def call(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+        outputs = layer(*inputs, **options)
+        if type(layer).__name__ != "Normalization":
+            return outputs
+        return keras.layers.Rescaling([1.0 / math.sqrt(deviation) for deviation in EFFICIENTNET_DEVIATION])(outputs)
+
+    return keras.models.clone_model(base, call_function=call)
 
 
 def _downloaded(name: str, application: Callable[..., keras.Model], image_size: tuple[int, int]) -> keras.Model:
@@ -257,8 +281,9 @@ def _seed(weights: str) -> int:
     return int(text)
 
 
-def _with_weights(name: str, base: keras.Model, weights: str) -> keras.Model:
+def _with_weights(base: keras.Model, origin: Origin) -> keras.Model:
     """Fills a base from a file, or at random when its name says so."""
+    name, weights = origin.name, origin.weights
     if weights.startswith("random:"):
         if name == "EfficientNetLite0":
             from features import efficientnet_lite
@@ -270,20 +295,20 @@ def _with_weights(name: str, base: keras.Model, weights: str) -> keras.Model:
     if not weights.endswith((".keras", ".h5")):
         raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
     try:
-        _load_file(base, weights)
+        _load_file(base, weights, origin.unsafe)
+    except UserError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"the weights in {weights!r} do not fit {name} without its top: {reason}") from error
     return base
 
 
-def _load_file(base: keras.Model, path: str) -> None:
-    import keras
-
+def _load_file(base: keras.Model, path: str, unsafe: bool) -> None:
     if not path.endswith(".keras"):
         base.load_weights(path)
         return
-    values = keras.saving.load_model(path, compile=False).get_weights()
+    values = load_model(path, unsafe).get_weights()
     if len(values) < len(base.weights):
         raise ValueError(f"expected at least {len(base.weights)} arrays, received {len(values)}")
     base.set_weights(values[: len(base.weights)])  # set_weights compares the shapes; a top comes last

@@ -19,6 +19,7 @@ from features import backbone
 from features.backbone import Origin
 from features.engine_options import EngineOptions
 from features.errors import UserError
+from features.own_base import architecture_digest
 from features.spec import FeatureSpec
 from features.taps import tapped
 
@@ -110,6 +111,11 @@ def _base(origin: Origin, image_size: tuple[int, int], _: object) -> tuple[keras
 @functools.lru_cache(maxsize=1)
 def _engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine:
     base, digest = shared_base(origin, spec.image_size)
+    if spec.architecture and (architecture := architecture_digest(base)) != spec.architecture:
+        raise UserError(
+            f"{spec.backbone} has the architecture {architecture[:12]} here, the features were asked for with "
+            f"{spec.architecture[:12]}: give every worker the same model and the same version of Keras"
+        )
     if digest != spec.weights_digest:
         raise UserError(
             f"the weights {origin.weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "

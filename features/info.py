@@ -40,8 +40,8 @@ def info(config: InfoConfig) -> list[str]:
     height, width = spec.image_size
     lines = [
         f"store      {store.path}",
-        f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}",
-        *([f"own base   architecture {spec.architecture[:12]}"] if spec.architecture else []),
+        f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}, "
+        f"architecture {spec.architecture[:12]}",
         f"pixels     {spec.decode} decoding, {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
         *([f"views      {spec.views} of each training image: {_policy(spec.augmentation)}"] if spec.views > 1 else []),
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,13 @@ def load_model(path: str, unsafe: bool = False) -> keras.Model:
     import keras
 
     config = _config(path)
-    lambdas = sorted({layer["config"].get("name", "?") for layer in _objects(config) if layer.get("class_name") == "Lambda"})
+    lambdas = sorted({str(layer["config"].get("name", "?")) for layer in _objects(config) if "Lambda" in _classes(layer)})
     if lambdas and not unsafe:
         raise UserError(
             f"{path!r} carries Python code in the Lambda layer {', '.join(lambdas)}, which would run with all your rights: "
             f"save the model without Lambda, or say --unsafe if you trust whoever made the file"
         )
-    if any(layer.get("class_name") == "SavedModelLayer" for layer in _objects(config)):
+    if any("SavedModelLayer" in _classes(layer) for layer in _objects(config)):
         from features import saved_model  # noqa: F401  Keras finds its layer by its registered name
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
@@ -51,6 +52,11 @@ def _config(path: str) -> Any:
             return json.loads(file.read("config.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path!r} is no .keras file ({error}): save it with model.save('NAME.keras')") from error
+
+
+def _classes(described: dict[str, Any]) -> set[str]:
+    """The classes that Keras may make of a serialised object: it joins module and class_name, so each may hold any part."""
+    return {re.split("[.>]", str(described.get(field)))[-1] for field in ("class_name", "registered_name")}
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:

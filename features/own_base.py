@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZE = 224  # pixels a side, where the model takes any
 REFERENCES = ("name", "keras_history", "input_layers", "output_layers")  # where a configuration says which layer it means
+OF_TRAINING = re.compile("trainable|momentum|renorm.*|.*_(initializer|regularizer|constraint)")  # fields, not of inference
 
 
 def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) -> keras.Model:
@@ -57,7 +59,10 @@ def architecture_digest(model: keras.Model) -> str:
 
     def numbered(value: Any, under: str = "") -> Any:
         if isinstance(value, dict):
-            return {key: inner if key == "dtype" else numbered(inner, key) for key, inner in value.items()}
+            # What is None or False is left out: the next version of Keras adds such fields.
+            given = {key: inner for key, inner in value.items() if inner is not None and inner is not False}
+            kept = {key: inner for key, inner in given.items() if not OF_TRAINING.fullmatch(key)}
+            return {key: inner if key == "dtype" else numbered(inner, key) for key, inner in kept.items()}
         if isinstance(value, (list, tuple)):
             return [numbered(inner, under) for inner in value]
         return numbers.get(value, value) if isinstance(value, str) and under in REFERENCES else value

@@ -147,7 +147,7 @@ def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
         config.interpolation,
         compute_dtype=config.compute_dtype,
         store_dtype=config.store_dtype,
-        architecture=architecture_digest(base) if origin.is_own else "",
+        architecture=architecture_digest(base),
         decode=config.decode,
         views=config.views,
         augmentation=config.augmentation,

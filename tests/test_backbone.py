@@ -19,6 +19,7 @@ from features.backbone import BACKBONES, Origin, backbone_info, build, weights_d
 from features.engine import make_engine
 from features.engine_options import EngineOptions
 from features.errors import UserError
+from features.own_base import architecture_digest
 from features.spec import PREPROCESSINGS, Tap
 from tests.conftest import tapped
 
@@ -125,10 +126,19 @@ def test_an_unknown_backbone_and_a_small_image_are_refused() -> None:
 # The networks.
 
 
+def imagenet_graph(name: str, side: int) -> Any:
+    """What `weights="imagenet"` builds, without the download: some networks have another graph with other weights."""
+    import keras
+    from keras.src.utils import file_utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_utils, "get_file", lambda *_, **__: "official.h5")
+        patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
+        return getattr(keras.applications, name)(include_top=False, weights="imagenet", input_shape=(side, side, 3))
+
+
 def assert_features_are_keras_s(name: str) -> None:
     """Our engine and the network as keras.applications means it, with the same weights, on the same pixels."""
-    import keras
-
     info = BACKBONES[name]
     side = max(info.smallest, 32)
     pixels = random_pixels(4, side, side)
@@ -138,7 +148,7 @@ def assert_features_are_keras_s(name: str) -> None:
     if name == "EfficientNetLite0":
         reference, preprocessed = efficientnet_lite.build((side, side)), in_numpy(pixels, "lite").astype(np.float32)
     else:
-        reference = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(side, side, 3))
+        reference = imagenet_graph(name, side)
         preprocessed = module_of(name).preprocess_input(pixels.astype(np.float32))
     reference.set_weights(base.get_weights())
     assert base.count_params() == info.parameters
@@ -328,6 +338,24 @@ def test_weights_come_from_files(tmp_path: Path, name: str) -> None:
     assert len(base.weights) == count
     for found, expected in zip(base.get_weights(), values):
         assert np.array_equal(found, expected)
+
+
+def test_the_official_weights_are_the_same_from_the_net_and_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keras.src.utils import file_utils
+
+    official = build(Origin("EfficientNetB0", "random:7"), (32, 32))
+    generator = np.random.default_rng(0)
+    official.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in official.weights])
+    official.save_weights(path := str(tmp_path / "official.weights.h5"))
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: path)
+    net, file = (build(Origin("EfficientNetB0", weights), (32, 32)) for weights in ("imagenet", path))
+    assert weights_digest(net) == weights_digest(file) and architecture_digest(net) == architecture_digest(file)
+    pixels = random_pixels(2, 32, 32).astype(np.float32)
+    assert np.array_equal(net(pixels), file(pixels))
+    names = [layer.name for layer in file.layers[1:]]
+    assert names == [layer.name for layer in net.layers[1:]] and names[:3] == ["rescaling", "normalization", "rescaling_1"]
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")

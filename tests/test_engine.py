@@ -28,6 +28,7 @@ from features.engine_options import (
     slow_dtype,
 )
 from features.errors import UserError
+from features.own_base import architecture_digest
 from features.spec import FeatureSpec, Tap
 from tests.conftest import tapped
 
@@ -204,6 +205,15 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
         shared_engine(
             dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), EngineOptions()
         )
+
+
+def test_another_architecture_than_the_spec_s_is_refused(lone_process: pytest.MonkeyPatch) -> None:
+    origin = Origin("EfficientNetLite0", "random:0")
+    base, _ = shared_base(origin, (32, 32))
+    spec = dataclasses.replace(spec_of("random:0"), architecture=architecture_digest(base))
+    assert shared_engine(spec, origin, EngineOptions()).name
+    with pytest.raises(UserError, match=r"EfficientNetLite0 has the architecture [0-9a-f]{12} here, .* same version of Keras"):
+        shared_engine(dataclasses.replace(spec, architecture="0" * 64), origin, EngineOptions())
 
 
 def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def count_inferences(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_stored_features_are_the_backbones(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store"))
-    assert store.class_names == sorted(CLASSES)
+    assert store.class_names == sorted(CLASSES) and len(store.spec.architecture) == 64
     assert {split: store.count(split) for split in store.splits} == {"test": 6, "train": 48, "validation": 6}
     backbone = store.backbone(store.spec.taps[0])
     arrays = store.arrays("train")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import zipfile
 from typing import Any
 
 import keras
@@ -93,6 +95,34 @@ def test_lambda_is_refused_unless_trusted(tmp_path: pathlib.Path) -> None:
     assert base_of(path, unsafe=True)(PIXELS).shape == (2, 30, 30, 4)
 
 
+def rewritten(path: str, **fields: str) -> str:
+    """A model file whose first Lambda layer is described in other words."""
+    with zipfile.ZipFile(path) as file:
+        contents = {name: file.read(name) for name in file.namelist()}
+    config = json.loads(contents["config.json"])
+    next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda").update(fields)
+    with zipfile.ZipFile(other := path.replace(".keras", "-other.keras"), "w") as file:
+        for name, content in {**contents, "config.json": json.dumps(config)}.items():
+            file.writestr(name, content)
+    return other
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"module": "keras", "class_name": "layers.Lambda"},
+        {"module": "keras.src.layers.core", "class_name": "lambda_layer.Lambda"},
+        {"module": "", "class_name": "Other", "registered_name": "keras>Lambda"},
+    ],
+)
+@pytest.mark.parametrize("backbone", ["", "MobileNet"])
+def test_a_lambda_by_another_name_is_refused(tmp_path: pathlib.Path, fields: dict[str, str], backbone: str) -> None:
+    image = keras.Input((32, 32, 3))
+    path = rewritten(saved(keras.Model(image, keras.layers.Lambda(lambda t: t * 2, name="twice")(image)), tmp_path), **fields)
+    with pytest.raises(UserError, match=r"carries Python code in the Lambda layer twice, which would run.*say --unsafe"):
+        build(Origin.parse(backbone, path) if backbone else Origin.parse(path), (32, 32))
+
+
 def test_what_is_no_backbone_is_refused(tmp_path: pathlib.Path) -> None:
     one, two = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
     grey, single = keras.Input((32, 32, 1)), keras.Input(batch_shape=(1, 32, 32, 3))
@@ -121,6 +151,14 @@ def test_identity_is_weights_and_architecture_and_no_file_name(tmp_path: pathlib
     other = base_of(saved(network(activation="tanh"), tmp_path, "c.keras"))
     assert weights_digest(first) == weights_digest(again) == weights_digest(other)
     assert architecture_digest(first) == architecture_digest(again) != architecture_digest(other)
+
+
+def test_freezing_a_model_leaves_its_architecture_s_digest(tmp_path: pathlib.Path) -> None:
+    base = base_of(saved(network(), tmp_path))
+    before = architecture_digest(base)
+    base.trainable = False
+    base.get_layer("one").kernel_regularizer = keras.regularizers.L2(0.1)
+    assert architecture_digest(base) == before
 
 
 def test_a_layer_s_name_hides_nothing_of_what_it_does() -> None:
