@@ -10,8 +10,10 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import inspect
 import io
 import itertools
+import numbers
 import os
 import sys
 import traceback
@@ -29,7 +31,7 @@ ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that
 
 
 def flag(default: Any, help: str, **extra: Any) -> Any:
-    """A dataclass field that becomes `--name`; `choices`, `metavar` and `aliases` go through to argparse."""
+    """A dataclass field that becomes `--name`; `choices`, `metavar`, `aliases` go to argparse."""
     return dataclasses.field(default=default, metadata={"help": help, **extra})
 
 
@@ -41,6 +43,67 @@ def positional(help: str, default: Any = dataclasses.MISSING, **extra: Any) -> A
 def required(help: str, **extra: Any) -> Any:
     """A dataclass field that becomes a flag which must be given."""
     return dataclasses.field(metadata={"help": help, "required": True, **extra})
+
+
+def check_fields(config: Any) -> None:
+    """Checks a configuration's values against its fields' types, `choices`, `least` and `most`; called where it is made.
+
+    Paths become text, lists tuples, and whole numbers floats where the type says so.
+
+    Raises:
+        UserError: for a wrong value, naming the field, what was expected and what was received.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        given, name = getattr(config, field.name), _shown(field)
+        value = _as_hinted(given, hints[field.name])
+        if value is _UNFIT:
+            raise UserError(f"{name} takes {_worded(hints[field.name])}, not {given!r} ({type(given).__name__})")
+        object.__setattr__(config, field.name, value)
+        choices, least, most = (field.metadata.get(limit) for limit in ("choices", "least", "most"))
+        if choices and value not in (*choices, field.default):
+            raise UserError(f"{name} is one of {', '.join(choices)}, not {value!r}.{nearest(value, choices)}")
+        if most is not None and not least <= value <= most:
+            raise UserError(f"{name} lies from {least} to {most}, not at {value}")
+        if least is not None and not value >= least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+_UNFIT = object()
+
+
+def _as_hinted(value: Any, hint: Any) -> Any:
+    """A value as its type hint has it, or _UNFIT."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next((found for part in parts if (found := _as_hinted(value, part)) is not _UNFIT), _UNFIT)
+    if parts and isinstance(value, (list, tuple)):  # tuple[str, ...], Sequence[str], tuple[int, int]
+        kinds = [parts[0]] * len(value) if len(parts) == 1 or parts[1] is ... else parts
+        found = tuple(_as_hinted(each, kind) for each, kind in zip(value, kinds))
+        return found if len(value) == len(kinds) and _UNFIT not in found else _UNFIT
+    if hint is str:
+        return value if isinstance(value, str) else os.fspath(value) if isinstance(value, os.PathLike) else _UNFIT
+    if hint in (int, float) and not isinstance(value, bool) and isinstance(value, numbers.Real):
+        return hint(value) if hint is float or isinstance(value, numbers.Integral) else _UNFIT
+    return value if hint in (bool, types.NoneType) and isinstance(value, hint) else _UNFIT
+
+
+def _worded(hint: Any) -> str:
+    """A type hint in words."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_worded, parts))
+    if parts and (len(parts) == 1 or parts[1] is ...):
+        return f"a list of {_worded(parts[0])}"
+    if parts:
+        return f"({', '.join(map(_worded, parts))})"
+    return {str: "text", int: "a whole number", float: "a number", bool: "True or False"}.get(hint, "None")
+
+
+def _shown(field: dataclasses.Field[Any]) -> str:
+    """A field as a person knows it."""
+    plain = field.metadata.get("positional") or not field.metadata
+    return field.name if plain else str(field.metadata.get("flag", f"--{field.name}"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,19 +124,31 @@ def parse(
     """
     parser = _Parser(
         prog=prog,
-        description=(config_class.__doc__ or "").split("\n\n")[0],
+        description=_summary(config_class),
         allow_abbrev=False,
         epilog="Any Beam pipeline option may follow, such as --runner." if others else None,
     )
-    hints = typing.get_type_hints(config_class)
+    hints, groups = typing.get_type_hints(config_class), dict[type, Any]({config_class: parser})
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         if field.metadata:
-            _add_field(parser, field, hints[field.name])
+            owner = config_class if field.metadata.get("positional") else _owner(config_class, field.name)
+            if owner not in groups:
+                groups[owner] = parser.add_argument_group(_summary(owner).removesuffix("."))
+            _add_field(groups[owner], field, hints[field.name])
     parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
     mine, theirs = _divide([_underscored(argument) for argument in argv], parser, others)
     values = vars(parser.parse_args(mine))
     verbose = values.pop("verbose")
     return config_class(**values), theirs, verbose
+
+
+def _owner(config_class: type, name: str) -> type:
+    """The class that a field is of, where a configuration joins several."""
+    return next(kind for kind in config_class.__mro__ if name in inspect.get_annotations(kind))
+
+
+def _summary(config_class: type) -> str:
+    return (config_class.__doc__ or "").split("\n\n")[0]
 
 
 def _divide(
@@ -105,12 +180,14 @@ def _divide(
     return mine, theirs
 
 
-def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any) -> None:
+def _add_field(parser: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     options = {key: value for key, value in field.metadata.items() if key in ("help", "choices", "metavar", "nargs", "type")}
     repeated = typing.get_origin(hint) is tuple
     if typing.get_origin(hint) in (typing.Union, types.UnionType):  # an optional value: parse what it is when given
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if field.metadata.get("positional"):
+        if field.default is not dataclasses.MISSING:
+            options["default"] = field.default
         parser.add_argument(field.name, **options)
         return
     names = [field.metadata.get("flag", f"--{field.name}"), *field.metadata.get("aliases", ())]

@@ -26,6 +26,9 @@ class InfoConfig:
 
     store: str = positional("the folder of a feature store", metavar="STORE")
 
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+
 
 def info(config: InfoConfig) -> list[str]:
     """Spec, splits, classes, groups, counts, bytes and dead letters, as lines.

@@ -17,9 +17,12 @@ class BackbonesConfig:
     """Lists the networks that features can be taken from or, of one of them, the layers that can be tapped."""
 
     backbone: str = positional("a name, a .keras file or a SavedModel's folder", default="", metavar="BACKBONE", nargs="?")
-    image_size: str = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
+    image_size: str | int | tuple[int, int] = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
+
+    def __post_init__(self) -> None:
+        command.check_fields(self)
 
 
 def list_backbones(config: BackbonesConfig) -> list[str]:

@@ -148,8 +148,9 @@ class FeatureSpec:
         return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
 
 
-def parse_image_size(text: str) -> tuple[int, int]:
-    """'N' or 'H,W' to (height, width) in pixels."""
+def parse_image_size(size: str | int | tuple[int, int]) -> tuple[int, int]:
+    """'N' or 'H,W', or the numbers themselves, to (height, width) in pixels."""
+    text = ",".join(map(str, size)) if isinstance(size, tuple) else str(size)
     if not re.fullmatch(r"[1-9]\d*([,x][1-9]\d*)?", text):
         raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
     sides = [int(side) for side in re.split("[,x]", text)]

@@ -18,6 +18,9 @@ class VerifyConfig:
     store: str = positional("the folder of a feature store", metavar="STORE")
     unsafe: bool = flag(False, "run Python code that the store's backbone brings along in Lambda layers")
 
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 1, and a line for each fault, when something does not hold."""

@@ -25,6 +25,9 @@ class DemoConfig:
 
     folder: str = flag("demo", "where to leave images, features, models and plots")
 
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+
 
 def write_digits(folder: str) -> int:
     """Writes the digits as an image folder, SPLIT/CLASS/NUMBER.png, 8x8 grey; returns how many.

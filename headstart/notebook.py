@@ -24,6 +24,7 @@ from typing import Any
 from features import command, files
 from features.command import flag, positional
 from features.errors import UserError
+from features.spec import parse_image_size
 
 STOPPING = 0.2  # of the training split
 HELD_OUT = "test"
@@ -38,16 +39,15 @@ class NotebookConfig:
     folder: str = flag("notebook", "where to leave stores, runs and the table")
     backbone: str = flag("EfficientNetLite0", "as in headstart extract", metavar="NAME|PATH")
     weights: str = flag("imagenet", "as in headstart extract")
-    image_size: str = flag("150", "pixels a side", metavar="N|H,W")
-    views: int = flag(6, "looks at each training image in 1v", metavar="K")
+    image_size: str | int | tuple[int, int] = flag("150", "pixels a side", metavar="N|H,W")
+    views: int = flag(6, "looks at each training image in 1v", metavar="K", least=2)
     augment: str = flag("standard", "of 1v, 2 and 2f", choices=("light", "standard", "strong"))
-    epochs: int = flag(8, "of 2 and of 2f, at most")
-    seeds: int = flag(3, "how often each head is trained, from other first weights", metavar="N")
+    epochs: int = flag(8, "of 2 and of 2f, at most", least=1)
+    seeds: int = flag(3, "how often each head is trained, from other first weights", metavar="N", least=1)
 
     def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("epochs", 1), ("views", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
+        command.check_fields(self)
+        parse_image_size(self.image_size)
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,9 @@ def _csv(rows: Sequence[Row]) -> bytes:
 
 def describe(config: NotebookConfig, rows: Sequence[Row]) -> str:
     """The table for a terminal."""
+    height, width = parse_image_size(config.image_size)
     lines = [
-        f"{config.backbone} at {config.image_size}, {len(rows[0].accuracies)} seeds: accuracy on held-out images, and seconds",
+        f"{config.backbone} at {height}x{width}, {len(rows[0].accuracies)} seeds: accuracy on held-out images, and seconds",
         "from images to a model, what it begins with included",
         f"  {'technique':<22}{'mean':>7}  {'95% of seed 0':<16}{'seeds':<18}{'seconds':>8}",
     ]

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from features.augment import OPERATIONS, POLICIES, Augmentation
-from features.command import flag, positional, required
+from features.command import check_fields, flag, positional, required
 from features.engine_options import ENGINES
 from features.errors import UserError
 from features.sources import LAYOUTS
-from features.spec import COMPUTE_DTYPES, DECODINGS, INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES
-
-NUMBERS = (("examples_per_shard", 1), ("batch_size", 0), ("streams", 0), ("max_pixels", 1))  # and their least
+from features.spec import (
+    COMPUTE_DTYPES,
+    DECODINGS,
+    INTERPOLATIONS,
+    MOST_VIEWS,
+    PREPROCESSINGS,
+    RESIZE_MODES,
+    STORE_DTYPES,
+    Tap,
+    parse_image_size,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +34,7 @@ class ExtractConfig:
         metavar="NAME|PATH",
     )
     weights: str = flag("imagenet", "imagenet, a .keras, .weights.h5 or .h5 file, or random:SEED")
-    image_size: str = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
+    image_size: str | int | tuple[int, int] = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
     resize_mode: str = flag("squash", "what becomes of the aspect ratio", choices=RESIZE_MODES)
     interpolation: str = flag("bilinear", "how pixels are resampled, with antialiasing", choices=INTERPOLATIONS)
     preprocessing: str = flag("auto", "what a model of your own wants done to its pixels", choices=("auto", *PREPROCESSINGS))
@@ -44,7 +52,9 @@ class ExtractConfig:
         choices=DECODINGS,
     )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
-    views: int = flag(1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K")
+    views: int = flag(
+        1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MOST_VIEWS
+    )
     augment: str = flag("standard", "with --views: what is done to the others", choices=POLICIES)
     augment_seed: int = flag(0, "with --views: another seed is other views")
     no_flip: bool = flag(False, "left and right matter: never mirror")
@@ -53,16 +63,18 @@ class ExtractConfig:
     no_shift: bool = flag(False, "never shift")
     no_colour: bool = flag(False, "never change brightness, contrast or colour")
     store_dtype: str = flag("float16", "the numbers' type on disk", choices=STORE_DTYPES)
-    examples_per_shard: int = flag(1024, "examples a shard, at most")
+    examples_per_shard: int = flag(1024, "examples a shard, at most", least=1)
     engine: str = flag(
         "auto",
         "what runs the backbone; auto: openvino on a CPU where it is installed",
         choices=ENGINES,
     )
     batch_size: int = flag(
-        0, "images a batch of the backbone (default: 2, or 64 on a GPU); another one may change a feature's last bits"
+        0,
+        "images a batch of the backbone (default: 2, or 64 on a GPU); another one may change a feature's last bits",
+        least=0,
     )
-    streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)")
+    streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)", least=0)
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
     split_seed: int = flag(0, "another seed is another division")
     group_by: str = flag("", "takes an image's group from its key; groups are never torn apart", metavar="REGEX")
@@ -72,21 +84,20 @@ class ExtractConfig:
     label_column: str = flag("label", "a table's column of class names")
     split_column: str = flag("split", "a table's column of splits")
     group_column: str = flag("group", "a table's column of groups")
-    max_bad_fraction: float = flag(0.01, "stop when more of the images can't be read")
-    max_pixels: int = flag(178_956_970, "an image of more pixels is refused before it is decoded")
+    max_bad_fraction: float = flag(0.01, "stop when more of the images can't be read", least=0, most=1)
+    max_pixels: int = flag(178_956_970, "an image of more pixels is refused before it is decoded", least=1)
     dry_run: bool = flag(False, "print the plan and an estimate of time, and do nothing")
     pipeline_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         from features.examples import parse_splits
 
+        check_fields(self)
         parse_splits(self.splits)
-        assert self.augmentation
-        for name, least in NUMBERS:
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise UserError(f"--max_bad_fraction lies between 0 and 1, not at {self.max_bad_fraction}")
+        for tap in self.taps:
+            Tap.parse(tap)
+        if self.image_size != "":
+            parse_image_size(self.image_size)
         if "://" in self.store:
             raise UserError(f"--store is a local or mounted folder, not {self.store!r}")
 

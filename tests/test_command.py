@@ -7,13 +7,17 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from features.command import flag, parse, positional, required, run
+from features.command import check_fields, flag, parse, positional, required, run
 from features.errors import UserError, nearest
+from features.spec import parse_image_size
+from pipelines.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,80 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 def test_the_body_s_status_is_the_command_s() -> None:
     assert run("p", lambda: None) == 0
     assert run("p", lambda: 1) == 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a program may make by itself."""
+
+    stores: Sequence[str] = positional("what to read", default=())
+    image_size: str | int | tuple[int, int] = flag("", "pixels a side")
+    epochs: int = flag(1, "at most", least=1)
+    rate: float | None = flag(None, "of the head")
+    taps: tuple[str, ...] = flag((), "may be repeated", flag="--tap")
+    mode: str = flag("squash", "how", choices=("squash", "crop"))
+    dry: bool = flag(False, "only say")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kept"),
+    [
+        ("image_size", 64, 64),
+        ("image_size", [64, 48], (64, 48)),
+        ("image_size", "64", "64"),
+        ("epochs", np.int64(3), 3),
+        ("rate", 1, 1.0),
+        ("rate", None, None),
+        ("taps", ["a", "b"], ("a", "b")),
+        ("stores", [Path("a"), "b"], ("a", "b")),
+        ("mode", "crop", "crop"),
+    ],
+)
+def test_values_that_are_natural_in_python_are_taken(field: str, value: object, kept: object) -> None:
+    found = getattr(Checked(**{field: value}), field)  # type: ignore[arg-type]
+    assert found == kept and type(found) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", "5", r"^--epochs takes a whole number, not '5' \(str\)$"),
+        ("epochs", True, r"^--epochs takes a whole number, not True \(bool\)$"),
+        ("epochs", 2.5, r"^--epochs takes a whole number, not 2.5 \(float\)$"),
+        ("epochs", 0, r"^--epochs must be at least 1, not 0$"),
+        ("rate", "fast", r"^--rate takes a number or None, not 'fast'"),
+        ("taps", "avg", r"^--tap takes a list of text, not 'avg' \(str\)$"),
+        ("stores", ["a", 1], r"^stores takes a list of text, not \['a', 1\]"),
+        ("image_size", (1, 2, 3), r"^--image_size takes text or a whole number or \(a whole number, a whole number\), not "),
+        ("mode", "crob", r"^--mode is one of squash, crop, not 'crob'\. Did you mean crop\?$"),
+        ("dry", 1, r"^--dry takes True or False, not 1 \(int\)$"),
+    ],
+)
+def test_a_wrong_value_names_field_expected_and_received(field: str, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Checked(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", ["augment='bogus'", "epochs_='5'", "image_size=(64,)", "taps=('x:mean',)", "image_size=0"])
+def test_values_are_checked_where_python_leaves_assertions_out(values: str) -> None:
+    code = f"""if True:
+        from features.errors import UserError
+        from pipelines.extract_config import ExtractConfig
+        try:
+            ExtractConfig(input="photos", store="store", {values.replace("epochs_", "examples_per_shard")})
+        except UserError as error:
+            print(error)"""
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert len(done.stdout.splitlines()) == 1 and not done.stderr
+
+
+def test_an_image_size_is_text_or_numbers() -> None:
+    for size in ("64", 64, (64, 64), "64,64"):
+        config = ExtractConfig(input="photos", store="store", image_size=size)  # type: ignore[arg-type]
+        assert parse_image_size(config.image_size) == (64, 64)
 
 
 def headstart(*argv: str) -> subprocess.CompletedProcess[str]:

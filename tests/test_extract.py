@@ -601,7 +601,7 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
         (["--tap", "top_activation:mean"], "pooling is none, avg, max or gridK"),
         (["--backbone", "VGG61"], "Did you mean VGG"),
         (["--weights", "file.h5"], "there is no file 'file.h5'"),
-        (["--max_bad_fraction", "3"], "between 0 and 1"),
+        (["--max_bad_fraction", "3"], "lies from 0 to 1"),
         (["--store", "gs://bucket/store"], "a local or mounted folder"),
         (["--examples_per_shard", "0"], "at least 1"),
         (["--resize_mode", "stretch"], "invalid choice"),

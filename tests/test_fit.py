@@ -73,6 +73,14 @@ def test_fit_takes_a_store_of_its_own_and_measures_without_a_test_split(
     assert [each["batch_size"] for each in manifest["provenance"]["engines"]] == [2]  # --batch_size is the training's
 
 
+def test_help_keeps_the_training_s_flags_together(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    extraction, training = capsys.readouterr().out.split("Trains a head on the features of a store:")
+    assert "--batch_size" not in extraction.split("options:")[1] and "--streams" in extraction
+    assert "--batch_size" in training and "--epochs" in training
+
+
 def test_fit_refuses_before_the_long_part(photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
     (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
     assert main(["fit", str(photos), "--run", str(tmp_path), *FLAGS]) == 2

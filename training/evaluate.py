@@ -37,6 +37,7 @@ class EvaluateConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
+        command.check_fields(self)
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, not {self.seed}")
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 
 from features.augment import OPERATIONS, POLICIES, Augmentation
-from features.command import flag, positional, required
-from features.errors import UserError, nearest
+from features.command import check_fields, flag, positional, required
+from features.errors import UserError
 from features.sources import LAYOUTS
 from training.train_head import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 from training.unfreeze import Unfreezing
@@ -63,6 +63,7 @@ class FinetuneConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("epochs", "patience", "batch_size", "devices"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
@@ -76,22 +77,12 @@ class FinetuneConfig:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
-        for name, allowed in (
-            ("head", HEADS),
-            ("class_weight", CLASS_WEIGHTS),
-            ("monitor", MONITORS),
-            ("precision", PRECISIONS),
-            ("layout", LAYOUTS),
-        ):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise UserError(f"--{name} is one of {', '.join(allowed)}, not {value!r}.{nearest(value, allowed)}")
         if self.batch_size % self.devices:
             raise UserError(f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple")
         self._check_source()
         if not self.augment and not self.from_store:
             object.__setattr__(self, "augment", "standard")
-        assert self.unfreezing and self.augmentation  # they refuse what they must
+        _ = self.unfreezing  # it refuses what it must
 
     def _check_source(self) -> None:
         if self.from_store and self.input:

@@ -94,7 +94,8 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
             steps_per_execution=min(batches.steps, recipe.steps_at_once),
         )
         _build(learner)
-        assert list(map(id, learner.trainable_variables)) == list(map(id, network.trained.trainable_variables))  # as the rates
+        if list(map(id, learner.trainable_variables)) != list(map(id, network.trained.trainable_variables)):
+            raise AssertionError("the rates are in another order than the weights")
         validation = batches.validation()
         keep = KeepBest(os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience)
         keep.set_model(learner)

@@ -30,6 +30,7 @@ class PredictConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
+        command.check_fields(self)
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, not {self.top_k}")
         if self.output and not self.output.endswith((".csv", ".jsonl")):

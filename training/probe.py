@@ -44,6 +44,7 @@ class ProbeConfig:
     seed: int = flag(0, "of the folds and the bootstrap")
 
     def __post_init__(self) -> None:
+        command.check_fields(self)
         if self.max_examples < 2:
             raise UserError(f"--max_examples must be at least 2, not {self.max_examples}")
         if self.seed < 0:

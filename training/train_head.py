@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from features import command, files
 from features.command import flag, positional, required
-from features.errors import UserError, nearest
+from features.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -54,6 +54,7 @@ class TrainConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
+        command.check_fields(self)
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
@@ -63,15 +64,6 @@ class TrainConfig:
             raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
-        for name, allowed in (
-            ("head", HEADS),
-            ("class_weight", CLASS_WEIGHTS),
-            ("monitor", MONITORS),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise UserError(f"--{name} is one of {', '.join(allowed)}, not {value!r}.{nearest(value, allowed)}")
 
 
 def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None) -> Run:
