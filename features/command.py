@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from features import interruption
 from features.errors import UserError, nearest, told_inside
 
 Config = TypeVar("Config")
@@ -219,10 +220,25 @@ def _underscored(argument: str) -> str:
 
 
 def run(prog: str, body: Callable[[], int | None]) -> int:
-    """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2."""
+    """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2, Ctrl-C one and 130."""
     for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
+    with interruption.ending(prog) as ending:
+        return _in_one_line(prog, lambda: _unless_interrupted(ending, body))
+
+
+def _unless_interrupted(ending: interruption.Ending, body: Callable[[], int | None]) -> int | None:
+    """A body's status. A runner makes another error of Ctrl-C's, which is nobody's mistake."""
+    try:
+        return body()
+    except BaseException:
+        if ending.signal:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _in_one_line(prog: str, body: Callable[[], int | None]) -> int:
     try:
         return body() or 0
     except UserError as error:
@@ -245,11 +261,6 @@ def run(prog: str, body: Callable[[], int | None]) -> int:
         if told is None:
             raise
         return _fail(prog, told)
-    except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)  # Beam's worker threads outlive its runner
 
 
 def _fail(prog: str, message: str) -> int:
@@ -280,7 +291,7 @@ def load_quietly(verbose: bool = False) -> None:
     from features.engine_options import has_gpu
 
     if verbose:
-        with _left_out(*ONLY_WRAPPED):
+        with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
             has_gpu()
         return
     hush()
@@ -309,7 +320,8 @@ def _stderr_to_null() -> Iterator[None]:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        yield
+        with interruption.at_once(saved):
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         return command.run("headstart", lambda: _unknown(name))
-    return importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+    return command.run(f"headstart {name}", lambda: importlib.import_module(COMMANDS[name][0]).main(arguments[1:]))
 
 
 def _unknown(name: str) -> None:

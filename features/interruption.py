@@ -1,0 +1,100 @@
+"""Ctrl-C and SIGTERM in a command: one line on stderr and exit status 130 or 143, whatever libraries and threads are doing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+GRACE_S = 3.0  # for temporary files to be removed; what waits longer than that is left to the next run
+
+
+class Ending:
+    """Whether a command was asked to end, and its end."""
+
+    def __init__(self, prog: str) -> None:
+        self.prog, self.signal, self.at_once, self.stderr = prog, 0, False, 2
+        self.listening, self.told = os.pipe()
+
+    def take(self, number: int, frame: Any) -> None:
+        """The signal's handler: what is under way unwinds; asked again, or while libraries are loaded, it ends at once."""
+        again, self.signal = bool(self.signal), number
+        if again or self.at_once:
+            self.end()
+        logging.disable(logging.CRITICAL)  # threads that lose their work have much to say
+        threading.excepthook = lambda _: None
+        os.write(self.told, b"!")
+        raise KeyboardInterrupt
+
+    def watch(self) -> None:
+        """Ends a process that does not unwind in time: the exception may be swallowed, a runner may wait for its threads."""
+        if os.read(self.listening, 1):
+            time.sleep(GRACE_S)
+            self.end()
+        os.close(self.listening)
+
+    def end(self) -> NoReturn:
+        """One line, and out: Beam's worker threads outlive its runner, and a normal exit would wait for them."""
+        word = "terminated" if self.signal == signal.SIGTERM else "interrupted"
+        line = "\n" if os.isatty(self.stderr) else ""  # after a bar
+        line += f"{self.prog}: {word}; run the same command again to go on\n"
+        os.write(self.stderr, line.encode("utf-8", "surrogateescape"))
+        os._exit(128 + (self.signal or signal.SIGINT))
+
+
+_current: Ending | None = None
+
+
+@contextlib.contextmanager
+def ending(prog: str) -> Iterator[Ending]:
+    """Takes care of the signals inside the block, those aside that are ignored, as they are in the background."""
+    global _current
+    outer, here = _current, Ending(prog)
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # signals belong to it
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    threading.Thread(target=here.watch, daemon=True).start()
+    _current = here
+    try:
+        for number in handlers:
+            signal.signal(number, here.take)
+        yield here
+    except KeyboardInterrupt:
+        _flush()
+        here.end()
+    finally:
+        if here.signal:  # whatever became of its exception on the way
+            _flush()
+            here.end()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        _current = outer
+        os.close(here.told)  # the watch ends
+
+
+@contextlib.contextmanager
+def at_once(stderr: int) -> Iterator[None]:
+    """A signal inside the block ends the process at once, for a library's C++ may not outlive an exception in its start.
+
+    Args:
+        stderr: the file descriptor to tell it on.
+    """
+    here = _current or Ending("")
+    here.at_once, here.stderr = True, stderr
+    try:
+        yield
+    finally:
+        here.at_once, here.stderr = False, 2
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
