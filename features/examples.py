@@ -1,7 +1,7 @@
 """What the dataset is: the table of examples, and its division into splits. No TensorFlow, no pixels.
 
-The division depends on contents and a seed: not on names, not on order. Whole groups move together, two copies of one
-content are always one group, and an example that already has a split keeps it.
+The division depends on contents, names of declared groups and a seed: not on names of files, not on order. Whole groups
+move together, two copies of one content are always one group, and an example that already has a split keeps it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
 
 from features.errors import UserError
 
@@ -97,57 +101,130 @@ def parse_splits(text: str) -> dict[str, float]:
     return proportions
 
 
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """Examples that must stay together, by index; its place in the line does not change when it grows."""
+
+    members: list[int]
+    labels: Counter[str]
+    place: str
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    @property
+    def stratum(self) -> str:
+        return min(self.labels, key=lambda label: (-self.labels[label], label))
+
+
 def divide(
-    examples: Sequence[Example], proportions: Mapping[str, float], seed: int, kept: Mapping[str, str] | None = None
+    examples: Sequence[Example],
+    proportions: Mapping[str, float],
+    seed: int,
+    kept: Mapping[str, str] | None = None,
+    minimum: int = 1,
 ) -> list[Example]:
     """Gives every example a split, whole groups at a time, each class in the given proportions.
 
-    Groups are taken in the order of a hash of their contents and the seed; each goes where its classes lack most. A class
-    with at least as many groups as there are splits has one in each of them.
+    The groups of a class stand in a line, in the order of a hash of the seed and the declared group's name, or of the
+    content's digest where none is declared. The line is cut at the cumulated proportions of images, train first and test
+    last: when images come or go, a split changes only where a cut moves past, and then to the next one in the line. A
+    mixed group stands in the line of its most frequent class.
 
     Args:
         examples: with their declared groups; splits are ignored.
         proportions: split to its share, adding up to 1.
         seed: another seed is another division.
         kept: content digest to the split it already has; the whole group follows.
+        minimum: images that a class has in each split at least, where it has images and groups enough.
 
     Returns:
         The same examples in the same order, with splits.
     """
-    groups = _connected(examples)
-    sizes = [Counter(label for index in group for label in examples[index].labels) for group in groups]
-    chosen = [_kept_split(group, examples, kept or {}, proportions) for group in groups]
-    totals: Counter[str] = Counter(label for example in examples for label in example.labels)
-    lack = {split: {label: share * totals[label] for label in totals} for split, share in proportions.items()}
-    for size, split in zip(sizes, chosen):
-        if split:
-            _take(lack[split], size)
-    order = sorted(range(len(groups)), key=lambda g: (-max(sizes[g].values()), _group_hash(groups[g], examples, seed)))
-    new = [g for g in order if not chosen[g]]
-    for g in new:
-        chosen[g] = max(proportions, key=lambda split: sum(n * lack[split][label] for label, n in sizes[g].items()))
-        _take(lack[chosen[g]], sizes[g])
-    _fill_missing(new, chosen, sizes, list(proportions))
-    split_of = {index: chosen[g] for g, group in enumerate(groups) for index in group}
+    units = sorted((_unit(members, examples, seed) for members in _connected(examples)), key=lambda unit: unit.place)
+    shares = {name: Fraction(str(proportions[name])) for name in sorted(proportions, key=_position)}
+    chosen = {unit: split for unit in units if (split := _kept_split(unit, examples, kept or {}, shares))}
+    new = [unit for unit in units if unit not in chosen]
+    held, lines = defaultdict[str, Counter[str]](Counter), defaultdict[str, list[_Unit]](list)
+    for unit, split in chosen.items():
+        held[unit.stratum][split] += unit.size
+    for unit in new:
+        lines[unit.stratum].append(unit)
+    for stratum, line in lines.items():
+        chosen |= _cut(line, shares, held[stratum], minimum)
+    if minimum:
+        _fill_missing(new, chosen, list(shares))
+    split_of = {index: split for unit, split in chosen.items() for index in unit.members}
     return [Example(e.key, e.digest, e.labels, split_of[i], e.group) for i, e in enumerate(examples)]
 
 
-def _take(lack: dict[str, float], size: Counter[str]) -> None:
-    for label, count in size.items():
-        lack[label] -= count
+def _unit(members: list[int], examples: Sequence[Example], seed: int) -> _Unit:
+    names = {f"{seed}:group:{examples[i].group}" for i in members if examples[i].group}
+    names = names or {f"{seed}:content:{examples[i].digest}" for i in members}
+    place = min(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest() for name in names)
+    return _Unit(members, Counter(label for i in members for label in examples[i].labels), place)
 
 
-def _kept_split(
-    group: list[int], examples: Sequence[Example], kept: Mapping[str, str], proportions: Mapping[str, float]
-) -> str:
-    """The split that most of a group has already, '' when none of it has one."""
-    votes = Counter(kept[examples[i].digest] for i in group if kept.get(examples[i].digest) in proportions)
+def _position(split: str) -> int:
+    """Train and test at the ends, so that an image does not go from one to the other where a split lies between."""
+    return {"train": -1, "test": 1}.get(split, 0)
+
+
+def _kept_split(unit: _Unit, examples: Sequence[Example], kept: Mapping[str, str], shares: Mapping[str, Fraction]) -> str:
+    """The split that most of a unit has already, '' when none of it has one."""
+    votes = Counter(kept[examples[i].digest] for i in unit.members if kept.get(examples[i].digest) in shares)
     return max(sorted(votes), key=votes.__getitem__) if votes else ""
 
 
-def _group_hash(group: list[int], examples: Sequence[Example], seed: int) -> str:
-    first = min(examples[index].digest for index in group)
-    return hashlib.sha256(f"{seed}:{first}".encode()).hexdigest()
+def _cut(line: list[_Unit], shares: Mapping[str, Fraction], held: Counter[str], minimum: int) -> dict[_Unit, str]:
+    """Cuts one class's units, in order, where their middles pass the ends of what each split still lacks.
+
+    Units that are larger than any split but train may be stand before all others, the smallest of them last.
+
+    Args:
+        line: units without a split, in order.
+        shares: split to its share, in the order of the line.
+        held: split to the images that it holds already.
+        minimum: images of the class for each split, where they suffice.
+    """
+    total = held.total() + sum(unit.size for unit in line)
+    most = math.ceil(max((share * total for name, share in shares.items() if name != "train"), default=total))
+    large = sorted((unit for unit in line if unit.size > most), key=lambda unit: (-unit.size, unit.place))
+    loose = [unit for unit in line if unit.size <= most]
+    taken = held + Counter(train=sum(unit.size for unit in large))
+    lack = [max(share * total - taken[name], Fraction(0)) for name, share in shares.items()]
+    ends = list(accumulate(lack))
+    bounds = list(accumulate((unit.size for unit in loose), initial=0))
+    middles = [a + b for a, b in pairwise(bounds)]  # twice
+    cuts = [len(large) + bisect_right(middles, 2 * end * bounds[-1] / (ends[-1] or 1)) for end in ends[:-1]]
+    ordered = large + loose
+    bounds = list(accumulate((unit.size for unit in ordered), initial=0))
+    for least in range(min(minimum, total // len(shares)), 0, -1):
+        if moved := _with_least(cuts, bounds, [max(0, least - held[name]) for name in shares]):
+            cuts = moved
+            break
+    edges = [0, *cuts, len(ordered)]
+    return {unit: name for name, (a, b) in zip(shares, pairwise(edges)) for unit in ordered[a:b]}
+
+
+def _with_least(cuts: list[int], bounds: list[int], least: list[int]) -> list[int]:
+    """The cuts, moved as little as gives each split its least number of images; [] where no cuts do.
+
+    Args:
+        cuts: how many units stand before each cut.
+        bounds: images before each unit, and all of them.
+        least: images for each split.
+    """
+    edges = [0, *cuts, len(bounds) - 1]
+    for i in reversed(range(1, len(edges) - 1)):
+        edges[i] = max(0, min(edges[i], bisect_right(bounds, bounds[edges[i + 1]] - least[i]) - 1))
+    for i in range(1, len(edges) - 1):
+        edges[i] = max(edges[i], bisect_left(bounds, bounds[edges[i - 1]] + least[i - 1]))
+        if edges[i] >= len(bounds):
+            return []
+    enough = all(bounds[b] - bounds[a] >= wanted for (a, b), wanted in zip(pairwise(edges), least))
+    return edges[1:-1] if enough else []
 
 
 def _connected(examples: Sequence[Example]) -> list[list[int]]:
@@ -171,42 +248,28 @@ def _connected(examples: Sequence[Example]) -> list[list[int]]:
     return list(members.values())
 
 
-def _fill_missing(new: list[int], chosen: list[str], sizes: list[Counter[str]], splits: list[str]) -> None:
-    """Moves newly placed groups into splits that a class misses although it has groups enough for all of them."""
-    have: dict[str, Counter[str]] = defaultdict(Counter)  # class -> split -> groups
-    for size, split in zip(sizes, chosen):
-        for label in size:
+def _fill_missing(new: Sequence[_Unit], chosen: dict[_Unit, str], splits: Sequence[str]) -> None:
+    """Moves new units into splits that a class still misses, as one does that has no line of its own to be cut."""
+    have: dict[str, Counter[str]] = defaultdict(Counter)  # class -> split -> units
+    for unit, split in chosen.items():
+        for label in unit.labels:
             have[label][split] += 1
+
+    def is_spared(unit: _Unit) -> bool:
+        return all(have[other][chosen[unit]] > 1 or have[other].total() < len(splits) for other in unit.labels)
+
     for label in sorted(have):
-        if have[label].total() < len(splits):
-            continue
         for split in splits:
-            if have[label][split] == 0:
-                _move_one(label, split, splits, new, chosen, sizes, have)
-
-
-def _move_one(
-    label: str,
-    split: str,
-    splits: list[str],
-    new: list[int],
-    chosen: list[str],
-    sizes: list[Counter[str]],
-    have: dict[str, Counter[str]],
-) -> None:
-    """Moves the smallest, last placed group of a class, if no class loses by it a split that it is large enough for."""
-
-    def is_spared(group: int) -> bool:
-        return all(have[other][chosen[group]] > 1 or have[other].total() < len(splits) for other in sizes[group])
-
-    movable = [g for g in new if label in sizes[g] and is_spared(g)]
-    if not movable:
-        return
-    mover = min(reversed(movable), key=lambda g: sizes[g].total())
-    for other in sizes[mover]:
-        have[other][chosen[mover]] -= 1
-        have[other][split] += 1
-    chosen[mover] = split
+            if have[label][split] or have[label].total() < len(splits):
+                continue
+            movable = [unit for unit in new if label in unit.labels and is_spared(unit)]
+            if not movable:
+                continue
+            mover = min(reversed(movable), key=lambda unit: unit.size)
+            for other in mover.labels:
+                have[other][chosen[mover]] -= 1
+                have[other][split] += 1
+            chosen[mover] = split
 
 
 def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:

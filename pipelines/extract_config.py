@@ -77,6 +77,9 @@ class ExtractConfig:
     streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)", least=0)
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
     split_seed: int = flag(0, "another seed is another division")
+    min_per_split: int = flag(
+        1, "images that each class gets in each split at least, where it has enough", metavar="N", least=0
+    )
     group_by: str = flag("", "takes an image's group from its key; groups are never torn apart", metavar="REGEX")
     allow_group_overlap: bool = flag(False, "let a group stand on two sides of ready-made splits")
     layout: str = flag("auto", "whether top folders are splits or classes", choices=LAYOUTS)

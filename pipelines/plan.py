@@ -173,10 +173,11 @@ def _divided(
                 f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap"
             )
     else:
-        division = {"ready_made": False, "splits": parse_splits(config.splits), "seed": config.split_seed}
+        splits, minimum = parse_splits(config.splits), config.min_per_split
+        division = {"ready_made": False, "splits": splits, "seed": config.split_seed, "min_per_split": minimum}
         same = old is not None and old.manifest["division"] == division
         kept = {example.digest: example.split for example in old.table} if old and same else {}
-        examples = divide(examples, parse_splits(config.splits), config.split_seed, kept)
+        examples = divide(examples, splits, config.split_seed, kept, minimum)
     dataset = {
         "division": division,
         "groups_declared": source.has_groups,

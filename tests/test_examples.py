@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
+import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -82,11 +84,11 @@ def test_links_between_groups_count_too() -> None:
 
 @settings(max_examples=200)
 @given(datasets(), PROPORTIONS, st.integers(0, 9), st.randoms(use_true_random=False))
-def test_order_and_names_do_not_matter(
+def test_order_and_names_of_files_do_not_matter(
     examples: list[Example], proportions: dict[str, float], seed: int, shuffler: random.Random
 ) -> None:
     expected = split_by_digest(divide(examples, proportions, seed))
-    moved = [dataclasses.replace(e, key=f"renamed/{i}", group=e.group and f"new {e.group}") for i, e in enumerate(examples)]
+    moved = [dataclasses.replace(e, key=f"renamed/{i}") for i, e in enumerate(examples)]
     shuffler.shuffle(moved)
     assert split_by_digest(divide(moved, proportions, seed)) == expected
 
@@ -189,6 +191,131 @@ def test_another_seed_is_another_division() -> None:
     )
     same = sum(a.split == b.split for a, b in zip(first, second))
     assert 600 < same < 720  # 0.8^2 + 0.1^2 + 0.1^2 is 0.66
+
+
+def grown(generator: random.Random, count: int, more: int, classes: int) -> tuple[list[Example], list[Example]]:
+    """A dataset of single images, and the same with more of them."""
+    examples = [
+        Example(str(i), f"{generator.getrandbits(128):032x}", (f"class{i % classes}",), "") for i in range(count + more)
+    ]
+    return examples[:count], examples
+
+
+def moves(before: list[Example], after: list[Example]) -> list[tuple[str, str]]:
+    """From where to where, for each image of the first that stands in another split in the second."""
+    found = split_by_digest(after)
+    return [(e.split, found[e.digest]) for e in before if found[e.digest] != e.split]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(100, 5000), st.floats(0, 0.1), st.integers(1, 5), st.integers(0, 9))
+def test_a_dataset_that_has_grown_is_divided_as_before_but_for_chance(
+    generator: random.Random, count: int, growth: float, classes: int, seed: int
+) -> None:
+    more = max(1, int(growth * count))
+    before, after = (divide(examples, THREE, seed) for examples in grown(generator, count, more, classes))
+    per_class, added = count / classes, max(1.0, more / classes)
+    # of the images that come, a binomial number stand before a cut, which moves by their share: the difference crosses it
+    variances = [added * p * (1 - p) * per_class / (per_class + added) for p in (0.8, 0.9)] * min(classes, more)
+    chance = sum(0.8 * variance**0.5 + 1 for variance in variances) + 5 * (2 * sum(variances)) ** 0.5
+    found = moves(before, after)
+    assert len(found) <= chance
+    assert not {("test", "train"), ("train", "test")} & set(found)
+
+
+@pytest.mark.parametrize(("count", "more", "classes", "draws"), [(1000, 1, 2, 30), (1000, 10, 5, 30), (4000, 400, 2, 8)])
+def test_few_images_move_on_average_when_a_dataset_grows(count: int, more: int, classes: int, draws: int) -> None:
+    generator, moved = random.Random(0), 0
+    for _ in range(draws):
+        before, after = (divide(examples, THREE, 0) for examples in grown(generator, count, more, classes))
+        moved += len(moves(before, after))
+    assert moved <= 0.005 * count * draws
+
+
+def of_sizes(sizes: Sequence[int], label: str = "cat") -> list[Example]:
+    """A group of each size."""
+    return [example(1000 * g + i, label, f"{label}{g}") for g, size in enumerate(sizes) for i in range(size)]
+
+
+def groups_of(examples: list[Example], split: str) -> list[int]:
+    """Sizes of a split's groups."""
+    return sorted(Counter(e.group for e in examples if e.split == split).values())
+
+
+def test_every_split_is_a_sample_of_the_groups() -> None:
+    generator = random.Random(0)
+    sizes = [max(1, round(generator.lognormvariate(2.2, 1))) for _ in range(200)]
+    examples, found = of_sizes(sizes), defaultdict[str, list[int]](list)
+    for seed in range(20):
+        divided = divide(examples, THREE, seed)
+        for split, share in THREE.items():
+            found[split] += groups_of(divided, split)
+            assert abs(Counter(e.split for e in divided)[split] - share * len(examples)) <= max(sizes)
+    spread = statistics.stdev(sizes)
+    for split in ("validation", "test"):
+        error = spread / len(found[split]) ** 0.5
+        assert abs(statistics.mean(found[split]) - statistics.mean(sizes)) < 4 * error
+        assert max(found[split]) > sorted(sizes)[-10]
+
+
+def test_another_seed_divides_few_groups_of_distinct_sizes_otherwise() -> None:
+    examples = of_sizes(range(3, 15))
+    assert len({tuple(e.split for e in divide(examples, THREE, seed)) for seed in range(5)}) > 1
+
+
+def test_a_group_that_fits_nowhere_else_is_trained_on() -> None:
+    examples = of_sizes([60, 5, 5, 5, 5, 5, 5, 5, 5])
+    for seed in range(10):
+        divided = divide(examples, THREE, seed)
+        assert 60 in groups_of(divided, "train")
+        assert groups_of(divided, "validation") == groups_of(divided, "test") == [5, 5]
+
+
+def test_a_group_that_grows_stays_and_so_do_the_others() -> None:
+    before = of_sizes([5] * 200)
+    moved = 0
+    for seed in range(10):
+        old = divide(before, THREE, seed)
+        new = divide([*before, *(example(10**6 + i, group="cat7") for i in range(3))], THREE, seed)
+        copy = divide([*before, example(10**6, content=7000)], THREE, seed)
+        moved += len(moves(old, new)) + len(moves(old, copy))
+    assert moved <= 0.005 * 20 * len(before)
+
+
+def test_images_that_come_one_by_one_keep_the_proportions() -> None:
+    divided: list[Example] = []
+    for i in range(60):
+        kept = split_by_digest(divided)
+        divided = divide([*divided, example(i)], THREE, 0, kept)
+        assert all(kept.get(e.digest, e.split) == e.split for e in divided)
+        counts = Counter(e.split for e in divided)
+        assert i < 10 or all(abs(counts[split] - share * len(divided)) <= 2 for split, share in THREE.items())
+
+
+@pytest.mark.parametrize(
+    ("count", "minimum", "expected"),
+    [(100, 5, [80, 10, 10]), (20, 5, [10, 5, 5]), (12, 5, [4, 4, 4]), (3, 1, [1, 1, 1]), (2, 1, [2, 0, 0]), (5, 0, [4, 1, 0])],
+)
+def test_a_class_has_its_least_number_in_each_split(count: int, minimum: int, expected: list[int]) -> None:
+    divided = divide([example(i) for i in range(count)], THREE, 0, minimum=minimum)
+    assert [Counter(e.split for e in divided)[split] for split in THREE] == expected
+
+
+def test_the_least_number_is_reached_by_whole_groups_too() -> None:
+    for seed in range(20):
+        divided = divide(of_sizes([4] * 10), THREE, seed, minimum=6)
+        assert min(Counter(e.split for e in divided)[split] for split in THREE) == 8
+        three = divide(of_sizes([1, 1, 100]), THREE, seed, minimum=5)
+        assert [groups_of(three, split) for split in THREE] == [[100], [1], [1]]
+
+
+def test_a_class_that_is_the_smaller_part_of_its_groups_is_in_every_split() -> None:
+    healthy = of_sizes([9] * 40)
+    sick = [example(10**6 + g, "sick", f"cat{g}") for g in range(5)]
+    for seed in range(20):
+        divided = divide(healthy + sick, THREE, seed)
+        assert not groups_across_splits(divided)
+        assert {e.split for e in divided if e.labels == ("sick",)} == set(THREE)
 
 
 def test_nothing_to_divide() -> None:
