@@ -223,15 +223,60 @@ def test_other_features_are_refused_naming_both(run: pathlib.Path, store_copy: p
         evaluated(run, store_copy)
 
 
+def change_config(run: pathlib.Path, **changes: str) -> None:
+    config = json.loads((run / "config.json").read_text(encoding="utf-8")) | changes
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 def test_store_that_moved(run_copy: pathlib.Path, store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    config = json.loads((run_copy / "config.json").read_text(encoding="utf-8"))
-    config["store"] = str(tmp_path / "gone")
-    (run_copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(UserError, match="gone' does not exist"):
+    change_config(run_copy, store=str(tmp_path / "gone"))
+    told = r"the store that '.*run-copy' was trained on is no longer at '.*gone': .*, headstart evaluate .*run-copy STORE"
+    with pytest.raises(UserError, match=told):
         evaluated(run_copy)
     assert evaluated(run_copy, store_copy)["split"] == "test"
     assert os.listdir(run_copy / "evaluation") == ["test"]  # the run's own dataset, wherever it lies
     assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"] is True
+
+
+def test_images_that_moved(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    change_config(run_copy, store="", input=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"the images that '.*run-copy' was trained on are no longer at '.*gone': .* IMAGES"):
+        evaluated(run_copy)
+
+
+def test_a_run_that_moved_with_its_store_inside(run_copy: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    change_config(run_copy, store=str(tmp_path / "where it was" / "store"))
+    shutil.copytree(store, run_copy / "store")
+    assert evaluated(run_copy)["input"] == str(run_copy / "store")
+
+
+def test_own_images_of_a_table_with_absolute_paths(
+    run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    table = tmp_path / "elsewhere" / "list.csv"
+    table.parent.mkdir()
+    table.write_text("path,label,split\n")
+    keyed = (run_copy / "examples.csv").read_bytes().decode()
+    for split in ("train", "validation", "test"):
+        keyed = keyed.replace(f"\n{split}/", f"\n{photos}/{split}/")
+    (run_copy / "examples.csv").write_bytes(keyed.encode())
+    change_config(run_copy, store="", input=str(table))
+    metrics = evaluated(run_copy)
+    assert metrics["examples"] == 12 and not metrics["unreadable"]
+    assert {row["key"] for row in predictions(run_copy / "evaluation" / "test")} == {
+        str(path) for path in (photos / "test").rglob("*.*")
+    }
+
+
+def test_copies_of_what_was_trained_on_are_counted_by_row(
+    run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "copies" / "fern").mkdir(parents=True)
+    for number in range(9):
+        shutil.copy(photos / "train" / "fern" / "00.jpg", tmp_path / "copies" / "fern" / f"{number}.jpg")
+    shutil.copy(photos / "test" / "fern" / "00.jpg", tmp_path / "copies" / "fern" / "new.jpg")
+    metrics = evaluated(run_copy, tmp_path / "copies")
+    assert metrics["seen_in_training"] == 9 and metrics["used_for_selection"] is True
 
 
 def test_digests_are_those_of_the_files(run_copy: pathlib.Path, photos: pathlib.Path, store: pathlib.Path) -> None:

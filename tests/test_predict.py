@@ -84,8 +84,10 @@ def test_damaged_files_keep_their_rows(
     bad, empty = tmp_path / "bad.jpg", tmp_path / "empty.png"
     bad.write_bytes(b"\xff\xd8\xff and no more")
     empty.touch()
-    assert main([str(run), str(bad), mixed[0], str(empty), mixed[2]]) == 0
-    rows = read_csv(capsys.readouterr().out)
+    assert main([str(run), str(bad), mixed[0], str(empty), mixed[2]]) == 1
+    told = capsys.readouterr()
+    assert "headstart predict: 2 of 4 failed, each with its reason in `error`" in told.err
+    rows = read_csv(told.out)
     assert [row["key"] for row in rows] == [str(bad), mixed[0], str(empty), mixed[2]]
     assert [row["class_1"] for row in rows] == ["", "gentian", "", "anemone"]
     assert rows[0]["error"].startswith("decode: damaged JPEG") and rows[0]["probability_1"] == ""
@@ -118,7 +120,7 @@ def test_csv_reads_back(
 def test_jsonl_reads_back(run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path) -> None:
     output, bad = tmp_path / "out.jsonl", tmp_path / "bad.png"
     bad.write_bytes(b"no")
-    assert main([str(run), str(bad), *mixed, "--top_k=3", f"--output={output}"]) == 0
+    assert main([str(run), str(bad), *mixed, "--top_k=3", f"--output={output}"]) == 1
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [row["key"] for row in rows] == [str(bad), *expected_order(mixed)]
     assert rows[0]["error"].startswith("decode: ")
@@ -145,25 +147,47 @@ def test_name_that_is_not_utf_8(run: pathlib.Path, photos: pathlib.Path, tmp_pat
         assert b"caf\xe9.jpg" in content or b"caf\\udce9.jpg" in content
 
 
-@pytest.mark.parametrize("missing", ["nowhere.jpg", "no/folder"])
-def test_missing_path(
-    missing: str, run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path, one_line: Callable[[], str]
+def test_paths_that_give_no_image_have_their_rows(
+    run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "out.csv"
-    assert main([str(run), mixed[0], str(tmp_path / missing), "--output", str(output)]) == 2
-    assert f"{missing}' does not exist" in one_line()
-    assert not output.exists() and not list(tmp_path.glob("*.tmp"))
-
-
-def test_missing_path_writes_no_rows_on_the_terminal(run: pathlib.Path, mixed: list[str], one_line: Callable[[], str]) -> None:
-    assert main([str(run), mixed[0], "nowhere.jpg"]) == 2
-    one_line()  # asserts that stdout is empty
-
-
-def test_folder_of_nothing(run: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
     (tmp_path / "empty" / "nested").mkdir(parents=True)
-    assert main([str(run), str(tmp_path / "empty"), "--output", str(tmp_path / "out.csv")]) == 2
-    assert "empty' holds no files" in one_line()
+    missing, empty = str(tmp_path / "nowhere.jpg"), str(tmp_path / "empty")
+    assert main([str(run), missing, mixed[0], empty, mixed[2]]) == 1
+    told = capsys.readouterr()
+    assert "2 of 4 failed" in told.err
+    rows = read_csv(told.out)
+    assert [row["key"] for row in rows] == [missing, mixed[0], empty, mixed[2]]
+    assert [row["class_1"] for row in rows] == ["", "gentian", "", "anemone"]
+    assert [row["error"] for row in rows] == ["read: it does not exist", "", "read: the folder holds no images", ""]
+
+
+def test_a_folder_that_cannot_be_listed_has_a_row(
+    run: pathlib.Path, mixed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if os.path.basename(path) == "nested":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    rows = list(predict(PredictConfig(run=str(run), images=mixed[1:2])))
+    assert [bool(row.classes) for row in rows] == [True, True, True, False]
+    assert rows[3].key == os.path.join(mixed[1], "nested")
+    assert rows[3].error == "read: the folder can't be listed: Permission denied"
+
+
+def test_what_is_no_image_in_a_folder_is_left_out_and_told(
+    run: pathlib.Path, mixed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = pathlib.Path(mixed[1], "notes.txt")
+    notes.write_text("not a picture")
+    assert main([str(run), *mixed]) == 0
+    told = capsys.readouterr()
+    assert [row["key"] for row in read_csv(told.out)] == expected_order(mixed)
+    assert f"1 files are no images and are left out, such as {notes}" in told.err
+    assert main([str(run), str(notes)]) == 1  # asked for by name
 
 
 def test_no_run(tmp_path: pathlib.Path, mixed: list[str], one_line: Callable[[], str]) -> None:

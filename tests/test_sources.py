@@ -118,10 +118,73 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     assert source.images[1].key == "cat/\udcff.jpg" and os.path.exists(source.images[1].path)
 
 
-def test_image_files_of_a_folder_and_of_one_file(tmp_path: Path) -> None:
-    path = folder(tmp_path, "b.jpg", "a/c.jpg", ".hidden")
-    assert image_files(path) == [str(tmp_path / "b.jpg"), str(tmp_path / "a/c.jpg")]
-    assert image_files(str(tmp_path / "b.jpg")) == [str(tmp_path / "b.jpg")]
+def test_image_files_of_a_folder(tmp_path: Path) -> None:
+    path = folder(tmp_path, "b.jpg", "a/c.jpg", ".hidden", "a/notes.txt")
+    assert image_files(path) == ([str(tmp_path / "b.jpg"), str(tmp_path / "a/c.jpg")], [str(tmp_path / "a/notes.txt")], [])
+
+
+def test_a_file_that_is_no_image_by_name_and_content_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = folder(
+        tmp_path, "cat/1.jpg", "cat/damaged.HEIC", "cat/notes.txt", "dog/1.jpg", "dog/empty", "docs/read.me", "x.txt"
+    )
+    (tmp_path / "dog/nameless").write_bytes(b"\xff\xd8\xff\xe0 and so on")
+    (tmp_path / "dog/link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "dog/link.jpg").symlink_to(tmp_path / "nowhere")
+    source = read_source(path)
+    assert [i.key for i in source.images] == ["cat/1.jpg", "cat/damaged.HEIC", "dog/1.jpg", "dog/link.jpg", "dog/nameless"]
+    assert source.no_images == ("cat/notes.txt", "docs/read.me", "dog/empty", "dog/link") and source.left_out == 1
+    assert source.class_names == ("cat", "dog")
+    assert source.notes == [
+        "1 files stand outside any class folder and are left out",
+        "4 files are no images and are left out, such as cat/notes.txt",
+    ]
+    assert read_source(path, SourceOptions(group_by=r"^[^/]+")).no_images == source.no_images
+
+
+def test_what_a_table_lists_is_never_left_out(tmp_path: Path) -> None:
+    folder(tmp_path, "notes.txt")
+    assert len(read_source(table(tmp_path, "path,label\nnotes.txt,cat\ngone,dog\n")).images) == 2
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder that refuses to be listed, to root too."""
+    path, scandir = folder(tmp_path / "in", "cat/1.jpg", "cat/locked/2.jpg", "dog/1.jpg"), os.scandir
+
+    def refusing(at: str) -> object:
+        if os.path.basename(at) == "locked":
+            raise PermissionError(13, "Permission denied", at)
+        return scandir(at)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return path
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(locked: str) -> None:
+    with pytest.raises(UserError, match=r"the folder '.*cat/locked' can't be listed .Permission denied.*: make it readable"):
+        read_source(locked)
+    images, _, (error,) = image_files(locked)
+    assert len(images) == 2 and error.filename.endswith("cat/locked")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_of_mode_000_is_an_error(tmp_path: Path) -> None:
+    path = folder(tmp_path, "cat/1.jpg", "cat/locked/2.jpg", "dog/1.jpg")
+    (tmp_path / "cat/locked").chmod(0)
+    try:
+        with pytest.raises(UserError, match="can't be listed"):
+            read_source(path)
+    finally:
+        (tmp_path / "cat/locked").chmod(0o755)
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_table_with_another_delimiter(tmp_path: Path, mark: str) -> None:
+    text = 'path,label,note\n"a,b;c.jpg",cat,x\n2.jpg,dog,y\n'.replace(",", mark).replace(f"a{mark}b", "a,b")
+    source = read_source(table(tmp_path, text))
+    assert rows(source) == [("a,b;c.jpg", "cat", ""), ("2.jpg", "dog", "")]
+    with pytest.raises(UserError, match=r"no column 'file' .*It has: path, label, note"):
+        read_source(str(tmp_path / "images.csv"), SourceOptions(image_column="file"))
 
 
 def test_a_table(tmp_path: Path) -> None:

@@ -72,16 +72,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from training.run_folder import EVALUATION, Run
 
     run = Run.open(config.run, config.unsafe)
-    found = _of_store(run, config) if _is_store(config.input or run.measured_on) else _of_images(run, config)
+    path = config.input or _measured_on(run)
+    found = (_of_store if _is_store(path) else _of_images)(run, path, config.split)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
-    seen = len(run.seen() & {example.digest[:16] for example in found.examples})
+    known = run.seen()
+    seen = sum(example.digest[:16] in known for example in found.examples)
     figures = scores.score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed)
     metrics = {
         **figures,
         "folder": os.path.join(run.path, EVALUATION, found.name),
         "split": found.split,
-        "input": os.path.abspath(config.input or run.measured_on),
+        "input": os.path.abspath(path),
         "used_for_selection": 2 * seen > len(found.examples),
         "seen_in_training": seen,
         "groups_declared": found.groups_declared,
@@ -94,18 +96,38 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return metrics
 
 
+def _measured_on(run: Run) -> str:
+    """Where the run's own splits are.
+
+    Raises:
+        UserError: when they have moved.
+    """
+    from training.run_folder import STORE
+
+    path, beside = run.measured_on, os.path.join(run.path, STORE)
+    if os.path.exists(path):
+        return path
+    if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
+        return beside
+    what = "store" if run.config.get("store") else "images"
+    raise UserError(
+        f"the {what} that {run.path!r} was trained on {'is' if what == 'store' else 'are'} no longer at {path!r}: name the "
+        f"new place, headstart evaluate {run.path} {what.upper()}"
+    )
+
+
 def _is_store(path: str) -> bool:
     from features.store import MANIFEST, WORK_FOLDER
 
     return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
 
 
-def _of_store(run: Run, config: EvaluateConfig) -> _Evaluated:
+def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
     from features.store import FeatureStore
     from training.classify import classify_split
 
-    store = FeatureStore.open(config.input or run.measured_on)
-    split = config.split or "test"
+    store = FeatureStore.open(path)
+    split = asked or "test"
     if split not in store.splits:
         raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
     labels, probabilities = classify_split(run, store, split)
@@ -141,7 +163,7 @@ def _own_images(run: Run, split: str) -> _Images:
     if split not in splits:
         raise UserError(f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split")
     chosen = [
-        ImageFile(example.key, os.path.join(root, *example.key.split("/")), example.labels, split, example.group)
+        ImageFile(example.key, os.path.join(root, example.key), example.labels, split, example.group)
         for example in run.table.examples(split)
     ]
     digests = {example.key: example.digest for example in run.table.examples(split)}
@@ -155,6 +177,8 @@ def _other_images(path: str, asked: str) -> _Images:
     if not os.path.exists(path):
         raise UserError(f"the input {path!r} does not exist: give a folder or table of images, or a feature store")
     source = read_source(path, least_classes=1)
+    for note in source.notes:
+        print(note, file=sys.stderr)
     splits = sorted({image.split for image in source.images})
     split = (asked or "test") if source.has_splits else ""
     if (source.has_splits or asked) and (asked or split) not in splits:
@@ -163,7 +187,7 @@ def _other_images(path: str, asked: str) -> _Images:
     return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
-def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
+def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
     """A folder or table of images, the run's own or another."""
     import numpy as np
 
@@ -172,9 +196,8 @@ def _of_images(run: Run, config: EvaluateConfig) -> _Evaluated:
     from features.stream import Unreadable
     from training.classify import class_ids, classify_files
 
-    path = config.input or run.measured_on
     own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
-    images = _own_images(run, config.split or "test") if own else _other_images(path, config.split)
+    images = _own_images(run, asked or "test") if own else _other_images(path, asked)
     names = sorted({image.labels[0] for image in images.chosen})
     ids = dict(zip(names, class_ids(run, names)))
     examples, rows, labels, unreadable = [], [], [], []

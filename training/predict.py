@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,45 +49,56 @@ class Prediction:
 
 
 def predict(config: PredictConfig) -> Iterator[Prediction]:
-    """A prediction for every file, in the order given; a folder's files in the order of their names.
+    """A prediction for every file, in the order given; a folder's images in the order of their names.
+
+    A path that does not exist, a folder that can't be listed and one without images have a row that says so.
 
     Raises:
-        UserError: for a path that does not exist, a folder without files, or a run that is not complete.
+        UserError: for a run that is not complete.
     """
     from training.run_folder import Run
 
-    return _predictions(Run.open(config.run, config.unsafe), _files(config.images), config.top_k)
+    return _predictions(Run.open(config.run, config.unsafe), _rows(config.images), config.top_k)
 
 
-def _predictions(run: Run, paths: Sequence[str], top_k: int) -> Iterator[Prediction]:
+def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
     from features.progress import Progress
     from features.stream import Unreadable
     from training.classify import classify_files
 
-    progress, dead = Progress("predict", len(paths)), 0
-    for done, (path, answer) in enumerate(zip(paths, classify_files(run, paths)), 1):
+    answers = classify_files(run, [row.key for row in rows if not row.error])
+    progress, dead = Progress("predict", len(rows)), 0
+    for done, row in enumerate(rows, 1):
+        answer = None if row.error else next(answers)
         if isinstance(answer, Unreadable):
-            dead += 1
-            yield Prediction(path, error=f"{answer.stage}: {answer.reason}")
-        else:
+            row = Prediction(row.key, error=f"{answer.stage}: {answer.reason}")
+        elif answer is not None:
             best = (-answer).argsort(kind="stable")[:top_k]
-            yield Prediction(path, tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best))
+            row = Prediction(row.key, tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best))
+        dead += bool(row.error)
+        yield row
         progress.update(done, dead)
     progress.close()
 
 
-def _files(given: Sequence[str]) -> list[str]:
+def _rows(given: Sequence[str]) -> list[Prediction]:
+    """A row to fill in for every image, and one with its error for each path that gives none."""
+    return [row for path in given for row in (_in_folder(path) if os.path.isdir(path) else [_of_file(path)])]
+
+
+def _of_file(path: str) -> Prediction:
+    return Prediction(path, error="" if os.path.lexists(path) else "read: it does not exist")
+
+
+def _in_folder(path: str) -> list[Prediction]:
     from features.sources import image_files
 
-    found: list[str] = []
-    for path in given:
-        if not os.path.exists(path):
-            raise UserError(f"{path!r} does not exist: give images, or folders of them")
-        inside = image_files(path)
-        if not inside:
-            raise UserError(f"the folder {path!r} holds no files")
-        found += inside
-    return found
+    images, others, unlisted = image_files(path)
+    if others:
+        print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
+    rows = [Prediction(image) for image in images]
+    rows += [Prediction(error.filename, error=f"read: the folder can't be listed: {error.strerror}") for error in unlisted]
+    return rows or [Prediction(path, error="read: the folder holds no images")]
 
 
 def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any) -> None:
@@ -107,33 +119,44 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _write(config: PredictConfig, top_k: int) -> None:
-    predictions = predict(config)  # refuses what it must before a row is written
+def _write(config: PredictConfig, top_k: int) -> tuple[int, int]:
+    """Writes the rows; how many there are, and how many of them failed."""
+    count = Counter[bool]()
+
+    def counted() -> Iterator[Prediction]:
+        for row in predict(config):
+            count[bool(row.error)] += 1
+            yield row
+
     if not config.output:
-        write_csv(predictions, top_k, sys.stdout)
-        return
+        write_csv(counted(), top_k, sys.stdout)
+        return count.total(), count[True]
     with files.atomic(config.output) as raw:
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
         if config.output.endswith(".csv"):
-            write_csv(predictions, top_k, text)
+            write_csv(counted(), top_k, text)
         else:
-            write_jsonl(predictions, text)
+            write_jsonl(counted(), text)
         text.flush()
         text.detach()
+    return count.total(), count[True]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """The command; returns its exit status: 1 when a file failed."""
     prog = "headstart predict"
 
-    def body() -> None:
+    def body() -> int:
         from training.run_folder import Run
 
         config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
         command.one_thread_a_stream()
         command.load_quietly(verbose)
-        _write(config, min(config.top_k, classes))
+        total, failed = _write(config, min(config.top_k, classes))
+        if failed:
+            print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
+        return 1 if failed else 0
 
     return command.run(prog, body)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +12,7 @@ from features.errors import UserError
 from features.examples import Example
 from features.files import sha256_file
 from features.progress import Progress
-from features.sources import SourceOptions, image_root, read_source
+from features.sources import SourceOptions, read_source
 from features.stream import ImageToRead
 from features.table import DatasetTable
 from training.image_batches import ImageSplit
@@ -58,23 +57,24 @@ def find_images(
     )
     ids = {name: number for number, name in enumerate(class_names)}
     chosen = {split: table.examples(split) for split in splits}
-    _check_contents([example for split in splits for example in chosen[split]], image_root(source))
+    paths = {image.key: image.path for image in found.images}
+    _check_contents([example for split in splits for example in chosen[split]], paths)
     return {
         split: ImageSplit(
-            [ImageToRead(os.path.join(image_root(source), *example.key.split("/")), example.digest) for example in examples],
+            [ImageToRead(paths[example.key], example.digest) for example in examples],
             np.array([ids[example.labels[0]] for example in examples], np.int64),
         )
         for split, examples in chosen.items()
     }
 
 
-def _check_contents(examples: Sequence[Example], root: str) -> None:
+def _check_contents(examples: Sequence[Example], paths: Mapping[str, str]) -> None:
     """Reads every file once before hours are spent on them."""
     progress, changed = Progress("check", len(examples)), list[str]()
 
     def digest(example: Example) -> str:
         try:
-            return sha256_file(os.path.join(root, *example.key.split("/")))
+            return sha256_file(paths[example.key])
         except OSError as error:
             return error.strerror or str(error)
 
