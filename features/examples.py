@@ -74,6 +74,11 @@ def dataset_digest(examples: Iterable[Example], class_names: Sequence[str]) -> s
     return digest.hexdigest()
 
 
+def in_line(splits: Iterable[str]) -> list[str]:
+    """Train and test at the ends, so that no image goes from one to the other where a split lies between."""
+    return sorted(splits, key=lambda split: {"train": -1, "test": 1}.get(split, 0))
+
+
 def parse_splits(text: str) -> dict[str, float]:
     """'train=0.8,validation=0.1,test=0.1' to proportions.
 
@@ -143,7 +148,7 @@ def divide(
         The same examples in the same order, with splits.
     """
     units = sorted((_unit(members, examples, seed) for members in _connected(examples)), key=lambda unit: unit.place)
-    shares = {name: Fraction(str(proportions[name])) for name in sorted(proportions, key=_position)}
+    shares = {name: Fraction(str(proportions[name])) for name in in_line(proportions)}
     chosen = {unit: split for unit in units if (split := _kept_split(unit, examples, kept or {}, shares))}
     new = [unit for unit in units if unit not in chosen]
     held, lines = defaultdict[str, Counter[str]](Counter), defaultdict[str, list[_Unit]](list)
@@ -164,11 +169,6 @@ def _unit(members: list[int], examples: Sequence[Example], seed: int) -> _Unit:
     names = names or {f"{seed}:content:{examples[i].digest}" for i in members}
     place = min(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest() for name in names)
     return _Unit(members, Counter(label for i in members for label in examples[i].labels), place)
-
-
-def _position(split: str) -> int:
-    """Train and test at the ends, so that an image does not go from one to the other where a split lies between."""
-    return {"train": -1, "test": 1}.get(split, 0)
 
 
 def _kept_split(unit: _Unit, examples: Sequence[Example], kept: Mapping[str, str], shares: Mapping[str, Fraction]) -> str:
@@ -280,6 +280,14 @@ def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
 def copies_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
     """Contents that stand on more than one side, with their splits."""
     return _across((example.digest, example.split) for example in examples if example.digest)
+
+
+def conflicts(examples: Iterable[Example]) -> list[Example]:
+    """Examples of one content that carry different labels, content by content."""
+    labels: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for example in (examples := list(examples)):
+        labels[example.digest].add(example.labels)
+    return sorted((e for e in examples if len(labels[e.digest]) > 1), key=lambda e: (e.digest, e.key))
 
 
 def _across(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from features import command
 from features.command import positional
 from features.spec import DTYPE_BYTES, Tap
+from features.table import count_lines, split_counts, thin_lines
 from features.text import human_bytes
 
 if TYPE_CHECKING:
@@ -57,11 +57,20 @@ def info(config: InfoConfig) -> list[str]:
         groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
         size = human_bytes(split["bytes"])
         lines.append(f"split      {name}: {split['examples']:,} examples in {len(split['shards'])} shards, {size}{groups}")
-    counts = Counter(label for name in store.splits for example in store.examples(name) for label in example.labels)
-    lines += [f"class      {name}: {counts[name]:,}" for name in store.class_names]
-    totals = manifest["totals"]
-    lines.append(f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned")
-    return lines + list(_dead(store))
+    return [*lines, *_classes(store), _total(manifest["totals"]), *_dead(store)]
+
+
+def _classes(store: FeatureStore) -> list[str]:
+    """How many images of each class each split holds, and where they are too few."""
+    division = store.manifest["division"]
+    splits = list(division.get("splits", store.splits))
+    counts = split_counts((example for name in store.splits for example in store.examples(name)), store.class_names)
+    return [*count_lines(counts, splits), *thin_lines(counts, splits, division.get("min_per_split", 1))]
+
+
+def _total(totals: dict[str, int]) -> str:
+    left_out = f"; {totals['left_out']:,} of {totals['found']:,} files left out" if totals["left_out"] else ""
+    return f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned{left_out}"
 
 
 def _dead(store: FeatureStore) -> Iterator[str]:

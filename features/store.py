@@ -375,6 +375,8 @@ class FeatureStore:
         totals = self.manifest["totals"]
         if totals["stored"] + totals["dead"] != totals["planned"] or totals["dead"] != len(self.dead_letters):
             yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
+        if totals["planned"] + totals["left_out"] != totals["found"]:
+            yield f"{MANIFEST}: planned {totals['planned']} + left out {totals['left_out']} is not found {totals['found']}"
 
     def _strays(self) -> set[str]:
         listed = {shard["name"] for shard in self._shards()}

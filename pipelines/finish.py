@@ -7,7 +7,9 @@ next run goes on from there, because the new manifest in .partial says what belo
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import platform
@@ -23,7 +25,7 @@ from features import files, record
 from features.backbone import Origin
 from features.engine import shared_base
 from features.errors import UserError
-from features.examples import Example, dataset_digest, plan_order, to_csv
+from features.examples import Example, conflicts, dataset_digest, plan_order, to_csv
 from features.spec import FeatureSpec
 from features.store import (
     BACKBONE,
@@ -35,7 +37,7 @@ from features.store import (
     SPEC,
     WORK_FOLDER,
 )
-from features.table import DEAD_LETTERS, TABLE
+from features.table import CONFLICTS, DEAD_LETTERS, TABLE
 from pipelines.extract_shard import DeadLetter, read_marker, too_many_dead
 from pipelines.work_unit import WorkUnit
 
@@ -80,13 +82,13 @@ def finish(
     if len(letters) > max_dead:
         raise UserError(too_many_dead(letters, max_dead))
     planned, stored = len(examples) + len(unread), sum(row["examples"] for row in rows)
-    if stored + len(letters) != planned:
-        raise AssertionError(f"{stored} stored + {len(letters)} dead is not {planned} planned")
+    totals = _totals(planned, stored, len(letters), sum(dataset["left_out"].values()))
     files.write_json(os.path.join(folder, SPEC), spec.to_json())
     files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(examples)))
     lines = (json.dumps(letter, ensure_ascii=False, sort_keys=True) + "\n" for letter in letters)
     files.write_bytes(os.path.join(folder, DEAD_LETTERS), "".join(lines).encode("utf-8", "surrogateescape"))
     _write_sample(os.path.join(folder, SAMPLE), units, {letter["key"] for letter in letters})
+    tables = [*TABLES, *_write_conflicts(folder, examples)]
     splits = _splits(rows)
     _write_tfds_metadata(folder, spec, class_names, splits)
     manifest = {
@@ -95,16 +97,35 @@ def finish(
         "dataset_digest": dataset_digest(examples, class_names),
         "class_names": list(class_names),
         "splits": splits,
-        "totals": {"planned": planned, "stored": stored, "dead": len(letters)},
+        "totals": totals,
         "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
         "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
-        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (*TABLES, *_tfds_files(folder))},
+        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (*tables, *_tfds_files(folder))},
         **dataset,
         "provenance": {**provenance, "engines": _engines(provenance["engines"], rows)},
     }
     files.sync_folder(folder)
     files.write_json(os.path.join(folder, MANIFEST), manifest)
     return manifest
+
+
+def _totals(planned: int, stored: int, dead: int, left_out: int) -> dict[str, int]:
+    """Every file that was found, accounted for."""
+    if stored + dead != planned:
+        raise AssertionError(f"{stored} stored + {dead} dead is not {planned} planned")
+    return {"found": planned + left_out, "left_out": left_out, "planned": planned, "stored": stored, "dead": dead}
+
+
+def _write_conflicts(folder: str, examples: Sequence[Example]) -> list[str]:
+    """Lists the examples of one content with several labels, key,digest,label; its name, where there are any."""
+    if not (torn := conflicts(examples)):
+        return []
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(("key", "digest", "label"))
+    writer.writerows((example.key, example.digest, label) for example in torn for label in example.labels)
+    files.write_bytes(os.path.join(folder, CONFLICTS), text.getvalue().encode("utf-8", "surrogateescape"))
+    return [CONFLICTS]
 
 
 def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
@@ -217,7 +238,7 @@ def publish(store: str) -> bool:
         os.remove(os.path.join(store, MANIFEST))
         files.sync_folder(store)
     for name in os.listdir(store):
-        if ".tfrecord-" in name and name not in belongs:
+        if (".tfrecord-" in name or name == CONFLICTS) and name not in belongs:
             os.remove(os.path.join(store, name))
     for name in sorted(belongs & set(os.listdir(work))):
         os.replace(os.path.join(work, name), os.path.join(store, name))

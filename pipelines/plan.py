@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from features.engine_options import EngineOptions, has_gpu, slow_dtype
 from features.errors import UserError
 from features.examples import (
     Example,
+    conflicts,
     copies_across_splits,
     dataset_digest,
     divide,
@@ -28,6 +29,7 @@ from features.sources import Source, SourceOptions, read_source
 from features.spec import FeatureSpec, Tap, parse_image_size
 from features.store import MANIFEST, FeatureStore
 from features.stream import ImageToRead, stream_features
+from features.table import CONFLICTS, count_lines, split_counts, thin_lines
 from features.taps import tapped
 from features.text import pace
 from pipelines.extract_config import ExtractConfig
@@ -120,7 +122,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         unread,
         dataset,
         problems,
-        (*([slow] if slow else []), *_notes(source, examples)),
+        (*([slow] if slow else []), *_notes(source, examples, dataset["division"])),
         tuple(old.manifest["provenance"]["engines"]) if old else (),
         frozenset(unit.shard for unit in units if is_finished(work, unit)),
     )
@@ -173,17 +175,18 @@ def _divided(
                 f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap"
             )
     else:
-        splits, minimum = parse_splits(config.splits), config.min_per_split
-        division = {"ready_made": False, "splits": splits, "seed": config.split_seed, "min_per_split": minimum}
+        proportions, minimum = parse_splits(config.splits), config.min_per_split
+        division = {"ready_made": False, "splits": proportions, "seed": config.split_seed, "min_per_split": minimum}
         same = old is not None and old.manifest["division"] == division
         kept = {example.digest: example.split for example in old.table} if old and same else {}
-        examples = divide(examples, splits, config.split_seed, kept, minimum)
+        examples = divide(examples, proportions, config.split_seed, kept, minimum)
     dataset = {
         "division": division,
         "groups_declared": source.has_groups,
         "max_pixels": config.max_pixels,
         "groups_across_splits": len(groups_across_splits(examples)),
         "copies_across_splits": len(copies_across_splits(examples)),
+        "left_out": {"outside_classes": source.left_out, "no_images": len(source.no_images)},
     }
     return examples, dataset
 
@@ -196,21 +199,23 @@ def _unread(source: Source, surveyed: dict[str, Surveyed]) -> tuple[DeadLetter, 
     )
 
 
-def _notes(source: Source, examples: Sequence[Example]) -> tuple[str, ...]:
-    notes = []
-    if source.left_out:
-        notes.append(f"{source.left_out} files stand outside any class folder and are left out")
+def _notes(source: Source, examples: Sequence[Example], division: Mapping[str, Any]) -> tuple[str, ...]:
+    """What people should know of the dataset, a line each."""
+    counts = split_counts(examples, source.class_names)
+    splits = list(division.get("splits") or dict.fromkeys(example.split for example in examples))
+    notes = [*source.notes, *count_lines(counts, splits), *thin_lines(counts, splits, division.get("min_per_split", 1))]
     if across := copies_across_splits(examples):
         notes.append(f"warning: {len(across)} identical files stand on two sides of the splits; scores will flatter")
     if overlapping := groups_across_splits(examples):
         notes.append(
             f"warning: {len(overlapping)} groups stand on two sides of the splits, as --allow_group_overlap lets them"
         )
-    labels: dict[str, set[tuple[str, ...]]] = {}
-    for example in examples:
-        labels.setdefault(example.digest, set()).add(example.labels)
-    if torn := sum(len(found) > 1 for found in labels.values()):
-        notes.append(f"warning: {torn} identical files carry different labels")
+    if torn := conflicts(examples):
+        first, second = torn[0], next(other for other in torn if other.labels != torn[0].labels)
+        notes.append(
+            f"warning: {len({example.digest for example in torn})} identical files carry different labels, such as "
+            f"{first.key} ({first.labels[0]}) and {second.key} ({second.labels[0]}): all are in {CONFLICTS}"
+        )
     return tuple(notes)
 
 

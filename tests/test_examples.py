@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from features.errors import UserError
 from features.examples import (
     Example,
+    conflicts,
     copies_across_splits,
     dataset_digest,
     divide,
@@ -381,6 +382,11 @@ def test_groups_and_copies_across_splits_are_found() -> None:
     ]
     assert groups_across_splits(examples) == {"g": {"train", "test"}}
     assert copies_across_splits(examples) == {"1": {"train", "test"}}
+
+
+def test_contents_with_several_labels_are_found() -> None:
+    examples = [Example("c", "2", ("x",), ""), Example("b", "1", ("y",), ""), Example("a", "1", ("x",), "")]
+    assert conflicts([*examples, Example("d", "2", ("x",), "")]) == [examples[2], examples[1]]
 
 
 def test_splits_are_parsed() -> None:

@@ -24,6 +24,7 @@ from features.backbone import Origin
 from features.engine import shared_engine
 from features.engine_options import EngineOptions
 from features.errors import UserError
+from features.info import InfoConfig, info
 from features.store import FeatureStore
 from pipelines import extract_shard, finish, run_units
 from pipelines.extract import dry_run, extract, main
@@ -55,6 +56,11 @@ def config(photos: Path, store: Path, **changes: object) -> ExtractConfig:
     """A quick extraction in shards of 8."""
     values = {"input": str(photos), "store": str(store), "examples_per_shard": 8, **TINY, **changes}
     return ExtractConfig(**values)  # type: ignore[arg-type]
+
+
+def totals(planned: int, stored: int, dead: int, left_out: int = 0) -> dict[str, int]:
+    """What a manifest counts."""
+    return {"found": planned + left_out, "left_out": left_out, "planned": planned, "stored": stored, "dead": dead}
 
 
 def digests(store: FeatureStore) -> dict[str, str]:
@@ -232,7 +238,7 @@ def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path
         patch.setattr(stream, "_read", broken_disk)
         store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
     assert [letter["reason"] for letter in store.dead_letters] == ["Input/output error"]
-    assert extract(config(photos, tmp_path / "store")).manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+    assert extract(config(photos, tmp_path / "store")).manifest["totals"] == totals(60, 60, 0)
 
 
 def test_a_class_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
@@ -271,7 +277,7 @@ def damage(photos: Path) -> dict[str, str]:
     bad = {
         "red/truncated.png": (whole[:200], "damaged PNG"),
         "sand/empty.jpg": (b"", "empty"),
-        "sand/notes.txt": (b"not a picture", "not a JPEG"),
+        "sand/notes.jpg": (b"not a picture", "not a JPEG"),
         "sand/bomb.png": (whole[:16] + b"\x00\x00\xff\xff\x00\x00\xff\xff" + whole[24:], "limit|damaged PNG"),
     }
     for key, (content, _) in bad.items():
@@ -288,7 +294,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter(photos: Path, tmp_path: Path,
     for key, words in reasons.items():
         assert any(word in letters[key]["reason"] for word in words.split("|")), letters[key]
         assert letters[key]["label"] == key.split("/")[0]
-    assert store.manifest["totals"] == {"planned": 65, "stored": 60, "dead": 5}
+    assert store.manifest["totals"] == totals(65, 60, 5)
     assert store.manifest["dead_by_class"] == {"red": 1, "sand": 4}
     assert sum(store.count(split) for split in store.splits) == 60
     assert not list(store.faults())
@@ -296,10 +302,48 @@ def test_what_cannot_be_read_becomes_a_dead_letter(photos: Path, tmp_path: Path,
     assert "5 dead letters" in err and "'sand' lost" in err
 
 
+def test_what_is_no_image_is_left_out_and_copies_with_several_labels_are_listed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "sand" / "notes.txt").write_text("shot on a Tuesday")
+    (photos / "sand" / "link").symlink_to(photos / "nowhere")
+    (photos / "readme").touch()
+    shutil.copy(photos / "red" / "deep" / "image 1.JPG", photos / "sand" / "copy.jpg")
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0))
+    assert store.manifest["totals"] == totals(61, 61, 0, left_out=3)
+    assert store.manifest["left_out"] == {"outside_classes": 1, "no_images": 2} and not list(store.faults())
+    err = capsys.readouterr().err
+    assert "2 files are no images and are left out, such as sand/link" in err
+    assert "class      red: 20 (train 16, validation 2, test 2)" in err
+    assert "1 identical files carry different labels, such as red/deep/image 1.JPG (red) and sand/copy.jpg (sand)" in err
+    path = tmp_path / "store" / "conflicts.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["key"], row["label"]) for row in rows] == [("red/deep/image 1.JPG", "red"), ("sand/copy.jpg", "sand")]
+    path.write_text("spoiled")
+    assert "conflicts.csv: its content is not what the manifest says" in list(store.faults())
+    (photos / "sand" / "copy.jpg").unlink()
+    assert not list(extract(config(photos, tmp_path / "store")).faults()) and not path.exists()
+
+
+def test_small_classes_are_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in sorted((photos / "red" / "deep").iterdir())[2:]:
+        path.unlink()
+    lines = "\n".join(dry_run(config(photos, tmp_path / "store", min_per_split=3)))
+    assert "class      sand: 20 (train 14, validation 3, test 3)" in lines
+    assert "warning: 1 of 3 classes have fewer than 3 images in test: 'red' (0 of 2)" in lines
+    store = extract(config(photos, tmp_path / "store"))
+    assert store.manifest["division"]["min_per_split"] == 1
+    told = "\n".join(info(InfoConfig(store=store.path)))
+    for text in (capsys.readouterr().err, told):
+        assert "class      red: 2 (train 2, validation 0, test 0)" in text
+        assert "warning: 1 of 3 classes have no image in validation: 'red' (0 of 2)" in text
+
+
 def test_too_many_dead_letters_stop_before_the_bill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(photos)
     seen = count_inferences(monkeypatch)
-    with pytest.raises(UserError, match=r"can't be read, more than the 1 .*sand/notes.txt|sand/empty.jpg"):
+    with pytest.raises(UserError, match=r"can't be read, more than the 1 .*sand/notes.jpg|sand/empty.jpg"):
         extract(config(photos, tmp_path / "store", max_bad_fraction=0.02))
     assert not seen and not (tmp_path / "store").exists()
 
@@ -313,7 +357,7 @@ def test_damage_that_only_decoding_finds_stops_the_job_too(photos: Path, tmp_pat
     with pytest.raises(UserError, match=r"not complete: run its `headstart extract` command again"):
         FeatureStore.open(str(tmp_path / "store"))
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.6))  # and what was done is not done again
-    assert store.manifest["totals"] == {"planned": 60, "stored": 30, "dead": 30}
+    assert store.manifest["totals"] == totals(60, 30, 30)
 
 
 def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path: Path) -> None:
@@ -438,7 +482,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
 
 def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store", pipeline_options=("--direct_runner_bundle_repeat=1",)))
-    assert store.manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+    assert store.manifest["totals"] == totals(60, 60, 0)
     assert not list(store.faults())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from features.examples import Example, to_csv
 from features.store import FeatureStore
-from features.table import DatasetTable
+from features.table import DatasetTable, count_lines, split_counts, thin_lines
 
 EXAMPLES = [
     Example("a/1.jpg", "d1", ("a",), "train"),
@@ -61,3 +61,39 @@ def test_a_store_and_a_run_have_the_same_table(store: pathlib.Path, run: pathlib
 def test_a_table_that_is_not_there_names_its_path(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"examples\.csv"):
         DatasetTable(str(tmp_path)).splits  # noqa: B018
+
+
+def of_classes(counts: dict[str, tuple[int, int]]) -> list[Example]:
+    """As many examples of each class in train and in test."""
+    return [
+        Example(f"{name}/{split}/{number}", "", (name,), split)
+        for name, pair in counts.items()
+        for split, count in zip(("train", "test"), pair)
+        for number in range(count)
+    ]
+
+
+def test_classes_by_splits() -> None:
+    counts = split_counts(of_classes({"cat": (8, 2), "dog": (1, 0)}), ["bird", "cat", "dog"])
+    assert count_lines(counts, ["train", "test"]) == [
+        "class      bird: 0 (train 0, test 0)",
+        "class      cat: 10 (train 8, test 2)",
+        "class      dog: 1 (train 1, test 0)",
+    ]
+    assert thin_lines(counts, ["train", "test"]) == [
+        "warning: 1 of 3 classes have no image in train: 'bird' (0 of 0)",
+        "warning: 2 of 3 classes have no image in test: 'bird' (0 of 0) to 'dog' (0 of 1)",
+    ]
+    assert thin_lines(counts, ["test"], 3) == [
+        "warning: 3 of 3 classes have fewer than 3 images in test: 'bird' (0 of 0) to 'cat' (2 of 10)"
+    ]
+    assert thin_lines({"cat": counts["cat"]}, ["train", "test"], 2) == []
+
+
+def test_many_classes_are_told_by_their_extremes() -> None:
+    counts = split_counts(of_classes({f"c{i:02}": (i + 1, 2) for i in range(30)}), [f"c{i:02}" for i in range(30)])
+    assert count_lines(counts, ["train", "test"]) == [
+        "classes    30",
+        "classes    in train: 1 (c00) to 30 (c29) images of each",
+        "classes    in test: 2 (c00) to 2 (c29) images of each",
+    ]
