@@ -37,10 +37,12 @@ class Origin:
         """What `--backbone` and `--weights` say, paths made absolute, for workers that stand elsewhere.
 
         Raises:
-            UserError: for a backbone that is neither in the table nor a model, and for a model with weights beside it.
+            UserError: for a backbone that is neither in the table nor a model, for weights that are not there, and for a model
+                with weights beside it.
         """
         if not _is_path(backbone):
             backbone_info(backbone)
+            check_weights(weights)
             return cls(backbone, os.path.abspath(weights) if os.path.isfile(weights) else weights, unsafe)
         if weights != "imagenet":
             raise UserError(f"{backbone!r} brings its own weights: leave --weights out")
@@ -177,6 +179,19 @@ def check_preprocessing(origin: Origin, asked: str) -> None:
         raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
 
 
+def check_weights(weights: str) -> None:
+    """Raises UserError for weights that are neither imagenet, random:SEED nor a file of a kind that is read."""
+    if weights == "imagenet":
+        return
+    if weights.startswith("random:"):
+        _seed(weights)
+        return
+    if not os.path.isfile(weights):
+        raise UserError(f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
+    if not weights.endswith((".keras", ".h5")):
+        raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
+
+
 def preprocessing_of(origin: Origin, base: keras.Model, asked: str = AUTO) -> str:
     """What a base wants done to pixels in 0..255.
 
@@ -290,10 +305,7 @@ def _with_weights(base: keras.Model, origin: Origin) -> keras.Model:
 
             efficientnet_lite.randomize(base, _seed(weights))
         return base
-    if not os.path.isfile(weights):
-        raise UserError(f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
-    if not weights.endswith((".keras", ".h5")):
-        raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
+    check_weights(weights)
     try:
         _load_file(base, weights, origin.unsafe)
     except UserError:

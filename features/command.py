@@ -21,7 +21,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from features import interruption
 from features.errors import UserError, nearest, told_inside
@@ -112,13 +112,23 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` lists what it takes")
 
 
+class OtherFlags(Protocol):
+    """Somebody else's flags, that a command takes too: their names, and, which may take long, the parser that knows them."""
+
+    def names(self) -> set[str]:
+        """Of all flags, as `--name`; some more do no harm."""
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Knows how many values each of them takes."""
+
+
 def parse(
-    config_class: type[Config], prog: str, argv: Sequence[str], others: Callable[[], argparse.ArgumentParser] | None = None
+    config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None
 ) -> tuple[Config, list[str], bool]:
     """Flags to (configuration, somebody else's flags, verbose).
 
-    Flags are taken with `-` or `_` between their words. `others` makes the parser that knows somebody else's options
-    (Beam's); it is only called when a flag is not the command's own.
+    Flags are taken with `-` or `_` between their words. The parser of `others` (Beam's) is only made when a flag is not the
+    command's own.
 
     Raises:
         UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
@@ -152,9 +162,7 @@ def _summary(config_class: type) -> str:
     return (config_class.__doc__ or "").split("\n\n")[0]
 
 
-def _divide(
-    argv: list[str], parser: argparse.ArgumentParser, others: Callable[[], argparse.ArgumentParser] | None
-) -> tuple[list[str], list[str]]:
+def _divide(argv: list[str], parser: argparse.ArgumentParser, others: OtherFlags | None) -> tuple[list[str], list[str]]:
     """Sorts flags, with their values, into the command's own and others'."""
     own = parser._option_string_actions
     unknown = [
@@ -164,7 +172,11 @@ def _divide(
     ]
     if not unknown:
         return argv, []
-    known = others()._option_string_actions if others else {}
+    names = others.names() if others else set[str]()
+    for argument in unknown:
+        if (name := argument.partition("=")[0]) not in names:
+            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *names])}")
+    known = others.parser()._option_string_actions if others else {}
     mine: list[str] = []
     theirs: list[str] = []
     waiting = iter(argv)

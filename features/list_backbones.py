@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from features import command
+from features.backbone import Origin
 from features.command import flag, positional
 from features.spec import DTYPE_BYTES, STORE_DTYPES, parse_image_size
 from features.text import human_bytes
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         config, _, verbose = command.parse(BackbonesConfig, prog, sys.argv[1:] if argv is None else argv)
         if config.backbone:
+            Origin.parse(config.backbone)
             command.load_quietly(verbose)
         print("\n".join(list_backbones(config)))
 

@@ -93,12 +93,19 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
     elif os.path.isfile(path):
         source = _read_table(path, options)
     else:
-        raise UserError(f"the input {path!r} does not exist: give a folder of images or a CSV table")
+        check_exists(path)
+        raise UserError(f"the input {path!r} is neither a folder of images nor a CSV table")
     if not source.images:
         raise UserError(f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg")
     if len(source.class_names) < least_classes:
         raise UserError(f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more")
     return _grouped(source, options.group_by) if options.group_by else source
+
+
+def check_exists(path: str) -> None:
+    """Raises UserError when an input is not there."""
+    if not os.path.exists(path):
+        raise UserError(f"the input {path!r} does not exist: give a folder of images or a CSV table")
 
 
 def image_root(path: str) -> str:

@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         config, _, verbose = command.parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
-        command.load_quietly(verbose)
         from features.store import MANIFEST, SPEC, FeatureStore
 
         try:
@@ -38,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             print(f"{MANIFEST} or {SPEC}: can't be read: {error}")
             return 1
+        command.load_quietly(verbose)
         faults = 0
         for fault in store.faults():
             print(fault)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from features import command
 from features.command import flag
 from features.engine_options import has_openvino
-from pipelines.extract import beam_options
-from pipelines.extract_config import ExtractConfig
+from pipelines.extract import BeamFlags
+from pipelines.extract_config import ExtractConfig, check_names
 from training.train_head import TrainConfig
 
 Config = TypeVar("Config")
@@ -71,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart fit"
 
     def body() -> None:
+        from training import run_folder
         from training.evaluate import describe
 
-        config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, beam_options)
+        config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
+        check_names(config)
+        run_folder.check_free(config.run)
         if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
             command.one_thread_a_stream()
         command.load_quietly(verbose)

@@ -216,7 +216,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart notebook"
 
     def body() -> None:
+        from pipelines.extract_config import ExtractConfig, check_names
+
         config, _, verbose = command.parse(NotebookConfig, prog, sys.argv[1:] if argv is None else argv)
+        names = {name: getattr(config, name) for name in ("input", "backbone", "weights")}
+        check_names(ExtractConfig(**names, store=config.folder))
         command.load_quietly(verbose)
         print(describe(config, notebook(config)))
 

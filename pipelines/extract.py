@@ -10,7 +10,9 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
+import importlib.util
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from features import command, files
 from features.errors import UserError
-from pipelines.extract_config import ExtractConfig
+from pipelines.extract_config import ExtractConfig, check_names
 
 if TYPE_CHECKING:
     from features.store import FeatureStore
@@ -163,15 +165,25 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def beam_options() -> argparse.ArgumentParser:
-    """A parser that knows every option of Beam's."""
-    command.hush()
-    from apache_beam.options import pipeline_options
+class BeamFlags(command.OtherFlags):
+    """Every option of Beam's."""
 
-    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
-    for options in pipeline_options.PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    return parser
+    def names(self) -> set[str]:
+        """What Beam's source spells out as a flag, and perhaps a few more: Beam takes a second to import."""
+        found = importlib.util.find_spec("apache_beam")
+        folder = found.submodule_search_locations[0] if found and found.submodule_search_locations else ""
+        with open(os.path.join(folder, "options", "pipeline_options.py"), encoding="utf-8") as source:
+            return set(re.findall(r"""["'](--\w+)["']""", source.read()))
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Beam's own."""
+        command.hush()
+        from apache_beam.options import pipeline_options
+
+        parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
+        for options in pipeline_options.PipelineOptions.__subclasses__():
+            options._add_argparse_args(parser)
+        return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,8 +191,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart extract"
 
     def body() -> None:
-        config, beam_flags, verbose = command.parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, beam_options)
-        _prepare(verbose)
+        config, beam_flags, verbose = command.parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
+        check_names(config)
+        command.one_thread_a_stream()
+        command.load_quietly(verbose)
         config = dataclasses.replace(config, pipeline_options=tuple(beam_flags))
         if config.dry_run:
             print("\n".join(dry_run(config)))
@@ -188,11 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             extract(config)
 
     return command.run(prog, body)
-
-
-def _prepare(verbose: bool) -> None:
-    command.one_thread_a_stream()
-    command.load_quietly(verbose)
 
 
 if __name__ == "__main__":

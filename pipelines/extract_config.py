@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from features.augment import OPERATIONS, POLICIES, Augmentation
+from features.backbone import Origin, check_preprocessing
 from features.command import check_fields, flag, positional, required
 from features.engine_options import ENGINES
 from features.errors import UserError
-from features.sources import LAYOUTS
+from features.files import names_in
+from features.sources import LAYOUTS, check_exists
 from features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
@@ -108,3 +110,14 @@ class ExtractConfig:
     def augmentation(self) -> Augmentation:
         """What the views of a training image differ by."""
         return Augmentation(self.augment, tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.augment_seed)
+
+
+def check_names(config: ExtractConfig) -> None:
+    """Looks for what a configuration names, before anything heavy is loaded.
+
+    Raises:
+        UserError: for an input, a backbone or weights that are not there, or a store's folder that is a file.
+    """
+    check_exists(config.input)
+    names_in(config.store, "--store")
+    check_preprocessing(Origin.parse(config.backbone, config.weights, config.unsafe), config.preprocessing)

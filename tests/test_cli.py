@@ -216,6 +216,41 @@ def test_beam_options_are_not_taken_by_others(one_line: Callable[[], str]) -> No
     assert "unknown flag --runner" in one_line()
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("fit nosuch --run run", "the input 'nosuch' does not exist"),
+        ("fit . --run FILE", "--run 'FILE' is a file"),
+        ("extract nosuch --store store", "the input 'nosuch' does not exist"),
+        ("extract . --store store --backbone VGG61", "unknown backbone 'VGG61'. Did you mean VGG"),
+        ("extract . --store store --backbone no/such.keras", "there is no model 'no/such.keras'"),
+        ("extract . --store store --weights no.h5", "there is no file 'no.h5'"),
+        ("extract . --store store --weights FILE", "weights are read from .keras"),
+        ("extract . --store store --weights random:x", "random weights are named random:SEED"),
+        ("extract . --store store --tap x:mean", "pooling is none, avg, max or gridK"),
+        ("extract . --store FILE", "--store 'FILE' is a file"),
+        ("extract . --store store --direct_num_worker 2", "Did you mean --direct_num_workers"),
+        ("extract . --store store --preprocessing tf", "was trained with the preprocessing lite, not tf"),
+        ("train nosuch --run run", "there is no feature store at 'nosuch'"),
+        ("finetune nosuch --run run --init_from run0", "the input 'nosuch' does not exist"),
+        ("finetune . --run run --init_from run0", "there is no run at 'run0'"),
+        ("finetune --run run --from_store nosuch --unfreeze_after x", "there is no feature store at 'nosuch'"),
+        ("probe nosuch --run run", "there is no feature store at 'nosuch'"),
+        ("evaluate nosuch", "there is no run at 'nosuch'"),
+        ("predict nosuch image.png", "there is no run at 'nosuch'"),
+        ("verify nosuch", "there is no feature store at 'nosuch'"),
+        ("notebook nosuch", "the input 'nosuch' does not exist"),
+        ("backbones VGG61", "unknown backbone 'VGG61'"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_heavy_is_loaded(argv: str, told: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "FILE").write_text("x", encoding="utf-8")
+    heavy = ("tensorflow", "keras", "apache_beam", "openvino")
+    done = fresh("-c", LIGHT.format(argv=argv.split(), heavy=heavy), cwd=tmp_path)
+    assert done.returncode == 2 and told in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert os.listdir(tmp_path) == ["FILE"]
+
+
 def test_from_a_folder_to_predictions(
     photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,12 +41,16 @@ class Config:
 LEAST = ["photos", "--store", "out"]
 
 
-def beam_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--runner")
-    parser.add_argument("--direct_num_workers", type=int)
-    parser.add_argument("--streaming", action="store_true")
-    return parser
+class Others:
+    def parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(add_help=False)
+        parser.add_argument("--runner")
+        parser.add_argument("--direct_num_workers", type=int)
+        parser.add_argument("--streaming", action="store_true")
+        return parser
+
+    def names(self) -> set[str]:
+        return {*Others.parser(self)._option_string_actions, "--of_another_version"}
 
 
 def parsed(*argv: str) -> Config:
@@ -103,18 +107,23 @@ def test_bad_flags_are_refused(argv: list[str], message: str) -> None:
 
 def test_another_s_flags_are_set_apart_with_their_values() -> None:
     argv = ["--runner", "DirectRunner", *LEAST, "--direct-num-workers=2", "--streaming", "--image_size", "32"]
-    config, others, _ = parse(Config, "p", argv, beam_options)
+    config, others, _ = parse(Config, "p", argv, Others())
     assert config == Config("photos", "out", image_size=32)
     assert others == ["--runner", "DirectRunner", "--direct_num_workers=2", "--streaming"]
     with pytest.raises(UserError, match=r"unknown flag --runer\. Did you mean --runner or --dry_run\?"):
-        parse(Config, "p", [*LEAST, "--runer", "x"], beam_options)
+        parse(Config, "p", [*LEAST, "--runer", "x"], Others())
+    with pytest.raises(UserError, match=r"unknown flag --of_another_version\."):
+        parse(Config, "p", [*LEAST, "--of_another_version", "x"], Others())
 
 
 def test_the_other_parser_is_not_made_without_need() -> None:
-    def never() -> argparse.ArgumentParser:
-        raise AssertionError("it imports Beam")
+    class Never(Others):
+        def parser(self) -> argparse.ArgumentParser:
+            raise AssertionError("it imports Beam")
 
-    assert parse(Config, "p", LEAST, never)[0] == Config("photos", "out")
+    assert parse(Config, "p", LEAST, Never())[0] == Config("photos", "out")
+    with pytest.raises(UserError, match=r"unknown flag --runer"):
+        parse(Config, "p", [*LEAST, "--runer", "x"], Never())
 
 
 def test_help_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:

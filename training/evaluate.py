@@ -277,7 +277,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart evaluate"
 
     def body() -> None:
+        from features.sources import check_exists
+        from training.run_folder import Run
+
         config, _, verbose = command.parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
+        Run.open(config.run)
+        if config.input:
+            check_exists(config.input)
         command.one_thread_a_stream()
         command.load_quietly(verbose)
         print(describe(evaluate(config)))

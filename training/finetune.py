@@ -180,12 +180,28 @@ def describe(run: Run) -> str:
     return "\n".join(lines)
 
 
+def _check_names(config: FinetuneConfig) -> None:
+    """Looks for what a configuration names, before anything heavy is loaded."""
+    from features.sources import check_exists
+    from features.store import FeatureStore
+    from training import run_folder
+
+    run_folder.check_free(config.run)
+    if config.input:
+        check_exists(config.input)
+    if config.from_store:
+        FeatureStore.open(config.from_store)
+    if config.init_from:
+        run_folder.Run.open(config.init_from)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     prog = "headstart finetune"
 
     def body() -> int:
         config, _, verbose = command.parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
+        _check_names(config)
         command.load_quietly(verbose)
         run = finetune(config)
         print(describe(run))

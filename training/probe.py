@@ -286,7 +286,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart probe"
 
     def body() -> None:
+        from features.store import FeatureStore
+
         config, _, verbose = command.parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
+        _check_free(config.run)
+        for store in config.stores:
+            FeatureStore.open(store)
         command.load_quietly(verbose)
         print(describe(config, probe(config)))
 

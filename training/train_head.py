@@ -261,7 +261,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart train"
 
     def body() -> None:
+        from features.store import FeatureStore
+        from training import run_folder
+
         config, _, verbose = command.parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
+        run_folder.check_free(config.run)
+        FeatureStore.open(config.store)
         command.load_quietly(verbose)
         run = train(config)
         print(describe(run))
