@@ -55,10 +55,11 @@ class Origin:
         """Whether it is a model of the user's."""
         return self.name == OWN
 
-    def version(self) -> tuple[int, int] | None:
-        """A weights file may change under its name: its size and time."""
-        status = os.stat(self.weights) if os.path.isfile(self.weights) else None
-        return (status.st_size, status.st_mtime_ns) if status else None
+    def version(self) -> tuple[tuple[str, int, int, int], ...]:
+        """A weights file, or a SavedModel's folder, may change under its name: path, size, time and inode of each file."""
+        inside = (os.path.join(folder, name) for folder, _, names in os.walk(self.weights) for name in names)
+        found = sorted([self.weights] if os.path.isfile(self.weights) else inside)
+        return tuple((path, each.st_size, each.st_mtime_ns, each.st_ino) for path in found for each in [os.stat(path)])
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def load_model(path: str, unsafe: bool = False) -> keras.Model:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:900]
         raise UserError(f"{path!r} can't be loaded ({reason}): give a model made of Keras's own layers") from error
 
 

@@ -11,8 +11,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
-from typing import Any
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -21,18 +22,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from features.errors import UserError
+from features.saved_model_operations import NETWORK, SAVER
 
 SIGNATURE = "serving_default"
-SAVER = ("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "Save", "SaveSlices", "Restore", "RestoreSlice")
-OUTWARD = (  # operations that reach beyond the model: files, Python, the network
-    *("ReadFile", "WriteFile", "MatchingFiles", "WholeFileReaderV2", "TextLineReaderV2", "TFRecordReaderV2", "ImmutableConst"),
-    *("FixedLengthRecordReaderV2", "TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset", "FixedLengthRecordDataset"),
-    *("FixedLengthRecordDatasetV2", "CSVDataset", "CSVDatasetV2", "SqlDataset", "LMDBDataset", "MatchingFilesDataset"),
-    *("SaveDataset", "SaveDatasetV2", "LoadDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2"),
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "LoadLibrary", "DecodeProtoV2", "CreateSummaryFileWriter"),
-    *("CreateSummaryDbWriter", "RpcCall", "Send", "Recv", "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3"),
-    *("DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4", "RegisterDatasetV2"),
-)
+REFUSED_SHOWN = 10
 WHILE_LOADING = ("_create_resource", "_initialize", "_destroy_resource")  # what TensorFlow calls by itself
 
 
@@ -42,10 +35,11 @@ def as_model(path: str, image_size: tuple[int, int] | None = None, unsafe: bool 
     Args:
         path: the SavedModel's folder.
         image_size: (height, width) in pixels, where it takes any.
-        unsafe: let it reach files, Python or the network.
+        unsafe: let it hold any operation, also those that reach files, Python or the network.
 
     Raises:
-        UserError: when the folder holds none, its function takes more than one tensor, or it reaches beyond itself.
+        UserError: when the folder holds none, its function takes more than one tensor, or it holds operations that no network
+            needs.
     """
     layer = SavedModelLayer(path=path, image_size=image_size, unsafe=unsafe, name="saved_model")
     image = keras.Input(batch_shape=layer.image_shape, dtype=layer.image_dtype, name="image")
@@ -63,7 +57,7 @@ class SavedModelLayer(keras.layers.Layer):
         image_size: (height, width) in pixels, where the function takes any; with path only.
         image_shape, image_dtype, outputs: what the function takes and gives, where no folder tells.
         operations: a digest of what the function does, its weights aside.
-        unsafe: let it reach files, Python or the network; never kept in a file.
+        unsafe: let it hold any operation; never kept in a file.
     """
 
     def __init__(
@@ -80,7 +74,7 @@ class SavedModelLayer(keras.layers.Layer):
         super().__init__(trainable=False, **{name: value for name, value in options.items() if name != "trainable"})
         self.image_shape, self.image_dtype, self.outputs = tuple(image_shape), image_dtype, dict(outputs or {})
         self.operations = operations
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._kept: IO[bytes] | None = None
         # Keras knows of its safe mode while it makes layers, and no longer when it loads their assets.
         self._unsafe = unsafe or keras.src.saving.serialization_lib.in_safe_mode() is False
         if path:
@@ -141,13 +135,21 @@ class SavedModelLayer(keras.layers.Layer):
 
     def save_assets(self, folder: str) -> None:
         """Keeps the SavedModel in the `.keras` file."""
-        shutil.copytree(self._source, os.path.join(folder, "saved_model"), dirs_exist_ok=True)
+        path = os.path.join(folder, "saved_model")
+        if self._kept:
+            with zipfile.ZipFile(self._kept) as kept:
+                kept.extractall(path)
+        else:
+            shutil.copytree(self._source, path, dirs_exist_ok=True)
 
     def load_assets(self, folder: str) -> None:
-        """Takes it out again; Keras's own copy lasts only as long as the loading does."""
-        self._folder = tempfile.TemporaryDirectory(prefix="headstart-")
-        path = os.path.join(self._folder.name, "saved_model")
-        shutil.copytree(os.path.join(folder, "saved_model"), path)
+        """Takes it out again. It is kept for the next saving in a file without a name, which no kill can leave behind."""
+        path = os.path.join(folder, "saved_model")  # Keras's own copy: it lasts as long as the loading does
+        self._kept = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the layer
+        with zipfile.ZipFile(self._kept, "w") as kept:
+            for parent, _, names in os.walk(path):
+                for name in names:
+                    kept.write(os.path.join(parent, name), os.path.relpath(os.path.join(parent, name), path))
         self._open(path)
 
 
@@ -156,7 +158,7 @@ def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise UserError(f"{path!r} is no SavedModel: it holds no saved_model.pb")
     if not unsafe:
-        _refuse(path, _reached_while_loading(path))
+        _refuse(path, _refused_in_file(path))
     try:
         loaded = tf.saved_model.load(path)
     except Exception as error:
@@ -169,23 +171,26 @@ def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
     if len(arguments) != 1:
         raise UserError(f"{path!r} takes {', '.join(arguments) or 'nothing'}; a backbone takes one tensor of images")
     if not unsafe:
-        _refuse(path, {node.op for node in _nodes(function.graph.as_graph_def())} & {*OUTWARD, *SAVER})
+        _refuse(path, {node.op for node in _nodes(function.graph.as_graph_def())} - NETWORK)
     return loaded, function, arguments[0]
 
 
-def _refuse(path: str, outward: Iterable[str]) -> None:
-    if names := ", ".join(sorted(outward)):
-        raise UserError(f"the SavedModel {path!r} reaches beyond itself ({names}): say --unsafe if you trust whoever made it")
+def _refuse(path: str, operations: Iterable[str]) -> None:
+    if names := ", ".join(sorted(operations)[:REFUSED_SHOWN]):
+        raise UserError(
+            f"the SavedModel {path!r} holds operations that no network needs and that may reach beyond it ({names}): "
+            f"say --unsafe if you trust whoever made it"
+        )
 
 
-def _reached_while_loading(path: str) -> set[str]:
-    """Operations that reach out, anywhere in the file; of those that every file has for saving, what loading calls itself."""
+def _refused_in_file(path: str) -> set[str]:
+    """Operations that no network needs, anywhere in the file; of those that TensorFlow saves with, what loading calls."""
     try:
         with open(os.path.join(path, "saved_model.pb"), "rb") as file:
             graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
     except (OSError, DecodeError) as error:
         raise UserError(f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}") from error
-    found = {node.op for graph in graphs for node in _nodes(graph.graph_def)} & set(OUTWARD)
+    found = {node.op for graph in graphs for node in _nodes(graph.graph_def)} - NETWORK - SAVER
     for graph in graphs:
         objects, functions = graph.object_graph_def.nodes, {f.signature.name: f for f in graph.graph_def.library.function}
         children = [child for each in objects for child in each.children if child.local_name in WHILE_LOADING]
@@ -196,9 +201,15 @@ def _reached_while_loading(path: str) -> set[str]:
         while waiting:
             function = functions.pop(waiting.pop(), None)
             for node in function.node_def if function else ():
-                found |= {node.op} & set(SAVER)
-                waiting += [attribute.func.name for attribute in node.attr.values() if attribute.HasField("func")]
+                found |= {node.op} & SAVER
+                waiting += _called(node)
     return found
+
+
+def _called(node: Any) -> Iterator[str]:
+    """The functions that an operation calls."""
+    for attribute in node.attr.values():
+        yield from [function.name for function in (attribute.func, *attribute.list.func) if function.name]
 
 
 def _nodes(graph: Any) -> list[Any]:
