@@ -81,8 +81,7 @@ def finish(
     letters = [vars(letter) for letter in unread] + [letter for row in rows for letter in row["dead_letters"]]
     if len(letters) > max_dead:
         raise UserError(too_many_dead(letters, max_dead))
-    planned, stored = len(examples) + len(unread), sum(row["examples"] for row in rows)
-    totals = _totals(planned, stored, len(letters), sum(dataset["left_out"].values()))
+    totals = _totals(len(examples) + len(unread), rows, len(letters), sum(dataset["left_out"].values()))
     files.write_json(os.path.join(folder, SPEC), spec.to_json())
     files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(examples)))
     lines = (json.dumps(letter, ensure_ascii=False, sort_keys=True) + "\n" for letter in letters)
@@ -109,8 +108,9 @@ def finish(
     return manifest
 
 
-def _totals(planned: int, stored: int, dead: int, left_out: int) -> dict[str, int]:
+def _totals(planned: int, rows: Sequence[dict[str, Any]], dead: int, left_out: int) -> dict[str, int]:
     """Every file that was found, accounted for."""
+    stored = sum(row["examples"] for row in rows)
     if stored + dead != planned:
         raise AssertionError(f"{stored} stored + {dead} dead is not {planned} planned")
     return {"found": planned + left_out, "left_out": left_out, "planned": planned, "stored": stored, "dead": dead}
