@@ -75,7 +75,7 @@ def _lock(path: str, message: str) -> int | None:
 
 
 def sync_folder(path: str) -> None:
-    """Makes the renames inside a folder outlive a power cut."""
+    """Makes the renames inside a folder, or a file's bytes, outlive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -89,9 +89,12 @@ def names_in(folder: str, flag: str) -> set[str]:
     Raises:
         UserError: when it is a file.
     """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UserError(f"{flag} {folder!r} is a file: give the name of a folder")
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError as error:
+        raise UserError(f"{flag} {folder!r} is a file: give the name of a folder") from error
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -102,15 +105,24 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Writes JSON for machines and eyes: sorted, indented, UTF-8."""
-    write_bytes(
-        path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
-    )
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
 
 
 def read_json(path: str) -> Any:
     """Reads a JSON file."""
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return json.load(file)
+
+
+def read_bytes(path: str) -> bytes:
+    """Reads a whole file."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def sha256_file(path: str) -> str:

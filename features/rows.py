@@ -7,6 +7,7 @@ multiplication. The shards stay ordinary TFRecord files of tf.train.Example.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,25 +15,33 @@ import numpy as np
 
 from features import record
 from features.errors import UserError
+from features.manifest import Stamp, replaced
 from features.mapping import map_files
 from features.spec import FeatureSpec, Tap
 
 
 class Shard(NamedTuple):
-    """A shard's file, its number of examples, and the bytes that each takes in it."""
+    """A shard's file, its number of examples, the bytes that each takes in it, and which file it has to be."""
 
     path: str
     examples: int
     record_bytes: int
+    stamp: Stamp | None = None  # None: whichever stands at the path
 
 
 class Records:
-    """The records of a split, in the store's order. Each is compared with its checksum when it is first read."""
+    """The records of a split, in the store's order. Each is compared with its checksum when it is first read.
+
+    Raises:
+        UserError: when a shard is another file than it has to be.
+    """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = [shard for shard in shards if shard.examples]
         self.starts = np.array([0, *itertools.accumulate(shard.examples for shard in self.shards)])
+        _check_stamps(self.shards)
         self.memory, self.at = map_files([shard.path for shard in self.shards])  # where each shard begins in it
+        _check_stamps(self.shards)  # one that was replaced in between is another from then on
         self.maps = [
             self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
             for start, shard in zip(self.at, self.shards)
@@ -75,6 +84,12 @@ class Records:
                     f"`headstart verify` lists every fault"
                 )
         self.sound[fresh] = True
+
+
+def _check_stamps(shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        if shard.stamp is not None and Stamp.of(shard.path) != shard.stamp:
+            raise replaced(os.path.dirname(shard.path))
 
 
 class Features:

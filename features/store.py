@@ -2,19 +2,21 @@
 
 store/
   spec.json, examples.csv                  what a feature is; what the dataset is
-  features-train.tfrecord-00000-of-00002   shards, TFDS naming, with a marker .json beside each
+  features-train.tfrecord-00000-of-00002   shards, TFDS naming
   sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
   backbone.keras                           the network itself, so that training needs the store alone
   features.json, dataset_info.json         TFDS metadata
-  manifest.json                            written last: without it the store is not complete
+  manifest.json                            digests of all these and of itself; written last: without it a store is not complete
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,8 @@ import numpy as np
 from features import files, record
 from features.epochs import Epochs
 from features.errors import UserError, nearest
-from features.examples import Example, dataset_digest
+from features.examples import Example
+from features.manifest import MANIFEST, Stamp, replaced, shards_of, stamped_manifest
 from features.record import StoredExample
 from features.rows import Features, Records, Shard
 from features.spec import DTYPE_BYTES, FeatureSpec, Tap
@@ -32,10 +35,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 5
 DATASET_NAME = "features"
-MANIFEST, SPEC = "manifest.json", "spec.json"
-SAMPLE, BACKBONE = "sample.tfrecord", "backbone.keras"
+SPEC, SAMPLE, BACKBONE = "spec.json", "sample.tfrecord", "backbone.keras"
 WORK_FOLDER = ".partial"
 SAMPLE_SIZE = 64
 SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
@@ -65,7 +66,8 @@ class FeatureStore:
     path: str
     spec: FeatureSpec
     manifest: dict[str, Any]
-    unsafe: bool = False
+    unsafe: bool
+    stamps: Mapping[str, Stamp | None]  # of the manifest and of each shard, as they were when it was opened
 
     @classmethod
     def open(cls, path: str, spec: FeatureSpec | None = None, unsafe: bool = False) -> FeatureStore:
@@ -77,32 +79,18 @@ class FeatureStore:
             unsafe: run Python code that its backbone brings along in Lambda layers.
 
         Raises:
-            UserError: when there is no store, when it is not complete (with the command that finishes it), or when its spec
-                is another than its manifest's or the one asked for (with both values).
+            UserError: when there is no store, when it is not complete (with the command that finishes it), when it is damaged,
+                or when its spec is another than the one asked for (with both values).
         """
-        manifest_path = os.path.join(path, MANIFEST)
-        if not os.path.isfile(manifest_path):
-            raise UserError(_why_not(path))
-        try:
-            manifest = files.read_json(manifest_path)
-            found = FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC)))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"the store {path!r} is damaged ({error}): delete it and extract again") from error
-        if manifest.get("format") != FORMAT:
+        if not os.path.isfile(os.path.join(path, MANIFEST)):
+            raise UserError(why_not(path))
+        manifest, stamps = stamped_manifest(path)
+        store = cls(path, _read_spec(path, manifest), manifest, unsafe, stamps)
+        if spec is not None and spec != store.spec:
             raise UserError(
-                f"{path!r} is a store of format {manifest.get('format')}, this version reads {FORMAT}: extract again"
-            )
-        if found.fingerprint != manifest["fingerprint"]:
-            raise UserError(
-                f"the spec of {path!r} has fingerprint {found.fingerprint[:12]}, its manifest says "
-                f"{manifest['fingerprint'][:12]}: the store was tampered with; delete it and extract again"
-            )
-        if spec is not None and spec != found:
-            raise UserError(
-                f"{path!r} holds other features than asked for ({'; '.join(found.differences(spec))}): "
+                f"{path!r} holds other features than asked for ({'; '.join(store.spec.differences(spec))}): "
                 f"extract into another --store, or ask for what it holds"
             )
-        store = cls(path, found, manifest, unsafe)
         if missing := store._missing():
             raise UserError(
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
@@ -110,25 +98,32 @@ class FeatureStore:
             )
         return store
 
-    @classmethod
-    def open_as_it_is(cls, path: str, unsafe: bool = False) -> FeatureStore:
-        """Opens a store whose files may be missing or damaged, to look for its faults; `unsafe` as in `open`."""
-        if not os.path.isfile(os.path.join(path, MANIFEST)):
-            raise UserError(_why_not(path))
-        manifest = files.read_json(os.path.join(path, MANIFEST))
-        return cls(path, FeatureSpec.from_json(files.read_json(os.path.join(path, SPEC))), manifest, unsafe)
-
     def _missing(self) -> list[str]:
         """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
         missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(self.path, name))]
-        for shard in self._shards():
-            path = os.path.join(self.path, shard["name"])
-            if not os.path.isfile(path) or os.path.getsize(path) != shard["bytes"]:
+        for shard in shards_of(self.manifest):
+            stamp = self.stamps[shard["name"]]
+            if stamp is None or stamp.size != shard["bytes"]:
                 missing.append(shard["name"])
         return missing
 
-    def _shards(self) -> list[dict[str, Any]]:
-        return [shard for split in self.manifest["splits"].values() for shard in split["shards"]]
+    def _content(self, path: str) -> bytes:
+        """A small file's bytes, if they are what the manifest says.
+
+        Raises:
+            UserError: when they are not, because another extraction replaced them or because they are damaged.
+        """
+        try:
+            content = files.read_bytes(path)
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() == self.manifest["files"][os.path.basename(path)]:
+            return content
+        if Stamp.of(os.path.join(self.path, MANIFEST)) != self.stamps[MANIFEST]:
+            raise replaced(self.path)
+        raise UserError(
+            f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault"
+        )
 
     @property
     def class_names(self) -> list[str]:
@@ -257,7 +252,9 @@ class FeatureStore:
         if split not in self._opened:
             views = self.spec.views_of(split)
             shards = zip(self.shard_paths(split), self._split(split)["shards"])
-            self._opened[split] = Records([Shard(path, row["examples"] * views, row["record_bytes"]) for path, row in shards])
+            self._opened[split] = Records(
+                [Shard(path, row["examples"] * views, row["record_bytes"], self.stamps[row["name"]]) for path, row in shards]
+            )
         return self._opened[split]
 
     @functools.cached_property
@@ -267,7 +264,7 @@ class FeatureStore:
     @functools.cached_property
     def dataset_table(self) -> DatasetTable:
         """The table and the dead letters, as they lie on disk."""
-        return DatasetTable(self.path)
+        return DatasetTable(self.path, self._content)
 
     @property
     def table(self) -> list[Example]:
@@ -287,7 +284,9 @@ class FeatureStore:
         """The encoded images that the store keeps of its training split."""
         import tensorflow as tf
 
-        for content in record.read_records(os.path.join(self.path, SAMPLE)):
+        path = os.path.join(self.path, SAMPLE)
+        self._content(path)
+        for content in record.read_records(path):
             field = tf.train.Example.FromString(content).features.feature
             key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
             yield SampleImage(
@@ -334,87 +333,24 @@ class FeatureStore:
         return self.manifest["splits"][name]
 
     def faults(self) -> Iterator[str]:
-        """Reads every shard and yields a line for each thing that does not hold; nothing when the store is sound."""
-        steps = [(TABLE, self._file_faults), (TABLE, self._table_faults), (BACKBONE, self._backbone_faults)]
-        steps += [(split, functools.partial(self._split_faults, split)) for split in self.manifest["splits"]]
-        for name, step in steps:
-            try:
-                yield from step()
-            except Exception as error:  # whatever damage makes of a file, it is a fault of the store and not of the reader
-                yield f"{name}: can't be read: {type(error).__name__}: {error}"
+        """Reads every byte again and yields a line for each thing that does not hold; nothing when the store is sound."""
+        from features.faults import faults
 
-    def _split_faults(self, split: str) -> Iterator[str]:
-        examples = iter(self.examples(split))
-        for shard in self.manifest["splits"][split]["shards"]:
-            expected = [next(examples, None) for _ in range(shard["examples"])]
-            yield from self._shard_faults(shard, expected, self.spec.views_of(split))
-        if (left := len(list(examples))) > 0:
-            yield f"{TABLE}: {left} examples of the split {split} are in no shard"
-
-    def _backbone_faults(self) -> Iterator[str]:
-        try:
-            self.backbone(self.spec.taps[0])
-        except UserError as error:
-            yield f"{BACKBONE}: {error}"
-
-    def _file_faults(self) -> Iterator[str]:
-        if self.spec.fingerprint != self.manifest["fingerprint"]:
-            yield f"{SPEC}: its fingerprint is not the manifest's"
-        for name, digest in self.manifest["files"].items():
-            path = os.path.join(self.path, name)
-            if not os.path.isfile(path):
-                yield f"{name}: missing"
-            elif files.sha256_file(path) != digest:
-                yield f"{name}: its content is not what the manifest says"
-        for name in sorted(self._strays()):
-            yield f"{name}: not in the manifest"
-
-    def _table_faults(self) -> Iterator[str]:
-        if dataset_digest(self.table, self.class_names) != self.manifest["dataset_digest"]:
-            yield f"{TABLE}: its digest is not the manifest's dataset digest"
-        totals = self.manifest["totals"]
-        if totals["stored"] + totals["dead"] != totals["planned"] or totals["dead"] != len(self.dead_letters):
-            yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
-        if totals["planned"] + totals["left_out"] != totals["found"]:
-            yield f"{MANIFEST}: planned {totals['planned']} + left out {totals['left_out']} is not found {totals['found']}"
-
-    def _strays(self) -> set[str]:
-        listed = {shard["name"] for shard in self._shards()}
-        return {name for name in os.listdir(self.path) if ".tfrecord-" in name and name.removesuffix(".json") not in listed}
-
-    def _shard_faults(self, shard: dict[str, Any], examples: list[Example | None], views: int) -> Iterator[str]:
-        import tensorflow as tf
-
-        path, name = os.path.join(self.path, shard["name"]), shard["name"]
-        if not os.path.isfile(path):
-            yield f"{name}: missing"
-            return
-        if not os.path.isfile(path + ".json"):
-            yield f"{name}.json: missing"
-        if os.path.getsize(path) != shard["bytes"] or files.sha256_file(path) != shard["sha256"]:
-            yield f"{name}: its content is not what the manifest says"
-        try:
-            records = list(map(tf.train.Example.FromString, record.read_records(path)))
-        except ValueError as error:
-            yield f"{name}: {error}"
-            return
-        if len(records) != shard["examples"] * views:
-            yield f"{name}: {len(records)} records, the manifest says {shard['examples'] * views}"
-        for number, found in enumerate(records[: len(examples) * views]):
-            example = examples[number // views]
-            if example is None or not self._is_of(found.features.feature, example, number % views):
-                yield f"{name}: record {number} is not the example that {TABLE} has in its place"
-                return
-
-    def _is_of(self, field: Any, example: Example, view: int) -> bool:
-        ids = [self.class_names.index(label) for label in example.labels]
-        identity = (example.key.encode("utf-8", "surrogateescape"), example.digest.encode())
-        found = tuple(field[name].bytes_list.value[0] for name in ("key", "digest"))
-        numbers = [list(field[name].int64_list.value) for name in ("label", "view")]
-        return found == identity and numbers == [ids, [view]]
+        return faults(self.path, self.unsafe)
 
 
-def _why_not(path: str) -> str:
+def _read_spec(path: str, manifest: dict[str, Any]) -> FeatureSpec:
+    content = files.read_bytes(file) if os.path.isfile(file := os.path.join(path, SPEC)) else b""
+    if hashlib.sha256(content).hexdigest() != manifest["files"][SPEC]:
+        raise UserError(f"{file!r} is not what its manifest says: delete the store and extract again")
+    try:
+        return FeatureSpec.from_json(json.loads(content))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file!r} is of another version ({error}): delete the store and extract again") from error
+
+
+def why_not(path: str) -> str:
+    """What to tell of a folder without a manifest."""
     if not os.path.isdir(path):
         return f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`"
     if os.path.isdir(os.path.join(path, WORK_FOLDER)):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from features import files
 from features.examples import Example, from_csv, in_line
 
 TABLE, DEAD_LETTERS = "examples.csv", "dead_letters.jsonl"
@@ -22,21 +22,24 @@ CLASSES_SHOWN = 10
 
 @dataclass(frozen=True)
 class DatasetTable:
-    """What the examples of a dataset are, and which of them could not be stored."""
+    """What the examples of a dataset are, and which of them could not be stored.
+
+    read gives a file's bytes by its path; a store's compares them with its manifest.
+    """
 
     folder: str
+    read: Callable[[str], bytes] = files.read_bytes
 
     @functools.cached_property
     def table(self) -> list[Example]:
         """Every example that was planned and has a content, in the store's order."""
-        with open(os.path.join(self.folder, TABLE), "rb") as file:
-            return from_csv(file.read())
+        return from_csv(self.read(os.path.join(self.folder, TABLE)))
 
     @functools.cached_property
     def dead_letters(self) -> list[dict[str, str]]:
         """What could not be stored: key, stage, reason, label, split."""
-        with open(os.path.join(self.folder, DEAD_LETTERS), encoding="utf-8", errors="surrogateescape") as file:
-            return [json.loads(line) for line in file]
+        lines = self.read(os.path.join(self.folder, DEAD_LETTERS)).decode("utf-8", "surrogateescape").split("\n")
+        return [json.loads(line) for line in lines if line]
 
     def examples(self, split: str) -> list[Example]:
         """The stored examples of a split, in the store's order."""
@@ -51,7 +54,7 @@ class DatasetTable:
     def copy_to(self, folder: str) -> None:
         """Keeps a copy in another folder."""
         for name in (TABLE, DEAD_LETTERS):
-            shutil.copyfile(os.path.join(self.folder, name), os.path.join(folder, name))
+            files.write_bytes(os.path.join(folder, name), self.read(os.path.join(self.folder, name)))
 
 
 def split_counts(examples: Iterable[Example], class_names: Sequence[str]) -> dict[str, Counter[str]]:

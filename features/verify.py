@@ -1,4 +1,4 @@
-"""headstart verify: every shard of a store read and compared with what is said of it."""
+"""headstart verify: every byte of a store read and compared with what is said of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from features import command
 from features.command import flag, positional
-from features.errors import UserError
 
 
 @dataclass(frozen=True)
 class VerifyConfig:
-    """Reads every shard of a feature store and checks every digest and count."""
+    """Reads every byte of a feature store and checks every digest and count."""
 
     store: str = positional("the folder of a feature store", metavar="STORE")
     unsafe: bool = flag(False, "run Python code that the store's backbone brings along in Lambda layers")
@@ -28,24 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         config, _, verbose = command.parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
-        from features.store import MANIFEST, SPEC, FeatureStore
+        from features.faults import faults
+        from features.manifest import read_manifest
 
-        try:
-            store = FeatureStore.open_as_it_is(config.store, config.unsafe)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            if isinstance(error, UserError):
-                raise
-            print(f"{MANIFEST} or {SPEC}: can't be read: {error}")
-            return 1
+        found = faults(config.store, config.unsafe)
         command.load_quietly(verbose)
-        faults = 0
-        for fault in store.faults():
+        sound = True
+        for fault in found:
             print(fault)
-            faults += 1
-        if not faults:
-            totals = store.manifest["totals"]
+            sound = False
+        if sound:
+            totals = read_manifest(config.store)["totals"]
             print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
-        return 1 if faults else 0
+        return 0 if sound else 1
 
     return command.run(prog, body)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import importlib.util
 import os
 import re
@@ -44,7 +43,8 @@ def extract(config: ExtractConfig) -> FeatureStore:
     Raises:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
-    from features.store import MANIFEST, FeatureStore
+    from features.manifest import MANIFEST
+    from features.store import FeatureStore
     from pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
     from pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
     from pipelines.run_units import run_units
@@ -103,39 +103,40 @@ def _claimed(store: str) -> Iterator[str]:
     Raises:
         UserError: when the folder holds something else, or another extraction is writing to it.
     """
-    from features.store import MANIFEST, WORK_FOLDER
+    from features.manifest import MANIFEST
+    from features.store import WORK_FOLDER
     from pipelines.finish import DIGESTS
 
-    held = files.names_in(store, "--store")
-    work = os.path.join(store, WORK_FOLDER)
-    is_store = os.path.exists(work) or os.path.exists(os.path.join(store, MANIFEST))
-    existed = os.path.isdir(store)
-    if not held <= {LOCK, DIGESTS} and not is_store:
+    held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}
+    if held and not held & {WORK_FOLDER, MANIFEST}:
         raise UserError(f"--store {store!r} holds something else than a feature store: give a new or empty folder")
-    os.makedirs(work, exist_ok=True)
-    lock_path = os.path.join(store, LOCK)
-    with open(lock_path, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another extraction is writing to {store!r}: wait for it, or give another --store") from None
-        try:
-            yield work
-        finally:
-            _leave_no_trace(store, work, existed)
+    work = os.path.join(store, WORK_FOLDER)
+    existed = os.path.isdir(store)
+    message = f"another extraction is writing to {store!r}: wait for it, or give another --store"
+    try:
+        with files.locked(os.path.join(store, LOCK), message):
+            os.makedirs(work, exist_ok=True)
+            try:
+                yield work
+            finally:
+                _leave_no_trace(store, work)
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # it holds something, if only the lock of the next one
+                os.rmdir(store)
 
 
-def _leave_no_trace(store: str, work: str, existed: bool) -> None:
-    """Removes what holds nothing: a refused or a dry run leaves the disk as it was."""
+def _leave_no_trace(store: str, work: str) -> None:
+    """Removes what holds nothing, so that a refused or a dry run leaves the disk as it was; and what a killed run left."""
     from pipelines.finish import DIGESTS
 
     with contextlib.suppress(OSError):  # it holds something
         os.rmdir(work)
-    if set(os.listdir(store)) <= {LOCK, DIGESTS}:
-        for name in os.listdir(store):
+    caches = [name for name in os.listdir(store) if name.startswith(DIGESTS)]
+    is_store = len(caches) + 1 < len(os.listdir(store))  # the lock is there as well
+    for name in caches:
+        if not is_store or name != DIGESTS:  # beside it, unfinished ones of a killed run
             os.remove(os.path.join(store, name))
-        if not existed:
-            os.rmdir(store)
 
 
 def _closing(config: ExtractConfig, plan: ExtractionPlan, manifest: dict[str, Any], seconds: float) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -149,15 +148,13 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
 
 def save_unit(folder: str, unit: WorkUnit) -> None:
     """Leaves a unit where `load_unit` finds it."""
-    with open(os.path.join(folder, unit.shard + UNIT_SUFFIX), "wb") as file:
-        pickle.dump(unit, file)
+    with open(os.path.join(folder, unit.shard + UNIT_SUFFIX), "w", encoding="ascii") as file:
+        json.dump(unit.to_json(), file)
 
 
 def load_unit(folder: str, shard: str) -> WorkUnit:
-    """Reads what `save_unit` left; only ever from the job's own folder."""
-    with open(os.path.join(folder, shard + UNIT_SUFFIX), "rb") as file:
-        unit: WorkUnit = pickle.load(file)
-    return unit
+    """Reads what `save_unit` left."""
+    return WorkUnit.from_json(files.read_json(os.path.join(folder, shard + UNIT_SUFFIX)))
 
 
 def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
@@ -166,9 +163,9 @@ def read_marker(folder: str, unit: WorkUnit) -> dict[str, Any] | None:
     try:
         marker = files.read_json(path + ".json")
         whole = os.path.getsize(path) == marker["bytes"]
-    except (OSError, ValueError, KeyError):
+        return marker if whole and marker["unit"] == unit.digest else None
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not a marker
         return None
-    return marker if whole and marker["unit"] == unit.digest else None
 
 
 def is_finished(folder: str, unit: WorkUnit) -> bool:

@@ -26,12 +26,11 @@ from features.backbone import Origin
 from features.engine import shared_base
 from features.errors import UserError
 from features.examples import Example, conflicts, dataset_digest, plan_order, to_csv
+from features.manifest import FORMAT, MANIFEST, read_manifest, shards_of, write_manifest
 from features.spec import FeatureSpec
 from features.store import (
     BACKBONE,
     DATASET_NAME,
-    FORMAT,
-    MANIFEST,
     SAMPLE,
     SAMPLE_SIZE,
     SPEC,
@@ -99,13 +98,13 @@ def finish(
         "totals": totals,
         "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
         "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
-        "files": {name: files.sha256_file(os.path.join(folder, name)) for name in (*tables, *_tfds_files(folder))},
+        "files": {name: _synced_digest(os.path.join(folder, name)) for name in (*tables, *_tfds_files(folder))}
+        | {BACKBONE: _backbone_digest(folder)},
         **dataset,
         "provenance": {**provenance, "engines": _engines(provenance["engines"], rows)},
     }
     files.sync_folder(folder)
-    files.write_json(os.path.join(folder, MANIFEST), manifest)
-    return manifest
+    return write_manifest(folder, manifest)
 
 
 def _totals(planned: int, rows: Sequence[dict[str, Any]], dead: int, left_out: int) -> dict[str, int]:
@@ -134,6 +133,18 @@ def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
     temporary = os.path.join(folder, f"unfinished-{BACKBONE}")
     base.save(temporary)
     os.replace(temporary, os.path.join(folder, BACKBONE))
+
+
+def _backbone_digest(folder: str) -> str:
+    """Of the network that was saved beside the shards; a store that is made anew from another one keeps that one's."""
+    path = os.path.join(folder, BACKBONE)
+    return _synced_digest(path if os.path.exists(path) else os.path.join(os.path.dirname(folder), BACKBONE))
+
+
+def _synced_digest(path: str) -> str:
+    """A file's digest, once its bytes outlive a power cut: Keras and TFDS write without waiting for the disk."""
+    files.sync_folder(path)
+    return files.sha256_file(path)
 
 
 def versions() -> dict[str, str]:
@@ -231,9 +242,8 @@ def publish(store: str) -> bool:
     work = os.path.join(store, WORK_FOLDER)
     if not os.path.isfile(os.path.join(work, MANIFEST)):
         return False
-    manifest = files.read_json(os.path.join(work, MANIFEST))
-    shards = {shard["name"] for split in manifest["splits"].values() for shard in split["shards"]}
-    belongs = {*manifest["files"], BACKBONE, *shards, *(f"{name}.json" for name in shards)}
+    manifest = read_manifest(work)
+    belongs = {*manifest["files"], *(shard["name"] for shard in shards_of(manifest))}
     if os.path.exists(os.path.join(store, MANIFEST)):
         os.remove(os.path.join(store, MANIFEST))
         files.sync_folder(store)

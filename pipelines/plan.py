@@ -24,10 +24,11 @@ from features.examples import (
     groups_across_splits,
     parse_splits,
 )
+from features.manifest import MANIFEST
 from features.own_base import architecture_digest
 from features.sources import Source, SourceOptions, read_source
 from features.spec import FeatureSpec, Tap, parse_image_size
-from features.store import MANIFEST, FeatureStore
+from features.store import FeatureStore
 from features.stream import ImageToRead, stream_features
 from features.table import CONFLICTS, count_lines, split_counts, thin_lines
 from features.taps import tapped

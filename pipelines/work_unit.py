@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from features import record
 from features.errors import UserError
@@ -46,6 +46,19 @@ class WorkUnit:
     examples: tuple[UnitExample, ...]
     max_pixels: int
     views: int = 1  # records of each example
+
+    def to_json(self) -> dict[str, Any]:
+        """The unit as plain JSON values. Names need not be UTF-8: escaped, they travel as they are."""
+        return dict(vars(self))  # a tuple is written as a list
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> WorkUnit:
+        """The inverse of to_json."""
+        examples = tuple(
+            UnitExample(key, path, digest, tuple(labels), StoredAt(*place) if place else None)
+            for key, path, digest, labels, place in values["examples"]
+        )
+        return cls(**{**values, "examples": examples})
 
     @property
     def digest(self) -> str:

@@ -85,6 +85,15 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
+def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes what a store's manifest says, as whoever wrote it would have."""
+    from features.manifest import read_manifest, write_manifest
+
+    manifest = read_manifest(str(store))
+    change(manifest)
+    write_manifest(str(store), manifest)
+
+
 @pytest.fixture
 def store_copy(store: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of `store` that a test may spoil."""

@@ -17,6 +17,7 @@ from features.errors import UserError
 from features.files import sha256_file
 from features.spec import FeatureSpec
 from features.store import FeatureStore
+from tests.conftest import rewrite_manifest
 from training.evaluate import EvaluateConfig, describe, evaluate, main
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -42,10 +43,13 @@ def evaluated(run: pathlib.Path, source: pathlib.Path | None = None, **options: 
 def other_spec(store: pathlib.Path) -> None:
     """Makes a store say that its images were cropped."""
     values = json.loads((store / "spec.json").read_text(encoding="utf-8")) | {"resize_mode": "crop"}
-    manifest = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
-    manifest["fingerprint"] = FeatureSpec.from_json(values).fingerprint
     (store / "spec.json").write_text(json.dumps(values), encoding="utf-8")
-    (store / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["fingerprint"] = FeatureSpec.from_json(values).fingerprint
+        manifest["files"]["spec.json"] = sha256_file(str(store / "spec.json"))
+
+    rewrite_manifest(store, change)
 
 
 def only(run: pathlib.Path, name: str, split: str = "") -> pathlib.Path:
@@ -300,10 +304,7 @@ def test_main_prints_the_figures(run_copy: pathlib.Path, capsys: pytest.CaptureF
 
 
 def test_images_that_chose_the_model_stay_known_when_the_store_grows(run_copy: pathlib.Path, store_copy: pathlib.Path) -> None:
-    path = store_copy / "manifest.json"
-    path.write_text(
-        path.read_text(encoding="utf-8").replace('"dataset_digest": "', '"dataset_digest": "grown'), encoding="utf-8"
-    )
+    rewrite_manifest(store_copy, lambda manifest: manifest.update(dataset_digest="grown" + manifest["dataset_digest"]))
     assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"]
     metrics = evaluated(run_copy, store_copy, split="test")
     assert not metrics["used_for_selection"] and metrics["seen_in_training"] == 0

@@ -19,7 +19,7 @@ from PIL import Image
 from features.examples import from_csv, to_csv
 from features.store import FeatureStore
 from headstart.cli import main
-from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT
+from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT, rewrite_manifest
 from training import ridge
 from training.intervals import PairedDifference
 from training.probe import PLOT, RESULT, TABLE, ProbeConfig, ProbeResult, TapProbe, _rank, advise, describe, probe
@@ -280,9 +280,7 @@ def test_other_labels_for_the_same_images(
 def test_other_classes_for_the_same_images(
     store: pathlib.Path, store_copy: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]
 ) -> None:
-    manifest = json.loads((store_copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["class_names"].append("lily")
-    (store_copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    rewrite_manifest(store_copy, lambda manifest: manifest["class_names"].append("lily"))
     assert "label the same images differently" in refused(one_line, tmp_path / "run", store, store_copy)
 
 

@@ -20,6 +20,7 @@ from features import store as store_module
 from features.errors import UserError
 from features.rows import Features
 from features.store import FeatureStore
+from tests.conftest import rewrite_manifest
 from training import agreement, model, plots, train_head
 from training.run_folder import Run
 from training.train_head import TrainConfig, train
@@ -51,10 +52,7 @@ def answers(run: Run, store: pathlib.Path, split: str) -> tuple[np.ndarray, np.n
 
 def without_split(store: pathlib.Path, split: str) -> None:
     """Takes a split out of a store's manifest."""
-    path = store / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    del manifest["splits"][split]
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    rewrite_manifest(store, lambda manifest: manifest["splits"].pop(split))
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,8 @@ def _measured_on(run: Run) -> str:
 
 
 def _is_store(path: str) -> bool:
-    from features.store import MANIFEST, WORK_FOLDER
+    from features.manifest import MANIFEST
+    from features.store import WORK_FOLDER
 
     return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
 
