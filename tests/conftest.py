@@ -85,11 +85,13 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes what a store's manifest says, as whoever wrote it would have."""
+def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
+    """Makes a store's manifest say what its files are now, and something else, as if it had been written so."""
+    from features.files import sha256_file
     from features.manifest import read_manifest, write_manifest
 
     manifest = read_manifest(str(store))
+    manifest["files"] = {name: sha256_file(str(store / name)) for name in manifest["files"]}
     change(manifest)
     write_manifest(str(store), manifest)
 

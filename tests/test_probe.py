@@ -174,6 +174,7 @@ def test_declared_groups_stay_together(store_copy: pathlib.Path, tmp_path: pathl
     table = from_csv((store_copy / "examples.csv").read_bytes())
     grouped = [type(each)(each.key, each.digest, each.labels, each.split, f"{each.split} {each.labels[0]}") for each in table]
     (store_copy / "examples.csv").write_bytes(to_csv(grouped))
+    rewrite_manifest(store_copy)
     (found,) = probed(tmp_path / "run", store_copy).probes
     assert found.training_accuracy == 0  # nothing of a class is known when its only group is left out
 
@@ -182,6 +183,7 @@ def test_where_nothing_can_be_left_out_nothing_is_claimed(store_copy: pathlib.Pa
     table = from_csv((store_copy / "examples.csv").read_bytes())
     grouped = [type(each)(each.key, each.digest, each.labels, each.split, "one") for each in table]
     (store_copy / "examples.csv").write_bytes(to_csv(grouped))
+    rewrite_manifest(store_copy)
     probed(tmp_path / "run", store_copy)
     (row,) = rows(tmp_path / "run")
     assert (row["training_accuracy"], row["difference_low"], row["difference_seen"]) == ("", "", "False")
@@ -273,6 +275,7 @@ def test_other_labels_for_the_same_images(
     table = from_csv((store_copy / "examples.csv").read_bytes())
     table = [type(each)(each.key, each.digest, (swapped[each.labels[0]],), each.split, each.group) for each in table]
     (store_copy / "examples.csv").write_bytes(to_csv(table))
+    rewrite_manifest(store_copy)
     line = refused(one_line, tmp_path / "run", store, store_copy)
     assert f"{str(store_copy)!r} and {str(store)!r} label the same images differently: extract both again" in line
 
