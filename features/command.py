@@ -10,9 +10,11 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import functools
 import inspect
 import io
 import itertools
+import logging
 import numbers
 import os
 import sys
@@ -21,14 +23,17 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from features import interruption
 from features.errors import UserError, nearest, told_inside
 
 Config = TypeVar("Config")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
+LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
 
 
 def flag(default: Any, help: str, **extra: Any) -> Any:
@@ -287,26 +292,90 @@ def one_thread_a_stream() -> None:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
+@functools.cache
 def hush() -> None:
-    """Holds back what the libraries underneath log and warn of."""
-    import logging
+    """Holds back what the libraries underneath log and warn of, in a command's process, from here on."""
+    _hushed.enter_context(quiet())
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore")
-    for name in (None, "tensorflow", "absl", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # a failure is raised as well, and told in one line
+
+_hushed = contextlib.ExitStack()  # never left: it ends with the process
+_speaking = False  # --verbose
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what the libraries underneath log and warn of inside the block; what was set stands again after it.
+
+    With --verbose they speak.
+    """
+    if _speaking:
+        yield
+        return
+    root, null = logging.getLogger(), logging.NullHandler()
+    levels = {name: logging.getLogger(name).level for name in LOUD}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, level in LOUD.items():
+            logging.getLogger(name).setLevel(level)
+        root.addFilter(_is_grave)  # of what is logged without a logger's name
+        root.addHandler(null)  # where there is none, the first who logs so would add one for good
+        try:
+            yield
+        finally:
+            root.removeHandler(null)
+            root.removeFilter(_is_grave)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def _is_grave(entry: logging.LogRecord) -> bool:
+    return entry.levelno >= logging.ERROR
+
+
+def quietly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function of the library's, as quiet from Python as its command is."""
+
+    @functools.wraps(function)
+    def quiet_function(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        with quiet():
+            _load()
+            return function(*arguments, **keywords)
+
+    return quiet_function
+
+
+def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
+    """An iterator whose steps are quiet; between them the process is as its owner has it."""
+    while True:
+        with quiet():
+            _load()
+            try:
+                each = next(found)
+            except StopIteration:
+                return
+        yield each
 
 
 def load_quietly(verbose: bool = False) -> None:
-    """Imports TensorFlow with its chatter, and Beam's, held back, unless verbose; GPUs give memory as it is needed."""
+    """Imports TensorFlow for a command, its chatter and Beam's held back from here on, unless verbose."""
+    global _speaking
+    _speaking = verbose
+    if not verbose:
+        hush()
+    _load()
+
+
+def _load() -> None:
+    """Imports TensorFlow, once; GPUs give memory as it is needed."""
     from features.engine_options import has_gpu
 
-    if verbose:
+    if "tensorflow" in sys.modules:
+        return
+    if _speaking:
         with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
             has_gpu()
         return
-    hush()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 

@@ -86,7 +86,10 @@ def at_once(stderr: int) -> Iterator[None]:
     Args:
         stderr: the file descriptor to tell it on.
     """
-    here = _current or Ending("")
+    here = _current
+    if here is None:  # no command: signals are the host's
+        yield
+        return
     here.at_once, here.stderr = True, stderr
     try:
         yield

@@ -79,6 +79,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Imports a name's module when it is first asked for: `import headstart` itself loads nothing heavy."""
     if name not in _HOME:

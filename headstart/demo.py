@@ -59,6 +59,7 @@ class DemoResult:
     figures: dict[str, Any]
 
 
+@command.quietly
 def demo(config: DemoConfig) -> DemoResult:
     """Reads every stage in one pass, lets a probe choose one inside the first half, and opens the second half once."""
     from pipelines.extract import extract

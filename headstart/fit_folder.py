@@ -37,6 +37,7 @@ class FitConfig(TrainConfig, ExtractConfig):
         return self.store or os.path.join(self.run, "store")
 
 
+@command.quietly
 def fit(config: FitConfig) -> dict[str, Any]:
     """Extraction, training and evaluation; what exists already is not done again.
 

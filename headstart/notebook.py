@@ -66,6 +66,7 @@ class Row:
         return statistics.fmean(self.accuracies)
 
 
+@command.quietly
 def notebook(config: NotebookConfig) -> list[Row]:
     """Runs the experiment, and leaves its table in the folder as notebook.csv.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 
 
+@command.quietly
 def extract(config: ExtractConfig) -> FeatureStore:
     """Makes or updates a feature store. Killed anywhere and called again, it goes on and ends with the same store.
 
@@ -87,6 +88,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     return FeatureStore.open(config.store)
 
 
+@command.quietly
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
     from pipelines.plan import describe, estimate, make_plan, shard_job

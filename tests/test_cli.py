@@ -251,6 +251,12 @@ def test_what_is_not_there_is_told_before_anything_heavy_is_loaded(argv: str, to
     assert os.listdir(tmp_path) == ["FILE"]
 
 
+def test_a_path_that_is_not_there_needs_no_model(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    heavy = ("tensorflow", "keras", "openvino")
+    done = fresh("-c", LIGHT.format(argv=["predict", str(run), "nosuch.png"], heavy=heavy), cwd=tmp_path)
+    assert done.returncode == 1 and "nosuch.png,,,read: it does not exist" in done.stdout, done.stderr
+
+
 def test_from_a_folder_to_predictions(
     photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ class _Evaluated:
     dataset_digest: str
 
 
+@command.quietly
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and a plot.
 

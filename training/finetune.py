@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NO_VALIDATION = "warning: there is no validation split: no early stopping, the best epoch is told by the training loss"
 
 
+@command.quietly
 def finetune(config: FinetuneConfig) -> Run:
     """Trains the head on augmented images, or layers of the backbone with it, and keeps the best epoch.
 

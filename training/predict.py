@@ -58,15 +58,19 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
     """
     from training.run_folder import Run
 
-    return _predictions(Run.open(config.run, config.unsafe), _rows(config.images), config.top_k)
+    run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
+    found = _predictions(run, rows, config.top_k)
+    return found if all(row.error for row in rows) else command.quietly_each(found)
 
 
 def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
     from features.progress import Progress
     from features.stream import Unreadable
-    from training.classify import classify_files
 
-    answers = classify_files(run, [row.key for row in rows if not row.error])
+    if paths := [row.key for row in rows if not row.error]:  # else nothing heavy is loaded
+        from training.classify import classify_files
+
+        answers = classify_files(run, paths)
     progress, dead = Progress("predict", len(rows)), 0
     for done, row in enumerate(rows, 1):
         answer = None if row.error else next(answers)
@@ -152,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
         command.one_thread_a_stream()
-        command.load_quietly(verbose)
+        if any(map(os.path.lexists, config.images)):  # else there is nothing to load a model for
+            command.load_quietly(verbose)
         total, failed = _write(config, min(config.top_k, classes))
         if failed:
             print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)

@@ -81,6 +81,7 @@ class ProbeResult:
     seconds: float
 
 
+@command.quietly
 def probe(config: ProbeConfig) -> ProbeResult:
     """Probes every tap and writes RUN/probe.csv, probe.json and probe.png.
 

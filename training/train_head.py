@@ -66,6 +66,7 @@ class TrainConfig:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
 
 
+@command.quietly
 def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None) -> Run:
     """Trains a head, keeps its best epoch, and saves `model.keras`: uint8 images in, probabilities out.
 
