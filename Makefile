@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench backbones clean
+.PHONY: demo test lint notebook bench backbones fuzz clean
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -24,6 +24,12 @@ notebook: $(MADE)
 
 bench: $(MADE)
 	$(BIN)/python -m tests.benchmarks
+
+# Random damage to images and shards, for a minute: make fuzz [SECONDS=600] [SEED=1]
+SECONDS ?= 60
+SEED ?= 0
+fuzz: $(MADE)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)

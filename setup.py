@@ -6,8 +6,9 @@ from setuptools import setup
 
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 OPENVINO = ["openvino>=2025.0"]
+HEIC = ["pillow-heif>=0.18"]
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
-DEVELOP = [*TEST, *OPENVINO, *JAX, "ruff==0.17.6", "mypy==2.4.1"]
+DEVELOP = [*TEST, *OPENVINO, *HEIC, *JAX, "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="headstart",
@@ -36,6 +37,6 @@ setup(
         "scikit-learn>=1.4",  # carries the demo's digits
         "psutil>=5.9",
     ],
-    extras_require={"openvino": OPENVINO, "jax": JAX, "test": TEST, "dev": DEVELOP},
+    extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "test": TEST, "dev": DEVELOP},
     entry_points={"console_scripts": ["headstart = headstart.cli:main"]},
 )

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from features import jpeg
 from features.errors import DecodeError
-from features.spec import FeatureSpec
+from features.file_kinds import image_format, not_an_image
+from features.spec import FeatureSpec, parse_intensity
 
 if TYPE_CHECKING:
     import keras
@@ -22,35 +26,35 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
 PILLOW_BYTES = 11  # a pixel, at most: as the file has it and as RGB, 4 each, and as numpy's
 MARGIN = 2  # times the network's size, that a JPEG decoded at a fraction keeps at least
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-
-Image.MAX_IMAGE_PIXELS = None  # decode_image compares with its own limit, before any pixel is decoded
-
-
-def image_format(data: bytes) -> str | None:
-    """The format that a file's first bytes tell, whatever its name says; None when it is not an image we read."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return "BMP" if data[:2] == b"BM" else None
+PLUGINS = {  # the module and class that read a format; `Image.open` would ask a limit of the whole process
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIF": ("pillow_heif.as_plugin", "HeifImageFile"),
+}
+MISSING = {
+    "AVIF": "AVIF is read with Pillow 11.3 or later: pip install -U pillow",
+    "HEIF": "HEIC is read with an extra: pip install 'headstart[heic]'",
+}
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, int] | None = None) -> np.ndarray:
-    """Decodes a JPEG, PNG, BMP, GIF (its first frame) or WebP file.
+def decode_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, int] | None = None, intensity: str = "full"
+) -> np.ndarray:
+    """Decodes a JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC file: its first frame or page.
 
-    Grey, palette, CMYK and 16-bit files become RGB, alpha is dropped, 16 bits map to 8 over their full range (the high
-    byte), and EXIF orientation is applied.
+    Grey, palette, CMYK and 16-bit files become RGB, alpha is dropped, and EXIF orientation is applied.
 
     Args:
         data: the file's bytes.
         max_pixels: a larger image is refused before decoding.
         least: when given, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where that is at least this (height, width):
             libjpeg leaves high frequencies out of its inverse DCT, which is faster.
+        intensity: what becomes of grey images of more than 8 bits, as `spec.parse_intensity` reads it.
 
     Returns:
         uint8 [H, W, 3], 0..255, RGB, upright; perhaps a turned view of an array that lies as the file does.
@@ -58,25 +62,39 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, in
     Raises:
         DecodeError: with the reason, when the bytes are not a whole image of these formats.
     """
-    if not data:
-        raise DecodeError("the file is empty")
     kind = image_format(data)
     if kind is None:
-        raise DecodeError(f"not a JPEG, PNG, BMP, GIF or WebP image (it begins with {data[:8]!r})")
+        raise DecodeError(not_an_image(data))
     if kind == "JPEG" and (pixels := _directly(data, max_pixels, least)) is not None:
         return pixels
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with _opened(data, kind) as image:
             _check_size(*image.size, max_pixels)
             if least and kind == "JPEG":
                 image.draft(None, (max(least), max(least)))  # whichever way the image is turned
-            return _to_rgb(image)
+            return _to_rgb(image, intensity)
     except (DecodeError, MemoryError):
         raise
-    except UnidentifiedImageError as error:  # its own words hold an address in memory
+    except (UnidentifiedImageError, SyntaxError) as error:  # their own words hold an address in memory, or speak of syntax
         raise DecodeError(f"damaged {kind}: its header can't be read") from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files
         raise DecodeError(f"damaged {kind}: {error or type(error).__name__}") from error
+
+
+def decoder(spec: FeatureSpec, max_pixels: int) -> Callable[[bytes], np.ndarray]:
+    """`decode_image` as a spec wants it."""
+    return functools.partial(decode_image, max_pixels=max_pixels, least=least_size(spec), intensity=spec.intensity)
+
+
+def _opened(data: bytes, kind: str) -> Image.Image:
+    """An image whose header is read, by the format's own reader."""
+    module, name = PLUGINS[kind]
+    try:
+        reader = getattr(importlib.import_module(module), name)
+    except ImportError:
+        raise DecodeError(MISSING.get(kind, f"this Pillow reads no {kind}")) from None
+    found: Image.Image = reader(io.BytesIO(data), "")
+    return found
 
 
 def _directly(data: bytes, max_pixels: int, least: tuple[int, int] | None) -> np.ndarray | None:
@@ -103,25 +121,49 @@ def decoding_bytes(data: bytes, least: tuple[int, int] | None = None) -> int:
     if (size := jpeg.header(data)) is not None:
         return jpeg.working_bytes(data, size, least)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data, image_format(data) or "") as image:
             return image.width * image.height * PILLOW_BYTES
     except Exception:  # decode_image says what is wrong with it
         return 0
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey
+def deep_peak(data: bytes, max_pixels: int = MAX_PIXELS) -> int | None:
+    """The largest value of a grey image of 16 bits, 0..65535; None for any other image, and for none."""
+    try:
+        with _opened(data, image_format(data) or "") as image:
+            if not image.mode.startswith("I") or image.width * image.height > max_pixels:
+                return None
+            return int(np.asarray(image).max())
+    except Exception:  # decode_image says what is wrong with it
+        return None
+
+
+def _to_rgb(image: Image.Image, intensity: str) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit and floating point
         image.load()
         with contextlib.suppress(Exception):
             image = ImageOps.exif_transpose(image)
-        grey = (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)  # [H, W]
-        return np.repeat(grey[..., None], 3, axis=-1)
+        return np.repeat(_to_8_bits(np.asarray(image), intensity)[..., None], 3, axis=-1)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     rgb = image.convert("RGB")
     with contextlib.suppress(Exception):  # a broken EXIF block does not make the pixels worse
         rgb = ImageOps.exif_transpose(rgb)
     return np.asarray(rgb)
+
+
+def _to_8_bits(grey: np.ndarray, intensity: str) -> np.ndarray:
+    """[H, W] of any range to uint8."""
+    kind, low, high = parse_intensity(intensity)
+    if kind == "full":
+        if grey.dtype.kind == "f":
+            raise DecodeError("floating-point pixels have no range of their own: say --intensity auto or window:LO,HI")
+        return (grey.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)  # the high byte
+    values = np.nan_to_num(grey.astype(np.float64))
+    if kind == "auto":
+        low, high = float(values.min()), float(values.max())
+    scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+    return (scaled.clip(0, 255) + 0.5).astype(np.uint8)
 
 
 def resizing_layer(spec: FeatureSpec) -> keras.layers.Layer:

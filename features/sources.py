@@ -133,7 +133,7 @@ def _named_as_image(name: str) -> bool:
 
 def _holds_no_image(path: str) -> bool:
     """Whether a file is known to hold none; one that is there and can't be read may."""
-    from features.images import image_format
+    from features.file_kinds import image_format
 
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):

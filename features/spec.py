@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +75,8 @@ class FeatureSpec:
     computes, its weights aside ('' where nobody has looked).
     image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
     preprocessing is the backbone's own scaling of 0..255 pixels. decode says whether large JPEGs are decoded at a fraction
-    of their size (scaled). compute_dtype is what the backbone multiplies in, whichever engine runs it. views is how many looks
-    at each training image there are: the first is plain, the others are augmented.
+    of their size (scaled), intensity what becomes of grey images of more than 8 bits. compute_dtype is what the backbone multiplies in, whichever engine runs it. views is how many views
+    of each training image there are: the first is plain, the others are augmented.
     """
 
     backbone: str
@@ -91,6 +92,7 @@ class FeatureSpec:
     decode: str = "full"
     views: int = 1
     augmentation: Augmentation = NOTHING
+    intensity: str = "full"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -99,6 +101,7 @@ class FeatureSpec:
         _one_of("resize_mode", self.resize_mode, RESIZE_MODES)
         _one_of("interpolation", self.interpolation, INTERPOLATIONS)
         _one_of("decode", self.decode, DECODINGS)
+        parse_intensity(self.intensity)
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
         if not 1 <= self.views <= MOST_VIEWS:
@@ -155,6 +158,26 @@ def parse_image_size(size: str | int | tuple[int, int]) -> tuple[int, int]:
         raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
     sides = [int(side) for side in re.split("[,x]", text)]
     return sides[0], sides[-1]
+
+
+def parse_intensity(text: str) -> tuple[str, float, float]:
+    """How grey images of more than 8 bits become 0..255: (kind, the value that becomes 0, the one that becomes 255).
+
+    `full` takes the range of their type, 0..65535; `auto` each image's own least and largest value; `window:LO,HI` these.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if text in ("full", "auto"):
+        return text, 0.0, 65535.0
+    kind, _, values = text.partition(":")
+    try:
+        low, high = (float(value) for value in values.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if kind != "window" or not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"--intensity is full, auto or window:LO,HI with LO below HI, such as window:0,4095, not {text!r}")
+    return kind, low, high
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

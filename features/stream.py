@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import itertools
 import math
+import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +112,7 @@ def stream_features(
 
 def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
     """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
-    resize, least = resizer(spec), images.least_size(spec)
+    resize, decode, least = resizer(spec), images.decoder(spec, max_pixels), images.least_size(spec)
 
     def load(file: ImageToRead) -> np.ndarray | Unreadable:
         data = _read(file)
@@ -118,7 +120,7 @@ def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], 
             return data
         try:
             with DECODING.held(images.decoding_bytes(data, least)):
-                return resize(images.decode_image(data, max_pixels, least))
+                return resize(decode(data))
         except DecodeError as error:
             return Unreadable("decode", str(error))
 
@@ -128,13 +130,20 @@ def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], 
 def _read(file: ImageToRead) -> bytes | Unreadable:
     """A file's content, if it is still the one that was surveyed."""
     try:
-        with open(file.path, "rb") as opened:
-            data = opened.read()
+        data = _content(file.path)
     except (OSError, ValueError) as error:
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
     if file.digest and hashlib.sha256(data).hexdigest() != file.digest:
         return Unreadable("read", "the file changed after it was surveyed")
     return data
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a regular file; a pipe that took its place would be waited for without end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise OSError(0, "not a regular file")
+        return opened.read()
 
 
 class ByteBudget:

@@ -53,6 +53,12 @@ class ExtractConfig:
         "scaled: a JPEG is decoded at 1/2, 1/4 or 1/8, the smallest of at least twice the size, which is faster",
         choices=DECODINGS,
     )
+    intensity: str = flag(
+        "full",
+        "how grey images of more than 8 bits become 0..255: full, from 0 to 65535; auto, from each image's own least to its "
+        "largest value; window:LO,HI, from LO to HI",
+        metavar="full|auto|window:LO,HI",
+    )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
     views: int = flag(
         1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MOST_VIEWS

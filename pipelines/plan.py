@@ -36,6 +36,7 @@ from features.text import pace
 from pipelines.extract_config import ExtractConfig
 from pipelines.extract_shard import DeadLetter, ShardJob, is_finished, too_many_dead
 from pipelines.finish import DIGESTS
+from pipelines.intensity import dark_warning
 from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
@@ -112,6 +113,8 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     examples, dataset = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
     units = cut_units(examples, source.class_names, paths, stored, spec, config.examples_per_shard, config.max_pixels)
+    fresh = [example.path for unit in units for example in unit.examples if example.stored_at is None]
+    dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     problems = {key: row.problem for key, row in surveyed.items() if row.problem}
     unread = _unread(source, surveyed)
     return ExtractionPlan(
@@ -123,7 +126,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         unread,
         dataset,
         problems,
-        (*([slow] if slow else []), *_notes(source, examples, dataset["division"])),
+        (*filter(None, (slow, dark)), *_notes(source, examples, dataset["division"])),
         tuple(old.manifest["provenance"]["engines"]) if old else (),
         frozenset(unit.shard for unit in units if is_finished(work, unit)),
     )
@@ -152,6 +155,7 @@ def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
         store_dtype=config.store_dtype,
         architecture=architecture_digest(base),
         decode=config.decode,
+        intensity=config.intensity,
         views=config.views,
         augmentation=config.augmentation,
     )

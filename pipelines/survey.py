@@ -18,7 +18,7 @@ import apache_beam as beam
 
 from features import files
 from features.engine_options import cores
-from features.images import image_format
+from features.file_kinds import image_format, not_an_image
 
 FILES_PER_CHUNK = 2_000
 
@@ -47,7 +47,7 @@ def survey_file(path: str) -> Surveyed:
                 digest.update(piece)
     except (OSError, ValueError) as error:
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
-    problem = "" if image_format(head) else "not a JPEG, PNG, BMP, GIF or WebP image" if head else "the file is empty"
+    problem = "" if image_format(head) else not_an_image(head)
     return Surveyed(path, status.st_size, status.st_mtime_ns, digest.hexdigest(), problem)
 
 

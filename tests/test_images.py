@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from typing import Any
 
@@ -12,12 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from features.errors import DecodeError
-from features.images import FORMATS, decode_image, image_format
+from features.file_kinds import image_format
+from features.images import decode_image, deep_peak
 
-LOSSLESS = ("PNG", "BMP", "GIF", "WEBP")
+LOSSLESS = ("PNG", "BMP", "GIF", "WEBP", "TIFF")
+READ = ("JPEG", *LOSSLESS, *(["AVIF"] if features.check("avif") else []))
 TURN_BACK = {  # EXIF orientation -> what a camera did to the upright picture before it stored it
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +57,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes = b"") -> b
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", READ)
 def test_each_format_becomes_rgb(kind: str) -> None:
     image = picture()
     data = encoded(image.quantize(256) if kind == "GIF" else image, kind, **({"lossless": True} if kind == "WEBP" else {}))
@@ -61,7 +65,7 @@ def test_each_format_becomes_rgb(kind: str) -> None:
     expected = image.quantize(256).convert("RGB") if kind == "GIF" else image
     assert image_format(data) == kind
     assert found.dtype == np.uint8 and found.shape == (20, 30, 3)
-    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= (20 if kind == "JPEG" else 0)
+    assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= (20 if kind in ("JPEG", "AVIF") else 0)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +161,15 @@ def test_one_pixel() -> None:
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"hello, world", "not a JPEG, PNG, BMP, GIF or WebP image .it begins with b'hello, w'"),
-        (b"II*\0" + bytes(100), "not a JPEG, PNG, BMP, GIF or WebP"),  # a TIFF
+        (b"hello, world", "text, not a JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC image"),
+        (b"\1\2\3\4\5\6\7\x08\t", "an unknown file .it begins with b'.*'., not a JPEG"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, not a JPEG"),
+        (b"<!DOCTYPE html><html>", "a web page, not a JPEG"),
+        (b"%PDF-1.7", "a PDF document, not a JPEG"),
+        (b"\0\0\0\x18ftypmp42" + bytes(12), "a film, not a JPEG"),
+        ("Größe: ä".encode()[:-1], "text, not a JPEG"),  # a letter that is cut
+        (b"II*\0" + bytes(100), "damaged TIFF"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(8), "damaged AVIF|AVIF is read with Pillow"),
         (b"\xff\xd8\xff" + bytes(50), "damaged JPEG"),
         (b"\x89PNG\r\n\x1a\n", "damaged PNG"),
         (b"BM", "damaged BMP"),
@@ -180,7 +191,7 @@ def test_a_reason_is_the_same_each_time() -> None:
     assert reasons[0] == reasons[1] and " at 0x" not in reasons[0]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", READ)
 def test_a_truncated_image_is_refused(kind: str) -> None:
     data = encoded(picture(64, 64).effect_spread(20), kind)
     with pytest.raises(DecodeError, match=f"damaged {kind}"):
@@ -202,7 +213,7 @@ def whole_files() -> tuple[bytes, ...]:
     grey16 = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     palette = picture(12, 9).quantize(16)
     return (
-        *(encoded(picture(12, 9), kind) for kind in FORMATS),
+        *(encoded(picture(12, 9), kind) for kind in READ),
         encoded(picture(12, 9), "JPEG", exif=exif, progressive=True),
         encoded(picture(12, 9, "CMYK"), "JPEG"),
         encoded(picture(12, 9, "RGBA"), "WEBP"),
@@ -272,3 +283,79 @@ def test_a_turned_jpeg_is_decoded_at_a_fraction_too() -> None:
 def test_only_jpegs_are_decoded_at_a_fraction() -> None:
     for kind in LOSSLESS:
         assert decode_image(encoded(picture(80, 60), kind), least=(10, 10)).shape[:2] == (80, 60)
+
+
+def deep(low: int, high: int) -> bytes:
+    """A grey PNG of 16 bits, its values spread from low to high."""
+    return encoded(Image.fromarray(np.linspace(low, high, 64).astype(np.uint16).reshape(8, 8)), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("intensity", "ends"), [("full", (0, 15)), ("auto", (0, 255)), ("window:0,4095", (6, 255)), ("window:1000,2000", (0, 255))]
+)
+def test_intensity_of_deep_images(intensity: str, ends: tuple[int, int]) -> None:
+    found = decode_image(deep(100, 4095), intensity=intensity)
+    assert (found.min(), found.max()) == ends
+    plain = encoded(picture(), "PNG")
+    assert np.array_equal(decode_image(plain, intensity=intensity), decode_image(plain))  # 8 bits are as they are
+
+
+def test_floating_point_pixels_need_to_be_told_their_range() -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    values[0, 1] = np.nan
+    data = encoded(Image.fromarray(values), "TIFF")
+    with pytest.raises(DecodeError, match="say --intensity auto or window:LO,HI"):
+        decode_image(data)
+    assert decode_image(data, intensity="window:0,1")[-1, -1].tolist() == [255, 255, 255]
+    assert decode_image(data, intensity="auto").max() == 255
+
+
+def test_an_image_of_one_value_is_black_under_auto() -> None:
+    assert decode_image(deep(7, 7), intensity="auto").max() == 0
+
+
+def test_the_largest_value_of_deep_images() -> None:
+    assert deep_peak(deep(0, 4095)) == 4095
+    assert deep_peak(deep(0, 4095), max_pixels=63) is None
+    assert [deep_peak(data) for data in (encoded(picture(), "PNG"), encoded(picture(), "JPEG"), b"", b"text")] == [None] * 4
+
+
+def test_a_tiff_s_first_page_in_any_compression_and_turn() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = picture()
+    for compression in ("raw", "tiff_lzw", "tiff_deflate", "packbits"):
+        data = encoded(image, "TIFF", compression=compression, save_all=True, append_images=[picture(4, 4)])
+        assert np.array_equal(decode_image(data), np.asarray(image))
+    turned = encoded(image.transpose(TURN_BACK[6]), "TIFF", exif=exif)
+    assert np.array_equal(decode_image(turned), np.asarray(image))
+
+
+def test_heic_is_read_by_an_extra_and_missed_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra headstart[heic] is not installed")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture()).save(file, quality=95)
+    found = decode_image(file.getvalue())
+    assert np.abs(found.astype(int) - np.asarray(picture()).astype(int)).mean() < 8
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
+    with pytest.raises(DecodeError, match=r"pip install 'headstart\[heic\]'"):
+        decode_image(file.getvalue())
+
+
+def test_a_process_that_decodes_keeps_its_own_limits() -> None:
+    code = """
+import io, warnings
+import numpy
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 10
+before = list(warnings.filters)
+from features.images import decode_image
+file = io.BytesIO()
+Image.new("RGB", (20, 20)).save(file, "PNG")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print(decode_image(file.getvalue()).shape, len(caught))
+print(Image.MAX_IMAGE_PIXELS, warnings.filters == before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == ["(20, 20, 3) 0", "10 True"], done.stderr

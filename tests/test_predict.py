@@ -98,7 +98,7 @@ def test_damaged_files_keep_their_rows(
 def test_nothing_but_damaged_files(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no")
     (row,) = predict(PredictConfig(run=str(run), images=[str(tmp_path)]))
-    assert row.error.startswith("decode: not a JPEG") and row.classes == ()
+    assert row.error.startswith("decode: text, not a JPEG") and row.classes == ()
 
 
 def test_csv_reads_back(

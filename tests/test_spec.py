@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import UserError
-from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES, FeatureSpec, Tap
+from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES, FeatureSpec, Tap, parse_intensity
 
 SPEC = FeatureSpec(
     "VGG16", "ab" * 32, (224, 192), (Tap("block5_pool", "avg", (512,)), Tap("block4_pool", "grid2", (2, 2, 512))), "caffe"
@@ -91,7 +91,7 @@ def test_the_fingerprint_is_the_same_in_another_process_and_imports_nothing_heav
 
 
 def test_the_fingerprint_does_not_change_between_versions() -> None:
-    assert SPEC.fingerprint == "3cd42da3c39d921eaf6841e7de0e70b5dd7729aac8b8a432e5fff86b5913dde9"  # stores on disk hold it
+    assert SPEC.fingerprint == "86cfe580eaf1c1a502a57bf2a9e811d95d85f948c52ccd8ac3e56e0c8cb53330"  # stores on disk hold it
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,16 @@ def test_bad_values_are_refused(field: str, value: object, message: str) -> None
 
 def test_lists_become_tuples_so_that_specs_can_be_keys() -> None:
     assert hash(FeatureSpec("VGG16", "00", [32, 32], [Tap("a", "avg", [3])], "caffe"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "half", "window", "window:1", "window:2,1", "window:1,1", "window:0,inf", "window:a,b", "full:1,2"]
+)
+def test_an_intensity_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--intensity is full, auto or window:LO,HI"):
+        parse_intensity(text)
+
+
+def test_intensity_is_part_of_what_a_feature_is() -> None:
+    spec = FeatureSpec("A", "", (8, 8), (Tap("x"),), "none")
+    assert dataclasses.replace(spec, intensity="auto").fingerprint != spec.fingerprint

@@ -70,7 +70,7 @@ def test_results_come_in_order_and_equal_one_by_one(engine: Engine, paths: list[
         assert all(np.array_equal(found, wanted[0]) for found, wanted in zip(result, expected, strict=True))
     reasons = {number: result for number, result in enumerate(results) if isinstance(result, Unreadable)}
     assert list(reasons) == [2, 3, 8, 12, 13, 14, 15]
-    assert reasons[2] == Unreadable("decode", "not a JPEG, PNG, BMP, GIF or WebP image (it begins with b'no image')")
+    assert reasons[2] == Unreadable("decode", "text, not a JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC image")
     assert reasons[3].stage == "decode" and reasons[3].reason.startswith("damaged PNG: ")
     assert reasons[8] == Unreadable("read", "No such file or directory")
 
