@@ -72,11 +72,11 @@ class FeatureSpec:
     """Everything that decides a feature's value, given an image's bytes.
 
     backbone is a name of `backbone.BACKBONES`, or own:NAME for a model of the user's. architecture is a sha256 over what it
-    computes, its weights aside ('' where nobody has looked).
-    image_size is (height, width) in pixels. weights_digest is a sha256 over the weights themselves, not over their file.
-    preprocessing is the backbone's own scaling of 0..255 pixels. decode says whether large JPEGs are decoded at a fraction
-    of their size (scaled), intensity what becomes of grey images of more than 8 bits. compute_dtype is what the backbone multiplies in, whichever engine runs it. views is how many views
-    of each training image there are: the first is plain, the others are augmented.
+    computes, its weights aside ('' where nobody has looked). image_size is (height, width) in pixels. weights_digest is a
+    sha256 over the weights themselves, not over their file. preprocessing is the backbone's own scaling of 0..255 pixels.
+    decode says whether large JPEGs are decoded at a fraction of their size (scaled); intensity, what becomes of grey images of
+    more than 8 bits, as `parse_intensity` reads it. compute_dtype is what the backbone multiplies in, whichever engine runs
+    it. views is how many views of each training image there are: the first is plain, the others are augmented.
     """
 
     backbone: str
