@@ -140,12 +140,26 @@ class FeatureStore:
         return self._split(split)["examples"]
 
     def tap(self, name: str | None = None) -> Tap:
-        """One of the spec's taps by its name; the only one, or the first, when not given."""
+        """One of the spec's taps; the first when no name is given.
+
+        Args:
+            name: as it is stored, or LAYER:POOL as `headstart extract --tap` takes it, or a layer alone: its average where
+                that is stored, else what is stored of it.
+
+        Raises:
+            UserError: when there is no such tap, or a layer alone may mean several.
+        """
         taps = {tap.name: tap for tap in self.spec.taps}
-        name = name if name is None or ":" in name else f"{name}:avg"  # as `headstart extract --tap` takes it
-        if name is not None and name not in taps:
+        if name is None or name in taps:
+            return taps[name] if name else self.spec.taps[0]
+        asked = Tap.parse(name)
+        found = [tap for tap in taps.values() if tap.layer == asked.layer and asked.pool in ("", tap.pool)]
+        found = [tap for tap in found if tap.pool == "avg"] or found
+        if len(found) > 1:
+            raise UserError(f"{self.path!r} holds several taps of {name!r}, name one: {', '.join(tap.name for tap in found)}")
+        if not found:
             raise UserError(f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}")
-        return taps[name] if name else self.spec.taps[0]
+        return found[0]
 
     def dataset(
         self,

@@ -244,3 +244,31 @@ def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest
     assert verify([store.path]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(expected) for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (None, "block/end:none"),
+        ("block.end:none", "block.end:none"),  # as it is stored
+        ("block/end:none", "block.end:none"),  # as extraction takes it
+        ("block/end", "block.end:none"),  # all that is stored of it
+        ("top", "top:avg"),
+        ("top:max", "top:max"),
+        ("grids", "grids:grid2, grids:grid3"),
+        ("fc1", "fc1:none"),
+        ("fc1:avg", ""),
+        ("", ""),
+    ],
+)
+def test_a_tap_is_named_as_in_extraction(asked: str | None, found: str) -> None:
+    names = [("block/end", "none"), ("top", "max"), ("top", "avg"), ("grids", "grid2"), ("grids", "grid3"), ("fc1", "none")]
+    taps = tuple(Tap(layer, pool, (4,)) for layer, pool in names)
+    store = FeatureStore("store", FeatureSpec("VGG16", "0", (32, 32), taps, "caffe"), {}, False, {})
+    if found in {tap.name for tap in taps}:
+        assert store.tap(asked).name == found
+    elif asked is None:
+        assert store.tap() == taps[0]
+    else:
+        with pytest.raises(UserError, match=f"several taps of {asked!r}, name one: {found}" if found else "It holds: block"):
+            store.tap(asked)
