@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,17 +46,21 @@ def check_agreement(
     Raises:
         UserError: when a probability differs by more, or a class does where its margin is larger than that.
     """
-    sample = list(store.sample())
-    if not sample:
+    keys = [image.key for image in store.sample()]
+    if not keys:
         raise UserError(
             f"{store.path!r} keeps no image to check the model on: none of its training images could be read again"
         )
-    stored = _stored_features(store, tap, [image.key for image in sample])  # [n, *tap.shape]
+    stored = _stored_features(store, tap, keys)  # [n, *tap.shape]
     model = run.model()
-    images = [decode_image(image.encoded, store.manifest["max_pixels"], least_size(store.spec)) for image in sample]
-    noise = compute_noise(backbone or model.get_layer("backbone"), images, stored, store.spec)
+
+    def images() -> Iterator[np.ndarray]:
+        for image in store.sample():
+            yield decode_image(image.encoded, store.manifest["max_pixels"], least_size(store.spec))
+
+    noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)
     because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
-    seen = _Seen([image.key for image in sample], images, stored)
+    seen = _Seen(keys, images, stored)
     return {**_compare(model, head, seen, store.spec.store_dtype, noise, because), "compute_noise": noise}
 
 
@@ -79,16 +83,20 @@ def check_images(
         engine = make_engine(network.frozen_model(spec), EngineOptions())
         rows = stream_features(files, below, engine, max_pixels)
         features = np.stack([row[0] for row in rows if not isinstance(row, Unreadable)])
-    images = [decode_image(_content(file.path), max_pixels, least_size(spec)) for file in files]
+
+    def images() -> Iterator[np.ndarray]:
+        for file in files:
+            yield decode_image(_content(file.path), max_pixels, least_size(spec))
+
     seen = _Seen([file.path for file in files], images, features)
     return _compare(run.model(), network.trained, seen, "float32", 0.0, "rounding")
 
 
 class _Seen(NamedTuple):
-    """Images by two ways: pixels uint8 [any, any, 3], and features float32 [n, *shape]."""
+    """Images by two ways: pixels uint8 [any, any, 3], decoded one at a time, and features float32 [n, *shape]."""
 
     names: Sequence[str]
-    images: Sequence[np.ndarray]
+    images: Callable[[], Iterator[np.ndarray]]
     features: np.ndarray
 
 
@@ -101,7 +109,7 @@ def _compare(
             "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
         )
     tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
-    from_images = classify_images(model, seen.images)
+    from_images = classify_images(model, seen.images())
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
     ordered = np.sort(from_features, axis=1)
@@ -112,7 +120,7 @@ def _compare(
             f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
             f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again"
         )
-    return {"images": len(seen.images), "largest_difference": float(difference[worst]), "tolerance": tolerance}
+    return {"images": len(seen.names), "largest_difference": float(difference[worst]), "tolerance": tolerance}
 
 
 def _content(path: str) -> bytes:
@@ -127,7 +135,7 @@ def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.n
     return store.features("train", tap.name).take(np.array([rows[key] * views for key in keys])).astype(np.float32)
 
 
-def compute_noise(backbone: keras.Model, images: Sequence[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
+def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
     """How far features computed in another dtype than float32 lie from those of the saved model, which computes in float32.
 
     Returns:
@@ -169,7 +177,7 @@ def storage_tolerance(
     return 1e-3 + 3 * moved  # the first part: kernels that round in another order
 
 
-def classify_images(model: keras.Model, images: Sequence[np.ndarray]) -> np.ndarray:
+def classify_images(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndarray:
     """A saved model's probabilities for images of any size, uint8 [any, any, 3], float32 [n, classes]."""
     if keras.backend.backend() != "tensorflow":  # which would compile the whole network for each size of image
         resize = model.get_layer("resizing")
