@@ -7,6 +7,7 @@ fields made by `positional` come without dashes. Nothing here imports anything h
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import dataclasses
 import errno
@@ -236,13 +237,29 @@ def _underscored(argument: str) -> str:
     return "--" + name[2:].replace("-", "_") + equals + value
 
 
+leaves_threads = False  # whether something has threads that Python's end and they would wait for each other, for ever
+
+
 def run(prog: str, body: Callable[[], int | None]) -> int:
     """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2, Ctrl-C one and 130."""
     for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
-    with interruption.ending(prog) as ending:
-        return _in_one_line(prog, lambda: _unless_interrupted(ending, body))
+    status = 1
+    try:
+        with interruption.ending(prog) as ending:
+            status = _in_one_line(prog, lambda: _unless_interrupted(ending, body))
+        return status
+    finally:
+        if leaves_threads:
+            atexit.register(_leave, status)
+
+
+def _leave(status: int) -> None:
+    """Ends the process once all that it had to say is said, without waiting for threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _unless_interrupted(ending: interruption.Ending, body: Callable[[], int | None]) -> int | None:
