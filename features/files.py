@@ -49,9 +49,11 @@ def locked(path: str, message: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):  # removed while held: who waits for this file finds that it is gone
-            os.remove(path)
-        os.close(handle)
+        try:
+            with contextlib.suppress(FileNotFoundError):  # removed while held: who opened it meanwhile finds that it is gone
+                os.remove(path)
+        finally:
+            os.close(handle)
 
 
 def _lock(path: str, message: str) -> int | None:
@@ -81,6 +83,14 @@ def sync_folder(path: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(path: str) -> None:
+    """Makes a folder, and every file and folder inside it, outlive a power cut."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync_folder(os.path.join(folder, name))  # a file is synced as a folder is
+        sync_folder(folder)
 
 
 def names_in(folder: str, flag: str) -> set[str]:

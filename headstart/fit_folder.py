@@ -55,7 +55,8 @@ def fit(config: FitConfig) -> dict[str, Any]:
     from training.evaluate import EvaluateConfig, evaluate
     from training.train_head import describe, train
 
-    run_folder.check_free(config.run)  # before the long part
+    with run_folder.claimed(config.run):  # refused before the long part, if it must be
+        pass
     store = extract(_part(ExtractConfig, config, batch_size=0))
     print(describe(train(_part(TrainConfig, config))))
     split = next(name for name in ("test", "validation", "train") if name in store.splits)

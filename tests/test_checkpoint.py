@@ -16,6 +16,7 @@ import pytest
 from features import files
 from training.adam import FusedAdam
 from training.checkpoint import KeepBest, interruptible
+from training.learn import Recipe
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.int64)
@@ -103,6 +104,17 @@ def test_nothing_worse_than_the_beginning_is_kept(tmp_path: pathlib.Path) -> Non
     taken_up = keeping(tmp_path, model(seed=9), "val_loss", patience=2)
     assert taken_up.load() and taken_up.best_epoch == 0 and taken_up.baseline == {"val_loss": 0.2, "val_accuracy": 0.9}
     assert taken_up.is_over()
+
+
+def test_patience_waits_for_the_rate_to_fall(tmp_path: pathlib.Path) -> None:
+    assert Recipe(20, 5, "val_loss", 1e-5, 0.1, [], "float32", 1).not_before == 11
+    keep = KeepBest(str(tmp_path / "checkpoint.npz"), {}, "val_loss", 2, not_before=4)
+    keep.set_model(model())
+    stopped = []
+    for epoch, value in enumerate([0.1, 0.2, 0.3, 0.4]):
+        keep.on_epoch_end(epoch, {"val_loss": value})
+        stopped.append(bool(keep.model.stop_training))
+    assert stopped == [False, False, False, True]
 
 
 def test_a_checkpoint_is_whole_or_the_older_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from features.errors import UserError
 from features.rows import Features
 from features.store import FeatureStore
 from tests.conftest import rewrite_manifest
-from training import agreement, model, plots, train_head
+from training import agreement, batches, model, plots, train_head
 from training.run_folder import Run
 from training.train_head import TrainConfig, train
 
@@ -199,6 +200,53 @@ def test_balanced_weights_reach_the_fit(
     balanced = train(config(lopsided, tmp_path / "balanced", class_weight="balanced"))
     assert given == [None, {0: pytest.approx(16 / 24), 1: pytest.approx(16 / 8)}]
     assert history_of(plain.path)["loss"] != history_of(balanced.path)["loss"]
+
+
+@pytest.mark.parametrize("loss", [None, "categorical_crossentropy"], ids=["ids", "one-hot"])
+def test_balanced_weights_choose_the_epoch_too(
+    loss: str | None, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {0: 3.0, 1: 0.5, 2: 0.25}
+    monkeypatch.setattr(batches, "class_weights", lambda *_: weights)
+    saved = train(config(store, tmp_path / "run", epochs=1), loss=loss)
+    labels, probabilities = answers(saved, store, "validation")
+    losses = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7, 1))
+    expected = np.mean(losses * np.array([weights[label] for label in labels]))
+    assert metrics_of(saved.path)["val_loss"] == pytest.approx(expected, rel=1e-3)
+    assert expected != pytest.approx(losses.mean(), rel=1e-2)
+
+
+def test_a_last_epoch_that_is_the_best_hints_at_more(store: pathlib.Path, run_copy: pathlib.Path) -> None:
+    opened = Run.open(str(run_copy))
+    hint = "the best epoch is the last one allowed: more --epochs may do better"
+    for best, told in ((20, True), (19, False)):
+        (run_copy / "metrics.json").write_text(json.dumps({**metrics_of(run_copy), "best_epoch": best}), encoding="utf-8")
+        assert (hint in train_head.describe(opened)) is told
+
+
+def test_the_check_holds_one_image_at_a_time(
+    store: pathlib.Path, run: pathlib.Path, loaded_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Pixels] = weakref.WeakSet()
+    most = []
+    original = agreement.decode_image
+
+    def decode(*args: Any) -> np.ndarray:
+        pixels = original(*args).view(Pixels)
+        alive.add(pixels)
+        most.append(len(alive))
+        return pixels
+
+    monkeypatch.setattr(agreement, "decode_image", decode)
+    trained, features = Run.open(str(run)), FeatureStore.open(str(store))
+    agreement.check_agreement(trained, features, trained.tap, trained.model().get_layer("head"))
+    assert len(most) == 36 and max(most) <= 2
+
+
+class Pixels(np.ndarray):
+    """An image of which it is known whether it is still held."""
+
+    __hash__ = object.__hash__
 
 
 def test_not_complete_until_metrics_are_written(

@@ -79,6 +79,22 @@ def class_weights(kind: str, examples: Sequence[Example], class_names: Sequence[
     return {label: sum(present.values()) / (len(present) * count) for label, count in present.items()}
 
 
+def weighted(batches: tf.data.Dataset, class_weight: dict[int, float] | None, classes: int) -> tf.data.Dataset:
+    """Batches (feature, label) with each example's weight beside it, so that a loss counts classes as the training does.
+
+    Labels are ids or one-hot rows. A class without training examples has no weight, and counts as it is.
+    """
+    if class_weight is None:
+        return batches
+    weights = np.ones(classes, np.float32)
+    weights[list(class_weight)] = list(class_weight.values())
+
+    def add(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return feature, label, tf.gather(weights, label if label.shape.rank == 1 else tf.argmax(label, axis=-1))
+
+    return batches.map(add)
+
+
 def array_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`moments` of features in memory, [N, ..., C]."""
     rows = features.reshape(-1, features.shape[-1]).astype(np.float64)

@@ -86,14 +86,14 @@ def from_images(config: FinetuneConfig, precision: str) -> Beginning:
     return Beginning(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
 
 
-def from_store(config: FinetuneConfig) -> Beginning:
+def from_store(config: FinetuneConfig, precision: str) -> Beginning:
     """Stored maps of a layer, all of whose successors are trained."""
     store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
     boundary = _stored_boundary(store, config.unfreeze_after)
     head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
     backbone, (tap,) = tapped(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
     if head is None:
-        head = warm_head(config, store, backbone, boundary, tap)
+        head = warm_head(config, precision, store, backbone, boundary, tap)
     network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
     batches = SplitMaps(store, boundary, config)
 
@@ -109,6 +109,8 @@ def from_store(config: FinetuneConfig) -> Beginning:
         "max_pixels": store.manifest["max_pixels"],
     }
     identity = {"store": store.spec.fingerprint, "dataset": store.manifest["dataset_digest"]}
+    if config.init_from:
+        identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
     return Beginning(
         network,
         batches,

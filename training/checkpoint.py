@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from features import files
+from features.errors import UserError
 
 
 class Interrupted(Exception):
@@ -32,10 +33,12 @@ class KeepBest(keras.callbacks.Callback):
         identity: what training this is; the checkpoint of another is not taken up.
         monitor: which figure is best; accuracies are better when higher, losses when lower.
         patience: epochs without a better one before it stops.
+        not_before: the epoch before whose end it never stops.
     """
 
-    def __init__(self, path: str, identity: Mapping[str, Any], monitor: str, patience: int) -> None:
+    def __init__(self, path: str, identity: Mapping[str, Any], monitor: str, patience: int, not_before: int = 0) -> None:
         super().__init__()
+        self.not_before = not_before
         self.path, self.identity, self.monitor, self.patience = path, dict(identity), monitor, patience
         self.history: dict[str, list[float]] = {}
         self.baseline: dict[str, float] = {}
@@ -60,12 +63,12 @@ class KeepBest(keras.callbacks.Callback):
         if not self.best_weights or self._is_better(value):
             self._take(epoch + 1, value)
         self.save()
-        if epoch + 1 - self.best_epoch >= self.patience:
+        if self.is_over():
             self.model.stop_training = True
 
     def is_over(self) -> bool:
-        """Whether patience had run out already when the checkpoint was written."""
-        return self.epochs - self.best_epoch >= self.patience
+        """Whether patience has run out."""
+        return self.epochs >= max(self.not_before, self.best_epoch + self.patience)
 
     def restore_best(self) -> None:
         """Puts the best epoch's weights into the model."""
@@ -112,11 +115,47 @@ class KeepBest(keras.callbacks.Callback):
 
 def is_of(path: str, identity: Mapping[str, Any]) -> bool:
     """Whether a checkpoint is one of this very training."""
+    state = _state(path)
+    return state is not None and bool(state["identity"] == json.loads(json.dumps(identity)))
+
+
+def goes_on(path: str, identity: Mapping[str, Any]) -> bool:
+    """Whether a training takes a checkpoint up; False where it can't be read, so that there is nothing to lose.
+
+    Args:
+        path: of the checkpoint.
+        identity: of the training that begins; empty where it is none that leaves checkpoints.
+
+    Raises:
+        UserError: when it is of another training, naming what differs.
+    """
+    state = _state(path)
+    if state is None or is_of(path, identity):
+        return state is not None
+    theirs, mine = state["identity"], json.loads(json.dumps(identity))
+    differing = [name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name)]
+    values = "; ".join(f"{name}: {_shown(theirs.get(name))} there, {_shown(mine.get(name))} here" for name in differing)
+    epochs = len(next(iter(state["history"].values()), ()))
+    raise UserError(
+        f"{path!r} keeps {epochs} epochs of another fine-tuning{f' ({values})' if mine else ''}: give its flags again to go "
+        f"on with it, or another --run, or delete that file to begin anew"
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value of an identity; of a digest, as much as one reads."""
+    text = "not set" if value in (None, "") else str(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def _state(path: str) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None when it can't be read."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            return bool(json.loads(str(kept["state"]))["identity"] == json.loads(json.dumps(identity)))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return False
+            state = json.loads(str(kept["state"]))
+            return {"identity": state["identity"], "history": state["history"]}
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
 
 
 class StopWhenAsked(keras.callbacks.Callback):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from features import command, files
 from features.errors import UserError
 from features.spec import FeatureSpec
 from training.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
+from training.train_head import LAST_IS_BEST
 
 if TYPE_CHECKING:
     from training.beginnings import Beginning
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from training.run_folder import Run
     from training.unfreeze import Network
 
-NO_VALIDATION = "warning: there is no validation split: no early stopping, the best epoch is told by the training loss"
+NO_VALIDATION = (
+    "warning: there is no validation split: no early stopping, and the epoch with the least training loss is kept, be it "
+    "better or worse than what it began with"
+)
 
 
 @command.quietly
@@ -45,36 +50,56 @@ def finetune(config: FinetuneConfig) -> Run:
         UserError: for a layer that does not exist, other images or classes than the run's, a store without the tap, a
             precision that the device lacks, or a loss or gradient that is not finite (naming the step).
     """
-    import keras
-
     from features.engine_options import has_gpu
     from training import run_folder
+
+    has_gpu()  # memory grows with need
+    with run_folder.claimed(config.run) as published:
+        return _finetune(config, published)
+
+
+def _finetune(config: FinetuneConfig, published: bool) -> Run:
+    """The training, in a folder that is locked; if what was published is this very one and whole, there is nothing to do."""
+    import keras
+
+    from training import run_folder
     from training.beginnings import from_images, from_store
-    from training.checkpoint import is_of
+    from training.checkpoint import goes_on
     from training.devices import spread_over
     from training.learn import learn
     from training.model import resolve_precision
     from training.unfreeze import describe
 
-    has_gpu()  # memory grows with need
     started = time.monotonic()
-    run_folder.check_free(config.run)
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):
-        begin = from_store(config) if config.from_store else from_images(config, precision)
+        begin = from_store(config, precision) if config.from_store else from_images(config, precision)
+        recipe = _recipe(config, begin, precision)
+        identity = _identity(config, begin, recipe)
+        if published and _is_done(config.run, identity):
+            return run_folder.Run.open(config.run, config.unsafe)
+        work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
-        identity, recipe = _identity(config, begin), _recipe(config, begin, precision)
-        work = run_folder.begin(config.run, keep=lambda path: is_of(path, identity))
         begin.picture(work)
         learned = learn(begin.network, begin.batches, recipe, work, identity)
-    _finish(config, work, begin, learned, started)
+    _finish(config, work, begin, learned, identity, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
 
 
-def _finish(config: FinetuneConfig, work: str, begin: Beginning, learned: Learned, started: float) -> None:
+def _is_done(path: str, identity: dict[str, Any]) -> bool:
+    """Whether a complete run is of this very training, and was not interrupted."""
+    from training import run_folder
+
+    kept, metrics = (files.read_json(os.path.join(path, name)) for name in (run_folder.CONFIG, run_folder.METRICS))
+    return kept.get("identity") == json.loads(json.dumps(identity)) and not metrics["interrupted"]
+
+
+def _finish(
+    config: FinetuneConfig, work: str, begin: Beginning, learned: Learned, identity: dict[str, Any], started: float
+) -> None:
     """Everything into the work folder, the metrics last."""
     from training import run_folder
     from training.model import attach_head
@@ -89,6 +114,7 @@ def _finish(config: FinetuneConfig, work: str, begin: Beginning, learned: Learne
         "tap": dataclasses.asdict(network.tap),
         "class_names": begin.class_names,
         "unfrozen": network.unfrozen,
+        "identity": identity,
         **begin.facts,
     }
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
@@ -111,9 +137,7 @@ def _finish(config: FinetuneConfig, work: str, begin: Beginning, learned: Learne
         "agreement": begin.check(run),
         "seconds": round(time.monotonic() - started, 2),
     }
-    if not learned.interrupted and os.path.exists(os.path.join(work, run_folder.CHECKPOINT)):
-        os.remove(os.path.join(work, run_folder.CHECKPOINT))
-    files.write_json(os.path.join(work, run_folder.METRICS), metrics)
+    run_folder.finish(work, metrics, () if learned.interrupted else (run_folder.CHECKPOINT,))
 
 
 def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
@@ -150,14 +174,20 @@ def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
     )
 
 
-def _identity(config: FinetuneConfig, begin: Beginning) -> dict[str, Any]:
-    """What a checkpoint must have been made with to be taken up; where the run lies does not matter."""
-    decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in ("run", "unsafe")}
-    return {**decides, **begin.identity}
+PLACES = ("run", "input", "init_from", "from_store")  # what lies there decides, and has digests
+READING = ("layout", "image_column", "label_column", "split_column")  # images, labels and splits are compared with the run's
+INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
+
+
+def _identity(config: FinetuneConfig, begin: Beginning, recipe: Recipe) -> dict[str, Any]:
+    """All that decides what an epoch does: a checkpoint must have been made with the same to be taken up."""
+    decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in INDIFFERENT}
+    settled = {"learning_rate": recipe.learning_rate, "monitor": recipe.monitor, "precision": recipe.precision}
+    return {**decides, **settled, **begin.identity}
 
 
 def describe(run: Run) -> str:
-    """What a fine-tuning came to, in two or three lines."""
+    """What a fine-tuning came to, in a few lines."""
     from training import run_folder
 
     metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
@@ -171,6 +201,8 @@ def describe(run: Run) -> str:
     ]
     if metrics["best_epoch"] == 0:
         lines.append(f"no epoch was better by {metrics['monitor']} than what it began with: that is kept")
+    if metrics["best_epoch"] == run.config["finetune"]["epochs"]:
+        lines.append(LAST_IS_BEST)
     agreement = metrics["agreement"]
     lines.append(
         f"{os.path.join(run.path, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "

@@ -40,7 +40,9 @@ class FinetuneConfig:
     no_shift: bool = flag(False, "never shift")
     no_colour: bool = flag(False, "never change brightness, contrast or colour")
     epochs: int = flag(20, "at most; early stopping ends sooner where there is a validation split")
-    patience: int = flag(5, "epochs without a better --monitor before it stops")
+    patience: int = flag(
+        5, "epochs without a better --monitor before it stops; never while the rate is above half of its peak"
+    )
     batch_size: int = flag(32, "examples a step, over all devices")
     learning_rate: float | None = flag(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from training import run_folder
 from training.adam import adam
+from training.batches import weighted
 from training.callbacks import ShowProgress, StopWhenNotFinite, Watched, jit_here
 from training.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
 from training.devices import to_device
@@ -48,6 +50,11 @@ class Recipe:
     steps_at_once: int
     devices: int = 1
     class_weight: dict[int, float] | None = None
+
+    @property
+    def not_before(self) -> int:
+        """The epoch at whose end the rate has fallen to half of its peak: patience ends no training before."""
+        return math.ceil(self.epochs * (1 + self.warm_up) / 2)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,11 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
         if list(map(id, learner.trainable_variables)) != list(map(id, network.trained.trainable_variables)):
             raise AssertionError("the rates are in another order than the weights")
         validation = batches.validation()
-        keep = KeepBest(os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience)
+        if validation is not None:
+            validation = weighted(validation, recipe.class_weight, learner.output_shape[-1])
+        keep = KeepBest(
+            os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience, recipe.not_before
+        )
         keep.set_model(learner)
         guard = FrozenGuard(network)
         if not keep.load() and validation is not None:
@@ -122,9 +133,10 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
 
 def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: KeepBest, validation: Any) -> bool:
     """Whether it was interrupted."""
+    classes = learner.output_shape[-1]  # Keras would weigh them after batches were copied to the device
     try:
         learner.fit(
-            to_device(_weighted(batches.training(keep.epochs), recipe.class_weight), recipe.devices),
+            to_device(weighted(batches.training(keep.epochs), recipe.class_weight, classes), recipe.devices),
             steps_per_epoch=batches.steps,
             validation_data=validation,
             epochs=recipe.epochs,
@@ -136,15 +148,6 @@ def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], k
     except Interrupted:
         return True
     return False
-
-
-def _weighted(batches: tf.data.Dataset, class_weight: dict[int, float] | None) -> tf.data.Dataset:
-    """With each example's weight beside it: Keras would do it after batches were copied to the device."""
-    if class_weight is None:
-        return batches
-    weights = np.zeros(max(class_weight) + 1, np.float32)
-    weights[list(class_weight)] = list(class_weight.values())
-    return batches.map(lambda feature, label: (feature, label, tf.gather(weights, label)))
 
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:

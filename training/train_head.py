@@ -29,6 +29,7 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 VALIDATION_BATCH = 256
 STEPS_AT_ONCE = 256  # between two looks of Python's at a training
+LAST_IS_BEST = "the best epoch is the last one allowed: more --epochs may do better"
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 
@@ -83,36 +84,48 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
         UserError: for a store that is not complete, a head that does not fit, a loss that is not finite (naming the step),
             or a saved model that does not agree with the features it was trained on.
     """
+    from features.engine_options import has_gpu
+    from training import run_folder
+
+    has_gpu()  # memory grows with need
+    with run_folder.claimed(config.run) as published:
+        return _train(config, head, loss, published)
+
+
+def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: bool) -> Run:
+    """The training, in a folder that is locked; if what was published is this very one, there is nothing to do."""
     import keras
 
-    from features.engine_options import has_gpu
     from features.store import FeatureStore
     from training import run_folder
     from training.agreement import check_agreement
     from training.batches import SplitBatches
+    from training.checkpoint import goes_on
     from training.model import attach_head
     from training.save_run import save_dataset, save_history, save_model
 
-    has_gpu()  # memory grows with need
     started = time.monotonic()
-    run_folder.check_free(config.run)
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
     tap = store.tap(config.tap or None)
+    described = _described(config, store, tap, custom=head is not None)
+    if published and head is None and loss is None and run_folder.holds(config.run, described):
+        return run_folder.Run.open(config.run, config.unsafe)
     _check_splits(config, store)
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
     learner = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
     training = SplitBatches(store, "train", tap, config.batch_size, learner.sparse)
-    work = run_folder.begin(config.run)  # the older run, if there is one, stays whole until this one is
-    run = _start(config, work, store, tap, custom=head is not None)
+    work = run_folder.begin(config.run, keep=lambda file: goes_on(file, {}))  # the older run stays whole until this one is
+    files.write_json(os.path.join(work, run_folder.CONFIG), described)
+    run = run_folder.Run(work, described, config.unsafe)
     history = _fit(config, work, training, learner)
     trained, best = learner.export(), _best(config, history)
     save_history(run, history, best["best_epoch"])
     save_model(run, attach_head(store.spec, backbone, trained))
     save_dataset(run, store.dataset_table, ("train", best["used_for_selection"]))
-    metrics = {**best, "agreement": check_agreement(run, store, tap, trained), "seconds": round(time.monotonic() - started, 2)}
-    files.write_json(os.path.join(work, run_folder.METRICS), metrics)
+    agreement = check_agreement(run, store, tap, trained)
+    run_folder.finish(work, {**best, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)})
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
 
@@ -178,7 +191,7 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
     import keras
 
     from training.adam import adam
-    from training.batches import SplitBatches, class_weights
+    from training.batches import SplitBatches, class_weights, weighted
     from training.callbacks import Watched, jit_here
     from training.model import resolve_precision
 
@@ -192,14 +205,16 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
         steps_per_execution=min(len(training), STEPS_AT_ONCE),
     )
     store, validation = training.store, None
+    weights = class_weights(config.class_weight, store.examples("train"), store.class_names)
     if "validation" in store.splits:
         validation = SplitBatches(store, "validation", training.tap, VALIDATION_BATCH, learner.sparse).in_order()
+        validation = weighted(validation, weights, len(store.class_names))
     history = fitted.fit(
         training.shuffled(config.seed),
         validation_data=validation,
         epochs=config.epochs,
         shuffle=False,  # the batches are shuffled already
-        class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
+        class_weight=weights,
         callbacks=_callbacks(config, work, validation is not None, len(training)),
         verbose=0,
     )
@@ -237,11 +252,9 @@ def _best(config: TrainConfig, history: dict[str, list[float]]) -> dict[str, Any
     }
 
 
-def _start(config: TrainConfig, work: str, store: FeatureStore, tap: Tap, custom: bool) -> Run:
-    """Writes what the run is."""
-    from training import run_folder
-
-    described = {
+def _described(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool) -> dict[str, Any]:
+    """What the run is."""
+    return {
         "train": {**dataclasses.asdict(config), "head": "custom" if custom else config.head},
         "store": os.path.abspath(config.store),
         "splits": store.splits,
@@ -253,8 +266,6 @@ def _start(config: TrainConfig, work: str, store: FeatureStore, tap: Tap, custom
         "groups_declared": store.manifest["groups_declared"],
         "max_pixels": store.manifest["max_pixels"],
     }
-    files.write_json(os.path.join(work, run_folder.CONFIG), described)
-    return run_folder.Run(work, described, config.unsafe)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -276,16 +287,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(run: Run) -> str:
-    """What a training came to, in two lines."""
+    """What a training came to, in two or three lines."""
     from training import run_folder
 
     metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
     name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
     kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    hint = f"\n{LAST_IS_BEST}" if metrics["best_epoch"] == run.config["train"]["epochs"] else ""
     return (
         f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
         f"{metrics[name]:.4f} ({kind})\n{os.path.join(run.path, run_folder.MODEL)}: agrees with the stored features on "
-        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}"
+        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{hint}"
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from features.spec import Tap
 from features.store import FeatureStore
-from training.adam import FusedAdam
-from training.batches import array_moments
+from training.adam import adam
+from training.batches import array_moments, class_weights
 from training.callbacks import ShowProgress, StopWhenNotFinite, Watched
 from training.model import build_head
 from training.unfreeze import Unfreezing, cut
@@ -22,7 +22,9 @@ EPOCHS, PATIENCE, RATE, BATCH = 100, 10, 3e-4, 32
 AT_ONCE = 64
 
 
-def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model, boundary: Tap, tap: Tap) -> keras.Model:
+def warm_head(
+    config: FinetuneConfig, precision: str, store: FeatureStore, backbone: keras.Model, boundary: Tap, tap: Tap
+) -> keras.Model:
     """Trains a head from nothing on the tap's features, which are computed once from the boundary's stored maps.
 
     Early stopping as in `headstart train`; without a validation split, all of the epochs.
@@ -30,15 +32,18 @@ def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model
     through = _features_of(backbone, boundary, tap, store.spec.image_size)
     splits = [split for split in ("train", "validation") if split in store.splits]
     data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
-    head = build_head(config.head, tap, len(store.class_names), array_moments(data["train"][0]), config.dropout)
+    standard, classes = array_moments(data["train"][0]), len(store.class_names)
+    weights = class_weights(config.class_weight, store.examples("train"), store.class_names)
+    head = build_head(config.head, tap, classes, standard, config.dropout, precision)
     learner = Watched(head)
-    learner.compile(FusedAdam(RATE), "sparse_categorical_crossentropy")
+    learner.compile(adam(RATE, precision), "sparse_categorical_crossentropy")
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
     learner.fit(
         *data["train"],
         batch_size=BATCH,
         epochs=EPOCHS,
-        validation_data=data.get("validation"),
+        validation_data=_weighted(data["validation"], weights) if "validation" in data else None,
+        class_weight=weights,
         callbacks=[
             StopWhenNotFinite(-(-len(data["train"][1]) // BATCH)),
             ShowProgress(EPOCHS),
@@ -46,7 +51,14 @@ def warm_head(config: FinetuneConfig, store: FeatureStore, backbone: keras.Model
         ],
         verbose=0,
     )
-    return head
+    plain = build_head(config.head, tap, classes, standard, config.dropout)
+    plain.set_weights(head.get_weights())
+    return plain
+
+
+def _weighted(data: tuple[np.ndarray, np.ndarray], weights: dict[int, float] | None) -> tuple[np.ndarray, ...]:
+    """Features and labels with each example's weight, where classes have any."""
+    return data if weights is None else (*data, np.array([weights.get(int(label), 1.0) for label in data[1]], np.float32))
 
 
 def _features_of(backbone: keras.Model, boundary: Tap, tap: Tap, image_size: tuple[int, int]) -> keras.Model:
