@@ -372,7 +372,7 @@ def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path:
     for path, content in whole.items():
         path.write_bytes(content)
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
-    assert store.manifest["totals"] == {"planned": 60, "stored": 60, "dead": 0}
+    assert store.manifest["totals"]["stored"] == 60 and not store.dead_letters
 
 
 @pytest.mark.parametrize("unit", ["an older plan's", "its own"])
