@@ -54,11 +54,43 @@ def test_saved_model_stands_alone(run: pathlib.Path, tmp_path: pathlib.Path) -> 
 
 def test_saved_model_takes_a_batch_of_any_size(run: pathlib.Path) -> None:
     model = Run.open(str(run)).model()
-    assert model.input_shape == (None, None, None, 3) and model.input.dtype == "uint8"
+    assert model.input_shape == (None, None, None, 3)
     batch = np.stack([images()[0]] * 3)  # [3, 43, 71, 3]
     answers = model.predict(batch, verbose=0)
     assert answers.shape == (3, 3) and answers.dtype == np.float32
     np.testing.assert_allclose(answers, np.repeat(model.predict(batch[:1], verbose=0), 3, axis=0), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> keras.Model:
+    """A classifier on a backbone of one layer, saved and loaded in safe mode."""
+    pixels = keras.Input((24, 32, 3))
+    backbone = keras.Model(pixels, keras.layers.AveragePooling2D(8)(pixels), name="backbone")
+    tap = Tap("average", "none", (3, 4, 3))
+    head = build_head("mlp", tap, 3, (np.full(3, 128.0), np.full(3, 50.0)))
+    path = tmp_path_factory.mktemp("little") / "model.keras"
+    attach_head(FeatureSpec("Tiny", "", (24, 32), (tap,), "none"), backbone, head).save(path)
+    return keras.saving.load_model(path, safe_mode=True)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int64"])
+def test_pixels_of_any_type_and_of_0_to_1_give_the_same_answers(little: keras.Model, dtype: str) -> None:
+    model, image = little, images()[0][None]
+    expected = model.predict(image, verbose=0)
+    assert np.array_equal(model.predict(image.astype(dtype), verbose=0), expected)
+    if "float" in dtype:
+        of_one = np.concatenate([image.astype(dtype) / 255, image.astype(dtype)])  # each image by itself
+        np.testing.assert_allclose(model.predict(of_one, verbose=0), np.repeat(expected, 2, axis=0), atol=1e-4)
+        np.testing.assert_allclose(model(of_one[:1]), expected, atol=1e-4)
+
+
+def test_preprocessed_pixels_and_black_images(little: keras.Model) -> None:
+    model, image = little, images()[0][None].astype(np.float32)
+    answers = model.predict(np.concatenate([image / 127.5 - 1, image]), verbose=0)
+    assert np.isnan(answers[0]).all() and np.isfinite(answers[1]).all()
+    dark = np.zeros_like(image, np.uint8)
+    dark[0, 0, 0] = 1  # a whole number is what it says
+    np.testing.assert_allclose(model.predict(dark, verbose=0), model.predict(np.zeros_like(dark), verbose=0), atol=1e-2)
 
 
 def test_backbone_stays_as_it_was_trained(run: pathlib.Path) -> None:

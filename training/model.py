@@ -5,7 +5,7 @@ Everything is made of Keras's own layers, so a saved model loads anywhere, in sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,14 +83,30 @@ def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool) -> 
 
 
 def attach_head(spec: FeatureSpec, backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """The whole way: uint8 [B, any, any, 3] images to float32 [B, classes], resizing and preprocessing inside."""
+    """The whole way: images [B, any, any, 3] of 0..255 to float32 [B, classes], resizing and preprocessing inside.
+
+    They may be whole numbers or floats. An image of fractions in 0..1 is known as such and scaled; the answer for one with
+    negative pixels, which somebody has preprocessed already, is NaN. The input is float32 and not uint8 because Keras would
+    cut fractions off before any layer could see them.
+    """
     import keras
 
-    images = keras.Input((None, None, 3), dtype="uint8", name="image")
-    pixels = resizing_layer(spec)(keras.ops.cast(images, "float32"))  # [B, H, W, 3], 0..255
+    images = keras.Input((None, None, 3), name="image")
+    pixels = resizing_layer(spec)(_in_0_to_255(images))  # [B, H, W, 3], 0..255
     features = backbone(pixels, training=False)  # BatchNorm stays as it was trained
     feature = features[0] if isinstance(features, (list, tuple)) else features
-    return keras.Model(images, head(feature), name="classifier")
+    negative = keras.ops.min(images, axis=(1, 2, 3)) < 0  # [B]
+    answers = keras.ops.where(negative[:, None], float("nan"), head(feature))
+    return keras.Model(images, answers, name="classifier")
+
+
+def _in_0_to_255(images: Any) -> Any:
+    """Pixels of images some of which may be in 0..1: those of fractions, none of them above 1."""
+    import keras
+
+    fractions = keras.ops.any(images != keras.ops.floor(images), axis=(1, 2, 3), keepdims=True)
+    within = keras.ops.max(images, axis=(1, 2, 3), keepdims=True) <= 1
+    return images * keras.ops.where(keras.ops.logical_and(fractions, within), 255.0, 1.0)
 
 
 def resolve_precision(precision: str) -> str:

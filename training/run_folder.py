@@ -2,7 +2,7 @@
 
 run/
   config.json         the training's configuration, the spec and tap, class names, digests
-  model.keras         uint8 images in, probabilities out
+  model.keras         images of 0..255 in, probabilities out
   history.csv, learning_curve.png, logs/
   examples.csv, dead_letters.jsonl        the dataset that it was trained on, as its store has it
   augmented.png       fine-tuning with augmentation: what the network saw
@@ -105,7 +105,7 @@ class Run:
         return found
 
     def model(self) -> keras.Model:
-        """The saved model: uint8 [B, any, any, 3] to float32 [B, classes].
+        """The saved model: images [B, any, any, 3] of 0..255 to float32 [B, classes].
 
         Raises:
             UserError: when another training took the run's place since it was opened.

@@ -26,7 +26,7 @@ def save_history(run: Run, history: dict[str, list[float]], best_epoch: int) -> 
 
 
 def save_model(run: Run, classifier: keras.Model) -> None:
-    """`model.keras`: uint8 images in, probabilities out."""
+    """`model.keras`: images of 0..255 in, probabilities out."""
     temporary = os.path.join(run.path, f"unfinished-{run_folder.MODEL}")
     classifier.save(temporary)
     os.replace(temporary, os.path.join(run.path, run_folder.MODEL))

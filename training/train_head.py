@@ -69,7 +69,7 @@ class TrainConfig:
 
 @command.quietly
 def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None) -> Run:
-    """Trains a head, keeps its best epoch, and saves `model.keras`: uint8 images in, probabilities out.
+    """Trains a head, keeps its best epoch, and saves `model.keras`: images of 0..255 in, probabilities out.
 
     Args:
         config: what `headstart train` takes.
