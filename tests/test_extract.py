@@ -10,10 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -571,6 +573,36 @@ def test_two_extractions_into_one_store_do_not_meet(photos: Path, tmp_path: Path
 
     with _claimed(str(tmp_path / "store")), pytest.raises(UserError, match="another extraction is writing"):
         extract(config(photos, tmp_path / "store"))
+
+
+def test_files_that_go_grow_or_are_replaced_after_the_survey_become_dead_letters(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, (gone, grown, replaced, *_) = run_units.run_units, sorted((photos / "red" / "deep").iterdir())
+
+    def meanwhile(*arguments: Any) -> None:
+        gone.unlink()
+        grown.write_bytes(grown.read_bytes() + b"more")
+        paint(replaced, 4321)
+        real(*arguments)
+
+    monkeypatch.setattr(run_units, "run_units", meanwhile)
+    store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
+    reasons = {letter["key"].split("/")[-1]: letter["reason"] for letter in store.dead_letters}
+    assert reasons.keys() == {gone.name, grown.name, replaced.name}
+    assert "No such file" in reasons[gone.name] and all("changed" in reasons[path.name] for path in (grown, replaced))
+    assert store.manifest["totals"]["stored"] == 57 and not list(store.faults())
+
+
+def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
+        path = Path(folder, "my 'new' \"store\"\n of 🌻 [*] %s {0}")
+        store = extract(config(photos, path))
+        assert not list(store.faults()) and store.manifest["totals"]["stored"] == 60
+        assert os.listdir(folder) == [path.name]
 
 
 def test_a_store_has_one_writer_at_a_time_however_many_come_and_go(tmp_path: Path) -> None:
