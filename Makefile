@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench backbones fuzz clean
+.PHONY: demo test lint notebook bench soak backbones fuzz clean
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -30,6 +30,10 @@ SECONDS ?= 60
 SEED ?= 0
 fuzz: $(MADE)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
+
+# Commands killed, interrupted, started twice and out of disk at random moments, for hours: make soak [FLAGS="--only extract"]
+soak: $(MADE)
+	$(BIN)/python -m tests.soak $(FLAGS)
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)
