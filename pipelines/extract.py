@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipelines.plan import ExtractionPlan
 
 LOCK = ".lock"
+ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
 
 
 @command.quietly
@@ -62,7 +63,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             return FeatureStore.open(config.store)
         job = shard_job(config, plan, work)
         forget_stale(work, plan)
-        for line in (describe(plan)[-1], estimate(plan, job)):
+        for line in (describe(plan)[-1], estimate(plan, job, ESTIMATE_SHARE)):
             _say(line)
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for

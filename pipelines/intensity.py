@@ -25,8 +25,8 @@ def dark_warning(paths: Sequence[str], max_pixels: int) -> str:
         return ""
     bits = max(peaks).bit_length()
     return (
-        f"warning: the largest value of {len(peaks)} sampled 16-bit images is {max(peaks):,} of {RANGE:,}: the network sees them "
-        f"almost black; for a sensor of {bits} bits say --intensity window:0,{2**bits - 1}, or --intensity auto"
+        f"warning: the largest value of {len(peaks)} sampled 16-bit images is {max(peaks):,} of {RANGE:,}: the network sees "
+        f"them almost black; for a sensor of {bits} bits say --intensity window:0,{2**bits - 1}, or --intensity auto"
     )
 
 

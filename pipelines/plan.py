@@ -41,6 +41,7 @@ from pipelines.run_units import beam_pipeline, errors_for_people
 from pipelines.survey import Surveyed, survey
 from pipelines.work_unit import WorkUnit, cut_units, stored_features
 
+PASSES = 2  # of an estimate
 LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice
 
 
@@ -251,22 +252,29 @@ def describe(plan: ExtractionPlan) -> list[str]:
     ]
 
 
-def estimate(plan: ExtractionPlan, job: ShardJob) -> str:
-    """The engine, and the time to go from all of reading, decoding, resizing and the backbone on a few of the images."""
+def estimate(plan: ExtractionPlan, job: ShardJob, share: float = 1.0) -> str:
+    """The engine, and the time to go from all of reading, decoding, resizing and the backbone on a few of the images.
+
+    Args:
+        plan: what is to be done.
+        job: how.
+        share: the most of the whole job that the estimate may cost; where it would cost more, the time is left out.
+    """
     fresh = [ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
     engine = shared_engine(plan.spec, job.origin, job.engine)
     few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
-    rate = _rate(engine, plan.spec, few, job.max_pixels) if len(fresh) > len(few) else 0.0
-    to_go = f"about {plan.looks / rate:,.0f} s at {pace(rate, 'images')} here" if rate else "seconds"
     kind = f"{engine.name} in {plan.spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
-    return f"engine    {kind}\ntime      {to_go}"
+    if PASSES * len(few) > share * len(fresh):
+        return f"engine    {kind}"
+    rate = _rate(engine, plan.spec, few, job.max_pixels)
+    return f"engine    {kind}\ntime      about {plan.looks / rate:,.0f} s at {pace(rate, 'images')} here"
 
 
 def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int) -> float:
     """Images a second from files to features; the first pass warms up, and is what counts where it is long."""
-    for _ in range(2):
+    for _ in range(PASSES):
         started = time.monotonic()
         for _ in stream_features(images, spec, engine, max_pixels):
             pass
