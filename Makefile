@@ -10,7 +10,7 @@ demo: $(MADE)
 	$(BIN)/headstart demo
 
 test: $(MADE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(MADE)
 	$(BIN)/ruff check .

@@ -84,6 +84,7 @@ class ExtractConfig:
     )
     streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)", least=0)
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
+    splits_from: str = flag("", "keep the splits that another store gave to the same images", metavar="STORE")
     split_seed: int = flag(0, "another seed is another division")
     min_per_split: int = flag(
         1, "images that each class gets in each split at least, where it has enough", metavar="N", least=0
@@ -126,4 +127,6 @@ def check_names(config: ExtractConfig) -> None:
     """
     check_exists(config.input)
     names_in(config.store, "--store")
+    if config.splits_from:
+        check_exists(config.splits_from)
     check_preprocessing(Origin.parse(config.backbone, config.weights, config.unsafe), config.preprocessing)

@@ -172,6 +172,8 @@ def _divided(
         if surveyed[image.key].digest
     ]
     if source.has_splits:
+        if config.splits_from:
+            raise UserError(f"{config.input!r} comes with splits of its own: leave --splits_from out")
         division: dict[str, Any] = {"ready_made": True}
         across = groups_across_splits(examples)
         if across and not config.allow_group_overlap:
@@ -184,7 +186,8 @@ def _divided(
         proportions, minimum = parse_splits(config.splits), config.min_per_split
         division = {"ready_made": False, "splits": proportions, "seed": config.split_seed, "min_per_split": minimum}
         same = old is not None and old.manifest["division"] == division
-        kept = {example.digest: example.split for example in old.table} if old and same else {}
+        before = old.table if old and same else FeatureStore.open(config.splits_from).table if config.splits_from else ()
+        kept = {example.digest: example.split for example in before}
         examples = divide(examples, proportions, config.split_seed, kept, minimum)
     dataset = {
         "division": division,

@@ -229,15 +229,18 @@ def test_the_check_holds_one_image_at_a_time(
 ) -> None:
     alive: weakref.WeakSet[Pixels] = weakref.WeakSet()
     most = []
-    original = agreement.decode_image
+    original = agreement.decoder
 
-    def decode(*args: Any) -> np.ndarray:
-        pixels = original(*args).view(Pixels)
-        alive.add(pixels)
-        most.append(len(alive))
-        return pixels
+    def decoder(*args: Any) -> Callable[[bytes], np.ndarray]:
+        def decode(data: bytes) -> np.ndarray:
+            pixels = original(*args)(data).view(Pixels)
+            alive.add(pixels)
+            most.append(len(alive))
+            return pixels
 
-    monkeypatch.setattr(agreement, "decode_image", decode)
+        return decode
+
+    monkeypatch.setattr(agreement, "decoder", decoder)
     trained, features = Run.open(str(run)), FeatureStore.open(str(store))
     agreement.check_agreement(trained, features, trained.tap, trained.model().get_layer("head"))
     assert len(most) == 36 and max(most) <= 2

@@ -12,7 +12,7 @@ import numpy as np
 from features.engine import make_engine
 from features.engine_options import EngineOptions
 from features.errors import UserError
-from features.images import decode_image, least_size
+from features.images import decoder
 from features.resize import resizer
 from features.spec import FeatureSpec, Tap
 from features.store import FeatureStore
@@ -55,8 +55,8 @@ def check_agreement(
     model = run.model()
 
     def images() -> Iterator[np.ndarray]:
-        for image in store.sample():
-            yield decode_image(image.encoded, store.manifest["max_pixels"], least_size(store.spec))
+        decode = decoder(store.spec, store.manifest["max_pixels"])
+        return (decode(image.encoded) for image in store.sample())
 
     noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)
     because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
@@ -85,8 +85,8 @@ def check_images(
         features = np.stack([row[0] for row in rows if not isinstance(row, Unreadable)])
 
     def images() -> Iterator[np.ndarray]:
-        for file in files:
-            yield decode_image(_content(file.path), max_pixels, least_size(spec))
+        decode = decoder(spec, max_pixels)
+        return (decode(_content(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
     return _compare(run.model(), network.trained, seen, "float32", 0.0, "rounding")

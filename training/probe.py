@@ -287,9 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart probe"
 
     def body() -> None:
+        config, _, verbose = command.parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
         from features.store import FeatureStore
 
-        config, _, verbose = command.parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
         _check_free(config.run)
         for store in config.stores:
             FeatureStore.open(store)

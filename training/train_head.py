@@ -273,10 +273,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart train"
 
     def body() -> None:
+        config, _, verbose = command.parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
         from features.store import FeatureStore
         from training import run_folder
 
-        config, _, verbose = command.parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
         run_folder.check_free(config.run)
         FeatureStore.open(config.store)
         command.load_quietly(verbose)
