@@ -33,7 +33,7 @@ from pipelines.extract import dry_run, extract, main
 from pipelines.extract_config import ExtractConfig
 from pipelines.survey import survey_file
 from pipelines.work_unit import WorkUnit
-from tests.conftest import BACKBONE, CLASSES, draw, write_photos
+from tests import conftest
 
 TINY = {"weights": "random:0", "image_size": "32"}
 CLASSES = ("blå", "red", "sand")
@@ -739,14 +739,18 @@ def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Pat
 
 
 def test_another_store_s_splits_are_kept(flat: Path, tmp_path: Path) -> None:
-    first = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "first"), **BACKBONE))
-    for number, kind in enumerate(CLASSES):
-        draw(kind, np.random.default_rng(number)).save(flat / kind / "new.png")
-    options = {**BACKBONE, "image_size": 40, "split_seed": 1, "splits": "train=0.5,validation=0.25,test=0.25"}
+    first = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "first"), **conftest.BACKBONE))
+    for number, kind in enumerate(conftest.CLASSES):
+        conftest.draw(kind, np.random.default_rng(number)).save(flat / kind / "new.png")
+    options = {**conftest.BACKBONE, "image_size": 40, "split_seed": 1, "splits": "train=0.5,validation=0.25,test=0.25"}
     grown = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "grown"), splits_from=first.path, **options))
     before, after = ({example.key: example.split for example in store.table} for store in (first, grown))
     assert len(after) == len(before) + 3
     assert {key: after[key] for key in before} == before
-    write_photos(tmp_path / "split", {"train": dict.fromkeys(CLASSES, 1)})
+    conftest.write_photos(tmp_path / "split", {"train": dict.fromkeys(conftest.CLASSES, 1)})
     with pytest.raises(UserError, match="comes with splits of its own: leave --splits_from out"):
-        extract(ExtractConfig(input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **BACKBONE))
+        extract(
+            ExtractConfig(
+                input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.BACKBONE
+            )
+        )
