@@ -218,3 +218,11 @@ def test_a_record_is_a_tensorflow_example_byte_for_byte_but_for_its_order() -> N
     example = tf.train.Example.FromString(encoded(1))
     assert len(example.SerializeToString()) == len(encoded(1)) and framed_length(len(encoded(1))) == len(encoded(1)) + 16
     assert sorted(example.features.feature) == ["block4:none", "block5.out:avg", "digest", "key", "label", "view"]
+
+
+@pytest.mark.parametrize("more", [-1, 1, 5])
+def test_a_record_has_the_length_that_it_is_asked_for_or_is_none(more: int) -> None:
+    packed = {tap.name: pack(feature, tap, "float16") for tap, feature in zip(TAPS, features(0))}
+    length = len(encode("a", "d", [1], packed)) + more  # less than it needs, or too little for an entry that pads
+    with pytest.raises(AssertionError, match=rf"the record of 'a' takes \d+ bytes, {length:,} were asked for"):
+        encode("a", "d", [1], packed, length)
