@@ -738,7 +738,8 @@ def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Pat
     assert held == shards | {*store.manifest["files"], "manifest.json", ".digests.jsonl"}
 
 
-def test_another_store_s_splits_are_kept(flat: Path, tmp_path: Path) -> None:
+def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:
+    flat = conftest.write_photos(tmp_path, {"flat": dict.fromkeys(conftest.CLASSES, 4)}) / "flat"
     first = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "first"), **conftest.BACKBONE))
     for number, kind in enumerate(conftest.CLASSES):
         conftest.draw(kind, np.random.default_rng(number)).save(flat / kind / "new.png")
@@ -748,9 +749,8 @@ def test_another_store_s_splits_are_kept(flat: Path, tmp_path: Path) -> None:
     assert len(after) == len(before) + 3
     assert {key: after[key] for key in before} == before
     conftest.write_photos(tmp_path / "split", {"train": dict.fromkeys(conftest.CLASSES, 1)})
+    refused = ExtractConfig(
+        input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.BACKBONE
+    )
     with pytest.raises(UserError, match="comes with splits of its own: leave --splits_from out"):
-        extract(
-            ExtractConfig(
-                input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.BACKBONE
-            )
-        )
+        extract(refused)
