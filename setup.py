@@ -38,5 +38,5 @@ setup(
         "psutil>=5.9",
     ],
     extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "test": TEST, "dev": DEVELOP},
-    entry_points={"console_scripts": ["headstart = headstart.cli:main"]},
+    entry_points={"console_scripts": ["headstart = headstart.cli:script"]},
 )

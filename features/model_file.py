@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from features import files
 from features.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+
+METADATA, NO_DATE = "metadata.json", "1980-01-01@00:00:00"  # what a `.keras` file says of its making
+CONFIG, SHARED = "config.json", re.compile(rb'("shared_object_id": )(\d+)')
 
 
 def load_model(path: str, unsafe: bool = False) -> keras.Model:
@@ -46,10 +52,38 @@ def load_model(path: str, unsafe: bool = False) -> keras.Model:
         raise UserError(f"{path!r} can't be loaded ({reason}): give a model made of Keras's own layers") from error
 
 
+def save_model(model: keras.Model, path: str) -> None:
+    """Saves a model, whole or not at all; equal models give equal bytes: Keras writes times and addresses into its files.
+
+    Args:
+        model: any.
+        path: of the `.keras` file; another one beside it is used on the way.
+    """
+    unfinished = os.path.join(os.path.dirname(path), f"unfinished-{os.path.basename(path)}")
+    model.save(unfinished)
+    with zipfile.ZipFile(unfinished) as saved, files.atomic(path) as file, zipfile.ZipFile(file, "w") as timeless:
+        for name in saved.namelist():
+            with timeless.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target:
+                if name == METADATA:
+                    target.write(json.dumps({**json.loads(saved.read(name)), "date_saved": NO_DATE}).encode())
+                elif name == CONFIG:
+                    target.write(_numbered(saved.read(name)))
+                else:
+                    with saved.open(name) as source:
+                        shutil.copyfileobj(source, target, 1 << 20)
+    os.remove(unfinished)
+
+
+def _numbered(config: bytes) -> bytes:
+    """A configuration whose shared objects have numbers in the order that they come in, in place of their addresses."""
+    numbers: dict[bytes, bytes] = {}
+    return SHARED.sub(lambda found: found[1] + numbers.setdefault(found[2], b"%d" % len(numbers)), config)
+
+
 def _config(path: str) -> Any:
     try:
         with zipfile.ZipFile(path) as file:
-            return json.loads(file.read("config.json"))
+            return json.loads(file.read(CONFIG))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path!r} is no .keras file ({error}): save it with model.save('NAME.keras')") from error
 

@@ -1,7 +1,5 @@
 """python -m headstart"""
 
-import sys
+from headstart.cli import script
 
-from headstart.cli import main
-
-sys.exit(main())
+script()

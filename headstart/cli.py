@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from features import command
 from features.errors import UserError, nearest
@@ -48,9 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.run(f"headstart {name}", lambda: importlib.import_module(COMMANDS[name][0]).main(arguments[1:]))
 
 
+def script() -> NoReturn:
+    """What the console runs. Once a command is done, Ctrl-C can only spoil its exit status, and is ignored."""
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
+
+
 def _unknown(name: str) -> None:
     raise UserError(f"unknown command {name!r}.{nearest(name, COMMANDS)} There are {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

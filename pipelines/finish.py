@@ -27,6 +27,7 @@ from features.engine import shared_base
 from features.errors import UserError
 from features.examples import Example, conflicts, dataset_digest, plan_order, to_csv
 from features.manifest import FORMAT, MANIFEST, read_manifest, shards_of, write_manifest
+from features.model_file import save_model
 from features.spec import FeatureSpec
 from features.store import (
     BACKBONE,
@@ -130,9 +131,7 @@ def _write_conflicts(folder: str, examples: Sequence[Example]) -> list[str]:
 def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
     """Keeps the backbone beside the shards, so that what trains on the store needs nothing else."""
     base, _ = shared_base(origin, spec.image_size)
-    temporary = os.path.join(folder, f"unfinished-{BACKBONE}")
-    base.save(temporary)
-    os.replace(temporary, os.path.join(folder, BACKBONE))
+    save_model(base, os.path.join(folder, BACKBONE))
 
 
 def _backbone_digest(folder: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import time
 import zipfile
 from typing import Any
 
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 from features.backbone import Origin, build, default_size, preprocessing_of, weights_digest
 from features.errors import UserError
-from features.model_file import load_model
+from features.model_file import _numbered, load_model, save_model
 from features.own_base import architecture_digest
 from features.spec import Tap
 from features.taps import tapped
@@ -237,3 +239,17 @@ def test_a_store_of_other_weights_is_refused(
     capsys.readouterr()
     assert main(["extract", str(photos), "--store", store, "--backbone", path]) == 2
     assert "holds other features than asked for (weights_digest: " in one_line()
+
+
+def test_equal_models_are_saved_as_equal_bytes(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    assert _numbered(b'[{"shared_object_id": 77}, {"shared_object_id": 5}, {"shared_object_id": 77}]') == (
+        b'[{"shared_object_id": 0}, {"shared_object_id": 1}, {"shared_object_id": 0}]'
+    )
+    save_model(model, str(tmp_path / "one.keras"))
+    monkeypatch.setattr("time.localtime", lambda *_: time.gmtime(1_000_000_000))
+    save_model(model, str(tmp_path / "other.keras"))
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["one.keras", "other.keras"]
+    loaded = load_model(str(tmp_path / "one.keras"))
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True))

@@ -43,6 +43,6 @@ def test_a_process_ends_at_the_operation_that_was_chosen(at: int, end: str, code
 
 
 def test_times_are_not_compared_and_figures_are() -> None:
-    assert untimed({"seconds": 1.5, "accuracy": 0.5, "rows": [{"images_per_second": 3, "name": "a"}]}) == {
+    assert untimed({"seconds": 1.5, "accuracy": 0.5, "rows": [{"seconds_each": 3, "name": "a"}]}) == {
         "accuracy": 0.5, "rows": [{"name": "a"}]
     }  # fmt: skip

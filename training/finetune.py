@@ -103,7 +103,7 @@ def _finish(
     """Everything into the work folder, the metrics last."""
     from training import run_folder
     from training.model import attach_head
-    from training.save_run import save_dataset, save_history, save_model
+    from training.save_run import save_classifier, save_dataset, save_history
 
     network = begin.network
     spec = _spec_after(begin.spec, network)
@@ -123,7 +123,7 @@ def _finish(
     if learned.history:
         save_history(run, learned.history, learned.best_epoch)
     network.backbone.trainable = False
-    save_model(run, attach_head(begin.spec, network.backbone, network.head))
+    save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
     save_dataset(run, begin.table, ("train", used))
     metrics = {
         "best_epoch": learned.best_epoch,

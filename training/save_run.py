@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features import files
+from features.model_file import save_model
 from training import plots, run_folder
 
 if TYPE_CHECKING:
@@ -25,11 +26,9 @@ def save_history(run: Run, history: dict[str, list[float]], best_epoch: int) -> 
     plots.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch or None)
 
 
-def save_model(run: Run, classifier: keras.Model) -> None:
+def save_classifier(run: Run, classifier: keras.Model) -> None:
     """`model.keras`: images of 0..255 in, probabilities out."""
-    temporary = os.path.join(run.path, f"unfinished-{run_folder.MODEL}")
-    classifier.save(temporary)
-    os.replace(temporary, os.path.join(run.path, run_folder.MODEL))
+    save_model(classifier, os.path.join(run.path, run_folder.MODEL))
 
 
 def save_dataset(run: Run, table: DatasetTable, splits: Sequence[str]) -> None:

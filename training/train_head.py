@@ -102,7 +102,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from training.batches import SplitBatches
     from training.checkpoint import goes_on
     from training.model import attach_head
-    from training.save_run import save_dataset, save_history, save_model
+    from training.save_run import save_classifier, save_dataset, save_history
 
     started = time.monotonic()
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
@@ -122,7 +122,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     history = _fit(config, work, training, learner)
     trained, best = learner.export(), _best(config, history)
     save_history(run, history, best["best_epoch"])
-    save_model(run, attach_head(store.spec, backbone, trained))
+    save_classifier(run, attach_head(store.spec, backbone, trained))
     save_dataset(run, store.dataset_table, ("train", best["used_for_selection"]))
     agreement = check_agreement(run, store, tap, trained)
     run_folder.finish(work, {**best, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)})
