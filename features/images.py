@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 512 MiB of RGB
 PILLOW_BYTES = 11  # a pixel, at most: as the file has it and as RGB, 4 each, and as numpy's
+DEEP_BYTES = 40  # the same of grey images of more than 8 bits, which are scaled in float64
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF's tag, and the value that Pillow heeds up to 8 bits only
 MARGIN = 2  # times the network's size, that a JPEG decoded at a fraction keeps at least
 PLUGINS = {  # the module and class that read a format; `Image.open` would ask a limit of the whole process
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -70,6 +72,7 @@ def decode_image(
     try:
         with _opened(data, kind) as image:
             _check_size(*image.size, max_pixels)
+            _make_room(image)
             if least and kind == "JPEG":
                 image.draft(None, (max(least), max(least)))  # whichever way the image is turned
             return _to_rgb(image, intensity)
@@ -97,6 +100,27 @@ def _opened(data: bytes, kind: str) -> Image.Image:
     return found
 
 
+def _make_room(image: Image.Image) -> None:
+    """Gives a TIFF its pixels' memory, which `load` would ask the process's limit for."""
+    if image.format == "TIFF":
+        image.im = Image.new(image.mode, getattr(image, "_tile_size", image.size), None).im
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image is grey and has more than 8 bits: integers of 16 or 32, or floating point."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _deep_values(image: Image.Image) -> np.ndarray:
+    """[H, W] as the file has them, upright; a larger one is brighter."""
+    image.load()
+    negative = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+    with contextlib.suppress(Exception):  # a broken EXIF block does not make the pixels worse
+        image = ImageOps.exif_transpose(image)
+    values = np.asarray(image)
+    return 65_535 - values if negative else values
+
+
 def _directly(data: bytes, max_pixels: int, least: tuple[int, int] | None) -> np.ndarray | None:
     """A JPEG without Pillow, which gives the same pixels; None where it has to look."""
     size = jpeg.header(data)
@@ -122,7 +146,7 @@ def decoding_bytes(data: bytes, least: tuple[int, int] | None = None) -> int:
         return jpeg.working_bytes(data, size, least)
     try:
         with _opened(data, image_format(data) or "") as image:
-            return image.width * image.height * PILLOW_BYTES
+            return image.width * image.height * (DEEP_BYTES if _is_deep(image) else PILLOW_BYTES)
     except Exception:  # decode_image says what is wrong with it
         return 0
 
@@ -133,17 +157,15 @@ def deep_peak(data: bytes, max_pixels: int = MAX_PIXELS) -> int | None:
         with _opened(data, image_format(data) or "") as image:
             if not image.mode.startswith("I") or image.width * image.height > max_pixels:
                 return None
-            return int(np.asarray(image).max())
+            _make_room(image)
+            return int(_deep_values(image).max())
     except Exception:  # decode_image says what is wrong with it
         return None
 
 
 def _to_rgb(image: Image.Image, intensity: str) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey, 32-bit and floating point
-        image.load()
-        with contextlib.suppress(Exception):
-            image = ImageOps.exif_transpose(image)
-        return np.repeat(_to_8_bits(np.asarray(image), intensity)[..., None], 3, axis=-1)
+    if _is_deep(image):
+        return np.repeat(_to_8_bits(_deep_values(image), intensity)[..., None], 3, axis=-1)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     rgb = image.convert("RGB")
@@ -158,12 +180,17 @@ def _to_8_bits(grey: np.ndarray, intensity: str) -> np.ndarray:
     if kind == "full":
         if grey.dtype.kind == "f":
             raise DecodeError("floating-point pixels have no range of their own: say --intensity auto or window:LO,HI")
-        return (grey.astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)  # the high byte
-    values = np.nan_to_num(grey.astype(np.float64))
+        return (grey.clip(0, 65_535).astype(np.uint16) >> 8).astype(np.uint8)  # the high byte
+    values = grey.astype(np.float64)
     if kind == "auto":
-        low, high = float(values.min()), float(values.max())
-    scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-    return (scaled.clip(0, 255) + 0.5).astype(np.uint8)
+        finite = values[np.isfinite(values)]
+        low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
+    if not low < high:
+        return np.zeros(grey.shape, np.uint8)
+    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values -= low
+    values *= 255 / (high - low)
+    return (values.clip(0, 255, out=values) + 0.5).astype(np.uint8)
 
 
 def resizing_layer(spec: FeatureSpec) -> keras.layers.Layer:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 SCALES = (8, 4, 2)
 DIRECT = ("YCbCr", "RGB", "Gray")
@@ -65,7 +65,7 @@ def orientation(data: bytes) -> int:
     if not any(marker == APP1 for marker in _markers(data)):
         return 1
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        with JpegImageFile(io.BytesIO(data), "") as image:  # `Image.open` would ask a limit of the whole process
             found = image.getexif().get(ORIENTATION, 1)
     except Exception:  # a broken EXIF block does not make the pixels worse
         return 1

@@ -7,6 +7,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -18,7 +19,7 @@ from PIL import Image, features
 
 from features.errors import DecodeError
 from features.file_kinds import image_format
-from features.images import decode_image, deep_peak
+from features.images import decode_image, decoding_bytes, deep_peak
 
 LOSSLESS = ("PNG", "BMP", "GIF", "WEBP", "TIFF")
 READ = ("JPEG", *LOSSLESS, *(["AVIF"] if features.check("avif") else []))
@@ -359,3 +360,43 @@ print(Image.MAX_IMAGE_PIXELS, warnings.filters == before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split("\n")[:2] == ["(20, 20, 3) 0", "10 True"], done.stderr
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_host_s_low_limit_changes_no_pixel(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(20, 40), kind, exif=exif)
+    expected = decode_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert expected.shape == (40, 20, 3) and np.array_equal(decode_image(data), expected)
+
+
+def white_is_zero(data: bytes) -> bytes:
+    """A little-endian TIFF with its photometric interpretation set to 0."""
+    at = data.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    return data[:at] + struct.pack("<H", 0) + data[at + 2 :]
+
+
+@pytest.mark.parametrize("intensity", ["full", "auto", "window:0,65535"])
+def test_a_deep_tiff_whose_white_is_zero_is_no_negative(intensity: str) -> None:
+    values = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+    plain, turned = (encoded(Image.fromarray(grey), "TIFF") for grey in (values, 65_535 - values))
+    assert np.array_equal(decode_image(white_is_zero(turned), intensity=intensity), decode_image(plain, intensity=intensity))
+
+
+def test_infinite_values_are_black_and_white_under_auto() -> None:
+    values = np.array([[-np.inf, 1, 2, 3, np.inf, np.nan]], np.float32)
+    found = decode_image(encoded(Image.fromarray(values), "TIFF"), intensity="auto")
+    assert found[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_room_is_kept_for_what_deep_images_take(dtype: type) -> None:
+    data = encoded(Image.fromarray(np.arange(90_000).astype(dtype).reshape(300, 300)), "TIFF")
+    decode_image(data, intensity="auto")  # what is loaded once is not counted
+    tracemalloc.start()
+    decode_image(data, intensity="auto")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 90_000 * 3 < peak < decoding_bytes(data)
