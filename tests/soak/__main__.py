@@ -38,7 +38,7 @@ OF_LIBRARIES = (
     "__autograph_generated_file",
     "beam-pipeline-temp",
 )  # a killed process leaves them, and nobody can know of them
-TIMES = ("seconds", "run")
+TIMES = ("seconds", "run", "first_step", "files")  # and what a run says of its last process alone: a first step, its logs
 
 
 @dataclasses.dataclass
