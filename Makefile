@@ -10,7 +10,7 @@ demo: $(MADE)
 	$(BIN)/headstart demo
 
 test: $(MADE)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(MADE)
 	$(BIN)/ruff check .

@@ -89,7 +89,6 @@ def fuzz(seed: int, seconds: float, most: int | None = None) -> int:
     Raises:
         AssertionError: naming the file that the first wrong outcome was kept in.
     """
-    warnings.simplefilter("ignore")
     images, records = [content for _, content in corpus.whole_files() if len(content) < 20_000], shard()
     until = time.monotonic() + seconds
     for number in itertools.count():
@@ -99,7 +98,9 @@ def fuzz(seed: int, seconds: float, most: int | None = None) -> int:
         aim, content = (read, records) if number % 4 == 0 else (decoded, images[int(generator.integers(len(images)))])
         content = damaged(content, generator)
         try:
-            aim(content)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                aim(content)
         except Exception as error:
             path = os.path.join(tempfile.gettempdir(), f"fuzz-{seed}-{number}")
             with open(path, "wb") as file:
