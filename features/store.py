@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 DATASET_NAME = "features"
 SPEC, SAMPLE, BACKBONE = "spec.json", "sample.tfrecord", "backbone.keras"
 WORK_FOLDER = ".partial"
-SAMPLE_SIZE = 64
+SAMPLE_SIZE, SAMPLE_LEAST, SAMPLE_BYTES = 64, 8, 16 << 20  # images at most; as many of them even where they take more bytes
 SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
 
 

@@ -33,6 +33,8 @@ from features.store import (
     BACKBONE,
     DATASET_NAME,
     SAMPLE,
+    SAMPLE_BYTES,
+    SAMPLE_LEAST,
     SAMPLE_SIZE,
     SPEC,
     WORK_FOLDER,
@@ -184,7 +186,7 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
     kept = 0
     with files.atomic(path) as file:
         for example in training:
-            if kept == SAMPLE_SIZE:
+            if kept == SAMPLE_SIZE or (kept >= SAMPLE_LEAST and file.tell() > SAMPLE_BYTES):
                 break
             try:
                 with open(example.path, "rb") as image:

@@ -96,7 +96,7 @@ def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path,
     last = "headstart extract: interrupted; run the same command again to go on"
     lines = done.stderr.splitlines()
     assert lines.pop() == last
-    assert [line for line in lines if not line.startswith(("extract: ", "engine ", "time "))] == []
+    assert [line for line in lines if not line.startswith(("class ", "extract: ", "engine ", "time "))] == []
     left = set(os.listdir(tmp_path / "store")) if (tmp_path / "store").exists() else set()
     assert left <= {".partial", ".lock", ".digests.jsonl"}
 

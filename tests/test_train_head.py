@@ -520,6 +520,7 @@ def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path,
             example.features.feature["encoded"].bytes_list.value[0] = other.encoded
             writer.write(example.SerializeToString())
     shutil.move(tmp_path / "other", path)
+    rewrite_manifest(store_copy)
     with pytest.raises(UserError, match="disagree"):
         train(config(store_copy, tmp_path / "run", epochs=6))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
@@ -14,13 +13,14 @@ import pytest
 
 from features.augment import Augmentation
 from features.errors import UserError
+from features.files import sha256_file
 from features.images import decode_image
 from features.resize import resizer
 from features.store import FeatureStore
 from headstart.cli import main
 from pipelines.extract import extract
 from pipelines.extract_config import ExtractConfig
-from tests.conftest import BACKBONE
+from tests.conftest import BACKBONE, rewrite_manifest
 from training.train_head import TrainConfig, train
 
 VIEWS = 3
@@ -125,11 +125,16 @@ def test_it_is_sound_and_a_swapped_view_is_not(
     views: FeatureStore, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert list(views.faults()) == []
-    copy = shutil.copytree(views.path, tmp_path / "copy")
+    copy = pathlib.Path(shutil.copytree(views.path, tmp_path / "copy"))
     shard = pathlib.Path(FeatureStore.open(str(copy)).shard_paths("train")[0])
-    size = json.loads(shard.with_name(shard.name + ".json").read_text())["record_bytes"]
+    (size,) = {found["record_bytes"] for found in views.manifest["splits"]["train"]["shards"][:1]}
     content = shard.read_bytes()
     shard.write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["splits"]["train"]["shards"][0]["sha256"] = sha256_file(str(shard))
+
+    rewrite_manifest(copy, change)
     assert main(["verify", str(copy)]) == 1
     assert "record 0 is not the example" in capsys.readouterr().out
 

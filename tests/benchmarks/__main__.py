@@ -16,7 +16,7 @@ from typing import Any
 from tests.benchmarks import extraction, reading, training
 from tests.benchmarks.made import machine, write_large_photos, write_photos
 
-LIGHT, HEAVY, LARGE = 1000, 300, 60  # made images for networks of about 10 and 100 ms an image; of 12 megapixels
+LIGHT, HEAVY, LARGE = 1000, 300, 120  # made images for networks of about 10 and 100 ms an image; of 12 megapixels
 BACKBONES = (("MobileNetV2", 224, LIGHT), ("ResNet50", 224, HEAVY), ("VGG16", 150, HEAVY), ("EfficientNetLite0", 224, LIGHT))
 
 
