@@ -45,7 +45,11 @@ MISSING = {
 
 
 def decode_image(
-    data: bytes, max_pixels: int = MAX_PIXELS, least: tuple[int, int] | None = None, intensity: str = "full"
+    data: bytes,
+    max_pixels: int = MAX_PIXELS,
+    least: tuple[int, int] | None = None,
+    intensity: str = "full",
+    scratch: jpeg.Scratch | None = None,
 ) -> np.ndarray:
     """Decodes a JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC file: its first frame or page.
 
@@ -57,6 +61,7 @@ def decode_image(
         least: when given, a JPEG comes out at 1/2, 1/4 or 1/8 of its size where that is at least this (height, width):
             libjpeg leaves high frequencies out of its inverse DCT, which is faster.
         intensity: what becomes of grey images of more than 8 bits, as `spec.parse_intensity` reads it.
+        scratch: when given, a JPEG's pixels may lie in it, and hold until the thread decodes the next image.
 
     Returns:
         uint8 [H, W, 3], 0..255, RGB, upright; perhaps a turned view of an array that lies as the file does.
@@ -67,7 +72,7 @@ def decode_image(
     kind = image_format(data)
     if kind is None:
         raise DecodeError(not_an_image(data))
-    if kind == "JPEG" and (pixels := _directly(data, max_pixels, least)) is not None:
+    if kind == "JPEG" and (pixels := _directly(data, max_pixels, least, scratch)) is not None:
         return pixels
     try:
         with _opened(data, kind) as image:
@@ -84,9 +89,10 @@ def decode_image(
         raise DecodeError(f"damaged {kind}: {error or type(error).__name__}") from error
 
 
-def decoder(spec: FeatureSpec, max_pixels: int) -> Callable[[bytes], np.ndarray]:
+def decoder(spec: FeatureSpec, max_pixels: int, scratch: jpeg.Scratch | None = None) -> Callable[[bytes], np.ndarray]:
     """`decode_image` as a spec wants it."""
-    return functools.partial(decode_image, max_pixels=max_pixels, least=least_size(spec), intensity=spec.intensity)
+    least = least_size(spec)
+    return functools.partial(decode_image, max_pixels=max_pixels, least=least, intensity=spec.intensity, scratch=scratch)
 
 
 def _opened(data: bytes, kind: str) -> Image.Image:
@@ -121,13 +127,13 @@ def _deep_values(image: Image.Image) -> np.ndarray:
     return 65_535 - values if negative else values
 
 
-def _directly(data: bytes, max_pixels: int, least: tuple[int, int] | None) -> np.ndarray | None:
+def _directly(data: bytes, max_pixels: int, least: tuple[int, int] | None, scratch: jpeg.Scratch | None) -> np.ndarray | None:
     """A JPEG without Pillow, which gives the same pixels; None where it has to look."""
     size = jpeg.header(data)
     if size is None:
         return None
     _check_size(size[1], size[0], max_pixels)
-    return jpeg.decode(data, size, least)
+    return jpeg.decode(data, size, least, scratch)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from features import images
+from features import images, jpeg
 from features.engine import Engine
 from features.engine_options import cores
 from features.errors import DecodeError
@@ -112,7 +112,8 @@ def stream_features(
 
 def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
     """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
-    resize, decode, least = resizer(spec), images.decoder(spec, max_pixels), images.least_size(spec)
+    resize, least = resizer(spec), images.least_size(spec)
+    decode = images.decoder(spec, max_pixels, SCRATCH)
 
     def load(file: ImageToRead) -> np.ndarray | Unreadable:
         data = _read(file)
@@ -181,6 +182,7 @@ class ByteBudget:
 
 
 DECODING = ByteBudget(DECODING_BYTES)
+SCRATCH = jpeg.Scratch()
 UNDER_WAY = ByteBudget(max(UNDER_WAY_BYTES, int(UNDER_WAY_SHARE * psutil.virtual_memory().available)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -96,3 +97,19 @@ def test_a_progressive_file_s_coefficients_count() -> None:
     assert jpeg.working_bytes(plain, size) == 3 * 400 * 300
     assert jpeg.working_bytes(progressive, size) == 9 * 400 * 300
     assert jpeg.working_bytes(plain, size, (100, 100)) == 3 * 200 * 150
+
+
+def test_scratch_holds_one_image_after_the_other() -> None:
+    scratch, large, small = jpeg.Scratch(), encoded((64, 48), seed=1), encoded((20, 30), seed=2)
+    for data in (small, large, small):
+        size = jpeg.header(data)
+        assert size is not None
+        found = jpeg.decode(data, size, scratch=scratch)
+        assert found is not None and np.shares_memory(found, scratch.memory)
+        assert np.array_equal(found, by_pillow(data))
+    assert scratch.room(jpeg.SCRATCH_BYTES + 1) is None
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(len(scratch.memory)))
+    thread.start()
+    thread.join()
+    assert seen == [0]  # each thread has its own
