@@ -12,7 +12,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,14 @@ PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
 COLOURS = {"anemone": (190, 80, 80), "fern": (80, 170, 80), "gentian": (90, 90, 190)}
 IMAGE_SIZE = 32
 BACKBONE = {"backbone": "EfficientNetLite0", "weights": "random:0", "image_size": str(IMAGE_SIZE)}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed, in UTF-8, as it is sent between the processes that run tests: names of files need not be."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def draw(kind: str, generator: np.random.Generator) -> Image.Image:
