@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "HEIF")  # as Pillow names them
 NAMES = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC image"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 AVIF, HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
