@@ -1,8 +1,8 @@
-"""One distribution, `headstart`: the commands, and the packages features, pipelines and training under them."""
+"""One distribution with one installed name, `headstart`: the commands, and features, pipelines and training below them."""
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 OPENVINO = ["openvino>=2025.0"]
@@ -17,8 +17,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=["headstart", "features", "pipelines", "training"],
-    package_data={package: ["py.typed"] for package in ("headstart", "features", "pipelines", "training")},
+    packages=find_packages(include=["headstart", "headstart.*"]),  # the links in headstart/ lead to the folders beside it
+    package_data={"headstart": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.16",
         "keras>=3.15.1; python_version >= '3.11'",  # before these two, a file can pass Keras's safe mode

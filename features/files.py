@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from features.errors import UserError
+from headstart.features.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 

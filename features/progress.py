@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from features.text import clock, pace
+from headstart.features.formatting import clock, pace
 
 LINE_EVERY_S = 15.0
 BAR_WIDTH = 24

@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from features.augment import NOTHING, Augmentation
-from features.errors import UserError
+from headstart.features.errors import UserError
+from headstart.features.images.augment import NOTHING, Augmentation
 
 STORE_DTYPES = ("float16", "bfloat16", "float32")
 RESIZE_MODES = ("squash", "crop", "pad")

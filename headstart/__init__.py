@@ -14,45 +14,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.augment import Augmentation
-    from features.errors import UserError
-    from features.spec import FeatureSpec, Tap
-    from features.store import FeatureStore
-    from headstart.fit_folder import FitConfig, fit
-    from pipelines.extract import dry_run, extract
-    from pipelines.extract_config import ExtractConfig
-    from training.evaluate import EvaluateConfig, evaluate
-    from training.finetune import finetune
-    from training.finetune_config import FinetuneConfig
-    from training.predict import PredictConfig, predict
-    from training.probe import ProbeConfig, probe
-    from training.run_folder import Run
-    from training.train_head import TrainConfig, train
+    from headstart.commands.fit import FitConfig, fit
+    from headstart.features.errors import UserError
+    from headstart.features.images.augment import Augmentation
+    from headstart.features.spec import FeatureSpec, Tap
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.pipelines.extract import dry_run, extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.evaluation.predict import PredictConfig, predict
+    from headstart.training.finetuning.finetune import finetune
+    from headstart.training.finetuning.finetune_config import FinetuneConfig
+    from headstart.training.probing.probe import ProbeConfig, probe
+    from headstart.training.runs.run_folder import Run
+    from headstart.training.train import TrainConfig, train
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "UserError": "features.errors",
-    "FeatureSpec": "features.spec",
-    "Tap": "features.spec",
-    "FeatureStore": "features.store",
-    "FitConfig": "headstart.fit_folder",
-    "fit": "headstart.fit_folder",
-    "ExtractConfig": "pipelines.extract_config",
-    "dry_run": "pipelines.extract",
-    "extract": "pipelines.extract",
-    "EvaluateConfig": "training.evaluate",
-    "evaluate": "training.evaluate",
-    "Augmentation": "features.augment",
-    "FinetuneConfig": "training.finetune_config",
-    "finetune": "training.finetune",
-    "PredictConfig": "training.predict",
-    "predict": "training.predict",
-    "ProbeConfig": "training.probe",
-    "probe": "training.probe",
-    "Run": "training.run_folder",
-    "TrainConfig": "training.train_head",
-    "train": "training.train_head",
+    "UserError": "headstart.features.errors",
+    "FeatureSpec": "headstart.features.spec",
+    "Tap": "headstart.features.spec",
+    "FeatureStore": "headstart.features.store.feature_store",
+    "FitConfig": "headstart.commands.fit",
+    "fit": "headstart.commands.fit",
+    "ExtractConfig": "headstart.pipelines.extract_config",
+    "dry_run": "headstart.pipelines.extract",
+    "extract": "headstart.pipelines.extract",
+    "EvaluateConfig": "headstart.training.evaluation.evaluate",
+    "evaluate": "headstart.training.evaluation.evaluate",
+    "Augmentation": "headstart.features.images.augment",
+    "FinetuneConfig": "headstart.training.finetuning.finetune_config",
+    "finetune": "headstart.training.finetuning.finetune",
+    "PredictConfig": "headstart.training.evaluation.predict",
+    "predict": "headstart.training.evaluation.predict",
+    "ProbeConfig": "headstart.training.probing.probe",
+    "probe": "headstart.training.probing.probe",
+    "Run": "headstart.training.runs.run_folder",
+    "TrainConfig": "headstart.training.train",
+    "train": "headstart.training.train",
 }
 __all__ = [
     "Augmentation",

@@ -8,22 +8,25 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from features import command
-from features.errors import UserError, nearest
+from headstart.features import config as command
+from headstart.features.errors import UserError, nearest
 
 COMMANDS = {
-    "fit": ("headstart.fit_folder", "extract, train and evaluate in one go"),
-    "demo": ("headstart.demo", "the same on images that ship with a dependency; downloads nothing"),
-    "notebook": ("headstart.notebook", "the notebook's two techniques side by side on your images"),
-    "extract": ("pipelines.extract", "a folder or table of images to a feature store"),
-    "backbones": ("features.list_backbones", "the networks, and the layers of one of them"),
-    "info": ("features.info", "what a store holds"),
-    "verify": ("features.verify", "reads every shard of a store and checks it"),
-    "train": ("training.train_head", "a feature store to a trained head and a model of images"),
-    "finetune": ("training.finetune", "augmentation and fine-tuning: a run and its images to a better run"),
-    "probe": ("training.probe", "which tap of which backbone transfers, by linear probes"),
-    "evaluate": ("training.evaluate", "a run's figures, with intervals"),
-    "predict": ("training.predict", "the classes of images"),
+    "fit": ("headstart.commands.fit", "extract, train and evaluate in one go"),
+    "demo": ("headstart.commands.demo", "the same on images that ship with a dependency; downloads nothing"),
+    "notebook": ("headstart.commands.notebook", "the notebook's two techniques side by side on your images"),
+    "extract": ("headstart.pipelines.extract", "a folder or table of images to a feature store"),
+    "backbones": ("headstart.commands.backbones", "the networks, and the layers of one of them"),
+    "info": ("headstart.commands.info", "what a store holds"),
+    "verify": ("headstart.commands.verify", "reads every shard of a store and checks it"),
+    "train": ("headstart.training.train", "a feature store to a trained head and a model of images"),
+    "finetune": (
+        "headstart.training.finetuning.finetune",
+        "augmentation and fine-tuning: a run and its images to a better run",
+    ),
+    "probe": ("headstart.training.probing.probe", "which tap of which backbone transfers, by linear probes"),
+    "evaluate": ("headstart.training.evaluation.evaluate", "a run's figures, with intervals"),
+    "predict": ("headstart.training.evaluation.predict", "the classes of images"),
 }
 
 

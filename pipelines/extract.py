@@ -20,13 +20,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from features import command, files
-from features.errors import UserError
-from pipelines.extract_config import ExtractConfig, check_names
+from headstart.features import config as command
+from headstart.features import files
+from headstart.features.errors import UserError
+from headstart.pipelines.extract_config import ExtractConfig, check_names
 
 if TYPE_CHECKING:
-    from features.store import FeatureStore
-    from pipelines.plan import ExtractionPlan
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.pipelines.plan import ExtractionPlan
 
 LOCK = ".lock"
 ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
@@ -45,11 +46,11 @@ def extract(config: ExtractConfig) -> FeatureStore:
     Raises:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
-    from features.manifest import MANIFEST
-    from features.store import FeatureStore
-    from pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
-    from pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
-    from pipelines.run_units import run_units
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.features.store.manifest import MANIFEST
+    from headstart.pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
+    from headstart.pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
+    from headstart.pipelines.run_units import run_units
 
     with _claimed(config.store) as work:
         publish(config.store)  # 1. what an earlier run finished and did not put in place
@@ -92,7 +93,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
 @command.quietly
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
-    from pipelines.plan import describe, estimate, make_plan, shard_job
+    from headstart.pipelines.plan import describe, estimate, make_plan, shard_job
 
     with _claimed(config.store) as work:
         plan = make_plan(config, work)
@@ -106,9 +107,9 @@ def _claimed(store: str) -> Iterator[str]:
     Raises:
         UserError: when the folder holds something else, or another extraction is writing to it.
     """
-    from features.manifest import MANIFEST
-    from features.store import WORK_FOLDER
-    from pipelines.finish import DIGESTS
+    from headstart.features.store.feature_store import WORK_FOLDER
+    from headstart.features.store.manifest import MANIFEST
+    from headstart.pipelines.finish import DIGESTS
 
     held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}
     if held and not held & {WORK_FOLDER, MANIFEST}:
@@ -131,7 +132,7 @@ def _claimed(store: str) -> Iterator[str]:
 
 def _leave_no_trace(store: str, work: str) -> None:
     """Removes what holds nothing, so that a refused or a dry run leaves the disk as it was; and what a killed run left."""
-    from pipelines.finish import DIGESTS
+    from headstart.pipelines.finish import DIGESTS
 
     with contextlib.suppress(OSError):  # it holds something
         os.rmdir(work)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from features.augment import OPERATIONS, POLICIES, Augmentation
-from features.backbone import Origin, check_preprocessing
-from features.command import check_fields, flag, positional, required
-from features.engine_options import ENGINES
-from features.errors import UserError
-from features.files import names_in
-from features.sources import LAYOUTS, check_exists
-from features.spec import (
+from headstart.features.backbones.build import Origin, check_preprocessing
+from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.dataset.sources import LAYOUTS, check_exists
+from headstart.features.engines.options import ENGINES
+from headstart.features.errors import UserError
+from headstart.features.files import names_in
+from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
+from headstart.features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
     INTERPOLATIONS,
@@ -102,7 +102,7 @@ class ExtractConfig:
     pipeline_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from features.examples import parse_splits
+        from headstart.features.dataset.examples import parse_splits
 
         check_fields(self)
         parse_splits(self.splits)

@@ -18,15 +18,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics.metric import Metrics
 
-from features import files, record
-from features.backbone import Origin
-from features.command import load_quietly, one_thread_a_stream
-from features.engine import shared_engine
-from features.engine_options import EngineOptions
-from features.errors import UserError
-from features.spec import FeatureSpec
-from features.stream import ImageToRead, Unreadable, stream_features
-from pipelines.work_unit import StoredAt, UnitExample, WorkUnit
+from headstart.features import files
+from headstart.features.backbones.build import Origin
+from headstart.features.config import load_quietly, one_thread_a_stream
+from headstart.features.engines.factory import shared_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec
+from headstart.features.store import record
+from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 STOP_FILE = "stop"
 HEARTBEAT_SUFFIX = ".progress"

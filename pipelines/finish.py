@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from features import files, record
-from features.backbone import Origin
-from features.engine import shared_base
-from features.errors import UserError
-from features.examples import Example, conflicts, dataset_digest, plan_order, to_csv
-from features.manifest import FORMAT, MANIFEST, read_manifest, shards_of, write_manifest
-from features.model_file import save_model
-from features.spec import FeatureSpec
-from features.store import (
+from headstart.features import files
+from headstart.features.backbones.build import Origin
+from headstart.features.backbones.keras_file import save_model
+from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
+from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
+from headstart.features.engines.factory import shared_base
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec
+from headstart.features.store import record
+from headstart.features.store.feature_store import (
     BACKBONE,
     DATASET_NAME,
     SAMPLE,
@@ -39,9 +40,9 @@ from features.store import (
     SPEC,
     WORK_FOLDER,
 )
-from features.table import CONFLICTS, DEAD_LETTERS, TABLE
-from pipelines.extract_shard import DeadLetter, read_marker, too_many_dead
-from pipelines.work_unit import WorkUnit
+from headstart.features.store.manifest import FORMAT, MANIFEST, read_manifest, shards_of, write_manifest
+from headstart.pipelines.extract_shard import DeadLetter, read_marker, too_many_dead
+from headstart.pipelines.work_unit import WorkUnit
 
 TABLES = (SPEC, TABLE, DEAD_LETTERS, SAMPLE)
 TFDS_INFO = ("features.json", "dataset_info.json")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from features.file_kinds import image_format
-from features.images import deep_peak
+from headstart.features.images.decode import deep_peak
+from headstart.features.images.file_kinds import image_format
 
 LOOKED_AT, SAMPLED = 256, 8  # files whose first bytes are read; images of 16 bits among them that are decoded
 DARK = 1 / 8  # of the range: from there on, three bits or more hold nothing

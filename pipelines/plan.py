@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from features import backbone
-from features.backbone import Origin
-from features.engine import Engine, shared_base, shared_engine
-from features.engine_options import EngineOptions, has_gpu, slow_dtype
-from features.errors import UserError
-from features.examples import (
+from headstart.features.backbones import build as backbone
+from headstart.features.backbones.build import Origin
+from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
+from headstart.features.dataset.examples import (
     Example,
     conflicts,
     copies_across_splits,
@@ -24,22 +24,22 @@ from features.examples import (
     groups_across_splits,
     parse_splits,
 )
-from features.manifest import MANIFEST
-from features.own_base import architecture_digest
-from features.sources import Source, SourceOptions, read_source
-from features.spec import FeatureSpec, Tap, parse_image_size
-from features.store import FeatureStore
-from features.stream import ImageToRead, stream_features
-from features.table import CONFLICTS, count_lines, split_counts, thin_lines
-from features.taps import tapped
-from features.text import pace
-from pipelines.extract_config import ExtractConfig
-from pipelines.extract_shard import DeadLetter, ShardJob, is_finished, too_many_dead
-from pipelines.finish import DIGESTS
-from pipelines.intensity import dark_warning
-from pipelines.run_units import beam_pipeline, errors_for_people
-from pipelines.survey import Surveyed, survey
-from pipelines.work_unit import WorkUnit, cut_units, stored_features
+from headstart.features.dataset.sources import Source, SourceOptions, read_source
+from headstart.features.engines.factory import Engine, shared_base, shared_engine
+from headstart.features.engines.options import EngineOptions, has_gpu, slow_dtype
+from headstart.features.engines.stream import ImageToRead, stream_features
+from headstart.features.errors import UserError
+from headstart.features.formatting import pace
+from headstart.features.spec import FeatureSpec, Tap, parse_image_size
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import MANIFEST
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.extract_shard import DeadLetter, ShardJob, is_finished, too_many_dead
+from headstart.pipelines.finish import DIGESTS
+from headstart.pipelines.intensity import dark_warning
+from headstart.pipelines.run_units import beam_pipeline, errors_for_people
+from headstart.pipelines.survey import Surveyed, survey
+from headstart.pipelines.work_unit import WorkUnit, cut_units, stored_features
 
 PASSES = 2  # of an estimate
 LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice

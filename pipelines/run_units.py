@@ -12,10 +12,10 @@ import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from features import files
-from features.errors import UserError, told_inside
-from features.progress import Progress
-from pipelines.extract_shard import (
+from headstart.features import files
+from headstart.features.errors import UserError, told_inside
+from headstart.features.progress import Progress
+from headstart.pipelines.extract_shard import (
     HEARTBEAT_SUFFIX,
     STOP_FILE,
     DeadLetter,
@@ -25,7 +25,7 @@ from pipelines.extract_shard import (
     save_unit,
     too_many_dead,
 )
-from pipelines.work_unit import WorkUnit
+from headstart.pipelines.work_unit import WorkUnit
 
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 POLL_S = 0.5

@@ -16,9 +16,9 @@ from typing import Any
 
 import apache_beam as beam
 
-from features import files
-from features.engine_options import cores
-from features.file_kinds import image_format, not_an_image
+from headstart.features import files
+from headstart.features.engines.options import cores
+from headstart.features.images.file_kinds import image_format, not_an_image
 
 FILES_PER_CHUNK = 2_000
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from features import record
-from features.errors import UserError
-from features.examples import Example, plan_order
-from features.spec import FeatureSpec
-from features.store import DATASET_NAME, FeatureStore
+from headstart.features.dataset.examples import Example, plan_order
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec
+from headstart.features.store import record
+from headstart.features.store.feature_store import DATASET_NAME, FeatureStore
 
 
 class StoredAt(NamedTuple):

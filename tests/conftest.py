@@ -78,16 +78,16 @@ def lopsided(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def tapped(name: str, base: Any, taps: Any) -> Any:
     """`taps.tapped` for a base of the table's, at the size that it was built for."""
-    from features.backbone import BACKBONES
-    from features.taps import tapped as tapped_at
+    from headstart.features.backbones.build import BACKBONES
+    from headstart.features.backbones.feature_extractor import tapped as tapped_at
 
     return tapped_at(base, taps, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))
 
 
 def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     """Extracts a folder as the session's store was."""
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     extract(ExtractConfig(input=str(folder), store=str(path), **BACKBONE))
     return path
@@ -95,8 +95,8 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
     """Makes a store's manifest say what its files are now, and something else, as if it had been written so."""
-    from features.files import sha256_file
-    from features.manifest import read_manifest, write_manifest
+    from headstart.features.files import sha256_file
+    from headstart.features.store.manifest import read_manifest, write_manifest
 
     manifest = read_manifest(str(store))
     manifest["files"] = {name: sha256_file(str(store / name)) for name in manifest["files"]}
@@ -113,7 +113,7 @@ def store_copy(store: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def run(store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A linear probe on `store`, trained as anybody would, 20 epochs at most."""
-    from training.train_head import TrainConfig, train
+    from headstart.training.train import TrainConfig, train
 
     path = tmp_path_factory.mktemp("run") / "run"
     train(TrainConfig(store=str(store), run=str(path), epochs=20, batch_size=12))
@@ -141,10 +141,10 @@ def models() -> dict[str, Any]:
 @pytest.fixture
 def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads each saved model, and makes its engine, once for all tests: most of the time would go there."""
-    from features.engine import Engine, make_engine
-    from features.files import sha256_file
-    from training import classify
-    from training.run_folder import MODEL, Run
+    from headstart.features.engines.factory import Engine, make_engine
+    from headstart.features.files import sha256_file
+    from headstart.training.evaluation import classify
+    from headstart.training.runs.run_folder import MODEL, Run
 
     load = Run.model
 
@@ -203,8 +203,8 @@ def little_base(path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def maps_store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """`photos` through a little network, float32: its end averaged; whole, a block's end and a map inside one."""
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     folder = tmp_path_factory.mktemp("maps")
     base = little_base(folder / "little.keras")
@@ -220,7 +220,7 @@ def maps_store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def maps_run(maps_store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A linear probe on `maps_store`, trained for a few epochs: there is something left to learn."""
-    from training.train_head import TrainConfig, train
+    from headstart.training.train import TrainConfig, train
 
     path = tmp_path_factory.mktemp("maps-run") / "run"
     train(TrainConfig(store=str(maps_store), run=str(path), epochs=5, batch_size=12, learning_rate=3e-3))

@@ -18,10 +18,10 @@ import warnings
 
 import numpy as np
 
-from features import record
-from features.errors import DecodeError, UserError
-from features.images import decode_image
-from features.spec import FeatureSpec, Tap
+from headstart.features.errors import DecodeError, UserError
+from headstart.features.images.decode import decode_image
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store import record
 from tests import corpus
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("a", "avg", (4,)), Tap("b", "none", (2, 2, 3))), "none")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.adam import FusedAdam
+from headstart.training.fitting.adam import FusedAdam
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])

@@ -13,8 +13,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.augment import OPERATIONS, POLICIES, Augmentation
-from features.errors import UserError
+from headstart.features.errors import UserError
+from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
 
 SIZE = 32
 CHANGING = [policy for policy in POLICIES if policy != "none"]

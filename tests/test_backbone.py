@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import efficientnet_lite, taps
-from features.backbone import BACKBONES, Origin, backbone_info, build, weights_digest
-from features.engine import make_engine
-from features.engine_options import EngineOptions
-from features.errors import UserError
-from features.own_base import architecture_digest
-from features.spec import PREPROCESSINGS, Tap
+from headstart.features.backbones import efficientnet_lite
+from headstart.features.backbones import feature_extractor as taps
+from headstart.features.backbones.build import BACKBONES, Origin, backbone_info, build, weights_digest
+from headstart.features.backbones.custom import architecture_digest
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.errors import UserError
+from headstart.features.spec import PREPROCESSINGS, Tap
 from tests.conftest import tapped
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, of its variables

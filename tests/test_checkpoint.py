@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 
-from features import files
-from training.adam import FusedAdam
-from training.checkpoint import KeepBest, interruptible
-from training.learn import Recipe
+from headstart.features import files
+from headstart.training.fitting.adam import FusedAdam
+from headstart.training.fitting.checkpoint import KeepBest, interruptible
+from headstart.training.fitting.fit import Recipe
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.int64)
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_whole_or_the_older_one(tmp_path: pathlib.Path, monkeypa
 
 CTRL_C = """
 import os, signal, threading
-from training.checkpoint import Interrupted, StopWhenAsked, interruptible
+from headstart.training.fitting.checkpoint import Interrupted, StopWhenAsked, interruptible
 
 before = signal.default_int_handler
 signal.signal(signal.SIGINT, before)  # a process in the background has it ignored

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 import headstart
-from features.engine_options import processor
-from features.store import FeatureStore
 from headstart.cli import COMMANDS, main
+from headstart.features.engines.options import processor
+from headstart.features.store.feature_store import FeatureStore
 
 HEAVY = ("tensorflow", "keras", "apache_beam", "numpy", "matplotlib", "PIL", "sklearn")
 MODULES = ["headstart", "headstart.cli", *(module for module, _ in COMMANDS.values())]
@@ -282,7 +282,7 @@ def test_a_damaged_shard_is_one_line(
     one_line: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("features.store.SHARE_OF_MEMORY", share)
+    monkeypatch.setattr("headstart.features.store.feature_store.SHARE_OF_MEMORY", share)
     path = FeatureStore.open(str(store_copy)).shard_paths("train")[0]
     with open(path, "r+b") as shard:
         shard.seek(os.path.getsize(path) // 2)

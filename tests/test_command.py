@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.command import check_fields, flag, parse, positional, required, run
-from features.errors import UserError, nearest
-from features.spec import parse_image_size
-from pipelines.extract_config import ExtractConfig
+from headstart.features.config import check_fields, flag, parse, positional, required, run
+from headstart.features.errors import UserError, nearest
+from headstart.features.spec import parse_image_size
+from headstart.pipelines.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True)
@@ -246,8 +246,8 @@ def test_a_wrong_value_names_field_expected_and_received(field: str, value: obje
 @pytest.mark.parametrize("values", ["augment='bogus'", "epochs_='5'", "image_size=(64,)", "taps=('x:mean',)", "image_size=0"])
 def test_values_are_checked_where_python_leaves_assertions_out(values: str) -> None:
     code = f"""if True:
-        from features.errors import UserError
-        from pipelines.extract_config import ExtractConfig
+        from headstart.features.errors import UserError
+        from headstart.pipelines.extract_config import ExtractConfig
         try:
             ExtractConfig(input="photos", store="store", {values.replace("epochs_", "examples_per_shard")})
         except UserError as error:
@@ -280,7 +280,7 @@ def test_the_commands_themselves_fail_in_one_line(tmp_path: Path) -> None:
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
     body = "[print('x' * 999, flush=True) for _ in range(999)] and None"
-    code = f"import sys; from features.command import run; sys.exit(run('p', lambda: {body}))"
+    code = f"import sys; from headstart.features.config import run; sys.exit(run('p', lambda: {body}))"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
     assert writer.stdout is not None and writer.stderr is not None
     writer.stdout.read(10)
@@ -299,7 +299,7 @@ def test_the_nearest_names() -> None:
 
 def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
     code = (
-        "import sys; from features.command import load_quietly; load_quietly(); "
+        "import sys; from headstart.features.config import load_quietly; load_quietly(); "
         "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib'} & set(sys.modules); "
         "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
     )

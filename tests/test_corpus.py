@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.errors import DecodeError
-from features.images import decode_image
+from headstart.features.errors import DecodeError
+from headstart.features.images.decode import decode_image
 from tests import corpus, fuzz
 
 MAX_PIXELS = 10_000_000
@@ -72,8 +72,8 @@ def test_what_claims_too_much_is_refused_by_its_header() -> None:
 def test_memory_stays_small() -> None:
     code = f"""
 import resource
-from features.errors import DecodeError
-from features.images import decode_image
+from headstart.features.errors import DecodeError
+from headstart.features.images.decode import decode_image
 from tests import corpus, fuzz
 files = corpus.files()
 decode_image(corpus.encoded(corpus.picture(), "AVIF" if "AVIF" in corpus.KINDS else "PNG"))
@@ -91,9 +91,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_an_extraction_loses_none_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from features import verify
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.commands import verify
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
     from tests.conftest import IMAGE_SIZE, little_base
 
     counts = corpus.write(tmp_path / "images")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.demo import DemoConfig, DemoResult, demo, describe, write_digits
+from headstart.commands.demo import DemoConfig, DemoResult, demo, describe, write_digits
 
 SVM_ACCURACY = 0.969  # of scikit-learn's own example, a support vector machine on the pixels, same halves
 

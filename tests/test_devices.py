@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import UserError
-from training.devices import evenly, spread_over, steps_of, to_device
+from headstart.features.errors import UserError
+from headstart.training.fitting.devices import evenly, spread_over, steps_of, to_device
 
 
 def pairs(count: int, size: int) -> tf.data.Dataset:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.efficientnet_lite import (
+from headstart.features.backbones.efficientnet_lite import (
     TORCH_MAGIC,
     WEIGHTS_FILE,
     WEIGHTS_PACKAGE,

@@ -6,10 +6,10 @@ import pathlib
 
 import pytest
 
-from pipelines.extract import extract
-from pipelines.extract_config import ExtractConfig
-from training.evaluate import EvaluateConfig, evaluate
-from training.train_head import TrainConfig, train
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+from headstart.training.train import TrainConfig, train
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cats_and_dogs_small"
 EACH = {"train": 60, "validation": 40}  # of each class

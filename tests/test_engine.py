@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import engine as engine_module
-from features.backbone import Origin, build, weights_digest
-from features.engine import Engine, make_engine, shared_base, shared_engine
-from features.engine_options import (
+from headstart.features.backbones.build import Origin, build, weights_digest
+from headstart.features.backbones.custom import architecture_digest
+from headstart.features.engines import factory as engine_module
+from headstart.features.engines.factory import Engine, make_engine, shared_base, shared_engine
+from headstart.features.engines.options import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
     EngineOptions,
@@ -27,9 +28,8 @@ from features.engine_options import (
     has_openvino,
     slow_dtype,
 )
-from features.errors import UserError
-from features.own_base import architecture_digest
-from features.spec import FeatureSpec, Tap
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec, Tap
 from tests.conftest import tapped
 
 BATCH_SIZES = (1, 2, 4, 8)
@@ -113,8 +113,8 @@ def test_other_batch_sizes_agree_to_rounding(network: Any) -> None:
 LESSER = """
 import sys
 import numpy as np
-from features.engine import make_engine
-from features.engine_options import EngineOptions
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
 from tests.test_engine import installed_engines, pixels, tapped_model
 model = tapped_model("EfficientNetLite0")
 found = {name: make_engine(model, EngineOptions(name, 4, 2))(pixels(4)) for name in installed_engines()}
@@ -217,7 +217,7 @@ def test_another_architecture_than_the_spec_s_is_refused(lone_process: pytest.Mo
 
 
 def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import engine_options
+    from headstart.features.engines import options as engine_options
 
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
     settled = EngineOptions().here("float32")
@@ -228,7 +228,7 @@ def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import engine_options
+    from headstart.features.engines import options as engine_options
 
     with pytest.raises(UserError, match="--engine is one of auto, tensorflow, openvino, jax, not 'torch'"):
         EngineOptions("torch").here("float32")
@@ -240,7 +240,7 @@ def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    from features import tensorflow_engine
+    from headstart.features.engines import tensorflow_engine
 
     frozen = engine_of(model, "tensorflow", 4)(pixels(3))
     monkeypatch.setattr(tensorflow_engine, "LARGEST_TO_FREEZE", 0)
@@ -257,7 +257,7 @@ def test_the_engines_agree(model: Any) -> None:
 @pytest.mark.parametrize("name", ENGINES)
 def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, name: str) -> None:
     if installed(name) == "openvino":
-        from features.openvino_engine import has_bfloat16
+        from headstart.features.engines.openvino_engine import has_bfloat16
 
         if not has_bfloat16():
             pytest.skip("this processor has no bfloat16")
@@ -270,7 +270,8 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, nam
 
 def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     installed("openvino")
-    from features import engine_options, openvino_engine
+    from headstart.features.engines import openvino_engine
+    from headstart.features.engines import options as engine_options
 
     monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda core=None: False)
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
@@ -282,8 +283,8 @@ def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatc
 def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
     photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from features import engine_options
-    from pipelines.extract import main
+    from headstart.features.engines import options as engine_options
+    from headstart.pipelines.extract import main
 
     monkeypatch.setattr(engine_options, "has_bfloat16", lambda: False)
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
@@ -296,7 +297,7 @@ def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
 
 
 def test_what_computed_is_on_record(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import engine_options
+    from headstart.features.engines import options as engine_options
 
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 fma rdtscp avx512f avx512_bf16\nbugs\t: avx\n")
@@ -313,7 +314,8 @@ def test_what_computed_is_on_record(tmp_path: pathlib.Path, monkeypatch: pytest.
 
 def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     installed("openvino")
-    from features import engine_options, openvino_engine
+    from headstart.features.engines import openvino_engine
+    from headstart.features.engines import options as engine_options
 
     def unreadable(*_: Any) -> Any:
         raise UserError("OpenVINO can't read this network")
@@ -330,8 +332,8 @@ import subprocess
 import sys
 import threading
 import keras, numpy as np
-from features.engine import make_engine
-from features.engine_options import EngineOptions
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
 image = keras.Input((8, 8, 3))
 engine = make_engine(keras.Model(image, keras.layers.Conv2D(2, 3)(image)), EngineOptions("openvino", 2, 4))
 together = threading.Barrier(8)

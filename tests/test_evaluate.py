@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.errors import UserError
-from features.files import sha256_file
-from features.spec import FeatureSpec
-from features.store import FeatureStore
+from headstart.features.errors import UserError
+from headstart.features.files import sha256_file
+from headstart.features.spec import FeatureSpec
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.evaluate import EvaluateConfig, describe, evaluate, main
 from tests.conftest import rewrite_manifest
-from training.evaluate import EvaluateConfig, describe, evaluate, main
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -78,7 +78,7 @@ def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
 
 
 def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathlib.Path) -> None:
-    from training.run_folder import Run
+    from headstart.training.runs.run_folder import Run
 
     metrics = evaluated(run_copy)
     rows = predictions(run_copy / "evaluation" / "test")

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import UserError
-from features.examples import (
+from headstart.features.dataset.examples import (
     Example,
     conflicts,
     copies_across_splits,
@@ -26,6 +25,7 @@ from features.examples import (
     plan_order,
     to_csv,
 )
+from headstart.features.errors import UserError
 
 THREE = {"train": 0.8, "validation": 0.1, "test": 0.1}
 PROPORTIONS = st.sampled_from(

@@ -21,18 +21,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features import files
-from features.backbone import Origin
-from features.engine import shared_engine
-from features.engine_options import EngineOptions
-from features.errors import UserError
-from features.info import InfoConfig, info
-from features.store import FeatureStore
-from pipelines import extract_shard, finish, run_units
-from pipelines.extract import dry_run, extract, main
-from pipelines.extract_config import ExtractConfig
-from pipelines.survey import survey_file
-from pipelines.work_unit import WorkUnit
+from headstart.commands.info import InfoConfig, info
+from headstart.features import files
+from headstart.features.backbones.build import Origin
+from headstart.features.engines.factory import shared_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.errors import UserError
+from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines import extract_shard, finish, run_units
+from headstart.pipelines.extract import dry_run, extract, main
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.survey import survey_file
+from headstart.pipelines.work_unit import WorkUnit
 from tests import conftest
 
 TINY = {"weights": "random:0", "image_size": "32"}
@@ -107,8 +107,8 @@ def test_stored_features_are_the_backbones(photos: Path, tmp_path: Path) -> None
     assert {split: store.count(split) for split in store.splits} == {"test": 6, "train": 48, "validation": 6}
     backbone = store.backbone(store.spec.taps[0])
     arrays = store.arrays("train")
-    from features.images import decode_image
-    from features.resize import resizer
+    from headstart.features.images.decode import decode_image
+    from headstart.features.images.resize import resizer
 
     resize = resizer(store.spec)
     for row in (0, 17, 47):
@@ -232,7 +232,7 @@ def test_an_unfinished_store_takes_over_no_other_backbone(
 
 
 def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import stream
+    from headstart.features.engines import stream
 
     real = stream._read
 
@@ -469,7 +469,7 @@ def nothing() -> object:
 def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
     for number in range(60, 400):
         paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
-    command = [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "killed"),
+    command = [sys.executable, "-m", "headstart.pipelines.extract", str(photos), "--store", str(tmp_path / "killed"),
                "--weights", "random:0", "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -494,8 +494,8 @@ def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> 
 def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path) -> None:
     options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     apart = subprocess.run(
-        [sys.executable, "-m", "pipelines.extract", str(photos), "--store", str(tmp_path / "apart"), "--weights", "random:0",
-         "--image_size", "32", "--examples_per_shard", "8", *options],
+        [sys.executable, "-m", "headstart.pipelines.extract", str(photos), "--store", str(tmp_path / "apart"),
+         "--weights", "random:0", "--image_size", "32", "--examples_per_shard", "8", *options],
         timeout=240, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert apart.returncode == 0, apart.stderr
@@ -570,7 +570,7 @@ def test_dry_run_says_what_would_be_done_and_leaves_no_trace(photos: Path, tmp_p
 
 
 def test_two_extractions_into_one_store_do_not_meet(photos: Path, tmp_path: Path) -> None:
-    from pipelines.extract import _claimed
+    from headstart.pipelines.extract import _claimed
 
     with _claimed(str(tmp_path / "store")), pytest.raises(UserError, match="another extraction is writing"):
         extract(config(photos, tmp_path / "store"))
@@ -608,7 +608,7 @@ def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Pa
 
 def test_a_store_has_one_writer_at_a_time_however_many_come_and_go(tmp_path: Path) -> None:
     """A lock file that its holder has removed is nobody's lock, though another process may have it open."""
-    from pipelines.extract import _claimed
+    from headstart.pipelines.extract import _claimed
 
     writers, most, refused = [], [], []
 
@@ -687,7 +687,7 @@ def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path
 
 
 def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import survey
+    from headstart.pipelines import survey
 
     read: list[str] = []
     monkeypatch.setattr(survey, "survey_file", lambda path: read.append(path) or survey_file(path))

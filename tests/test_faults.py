@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features import manifest as manifest_module
-from features import rows, table
-from features.errors import UserError
-from features.faults import faults
-from features.manifest import MANIFEST
-from features.store import FeatureStore
-from features.verify import main as verify
-from pipelines.extract import extract
-from pipelines.extract_config import ExtractConfig
+from headstart.commands.verify import main as verify
+from headstart.features.dataset import dataset_table as table
+from headstart.features.errors import UserError
+from headstart.features.store import manifest as manifest_module
+from headstart.features.store import shard_reader as rows
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import MANIFEST
+from headstart.features.store.verify import faults
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
 from tests.conftest import little_base, rewrite_manifest
 
 SMALL = 10_000  # bytes: of larger files, this many places are tried
@@ -106,7 +107,7 @@ def test_a_file_of_another_length_is_found(change: str, store: Path) -> None:
 def test_json_of_any_kind_is_refused_in_one_line(
     name: str, content: bytes, store: Path, one_line: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from features.info import main as info
+    from headstart.commands.info import main as info
 
     (store / name).write_bytes(content)
     assert info([str(store)]) == 2

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from features.backbone import BACKBONES, Origin, build
-from features.feature_maps import FeatureMap, feature_maps, last_map, stage_ends
-from features.spec import Tap
-from features.taps import tapped
+from headstart.features.backbones.build import BACKBONES, Origin, build
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_maps import FeatureMap, feature_maps, last_map, stage_ends
+from headstart.features.spec import Tap
 
 SIZE = (150, 150)
 ENDS = {

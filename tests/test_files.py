@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from features.errors import UserError
-from features.files import atomic, locked, read_json, sha256_file, sync_folder, write_bytes, write_json
+from headstart.features.errors import UserError
+from headstart.features.files import atomic, locked, read_json, sha256_file, sync_folder, write_bytes, write_json
 
 
 def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_another_process_does_not_hold_it_too(tmp_path: Path) -> None:
     path = str(tmp_path / ".lock")
-    code = f"from features.files import locked\nwith locked({path!r}, 'taken'): print('held')"
+    code = f"from headstart.features.files import locked\nwith locked({path!r}, 'taken'): print('held')"
     with locked(path, "wait for it"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and "UserError: taken" in done.stderr

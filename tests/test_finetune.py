@@ -21,16 +21,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from features.errors import UserError
-from features.store import FeatureStore
 from headstart.cli import main
+from headstart.features.errors import UserError
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation import plots
+from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+from headstart.training.finetuning import finetune, unfreeze
+from headstart.training.finetuning import head_pretraining as warm_up
+from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.fitting import checkpoint
+from headstart.training.fitting.adam import FusedAdam
+from headstart.training.runs import run_folder
+from headstart.training.runs.run_folder import Run
 from tests.conftest import CLASSES, IMAGE_SIZE, write_photos
 from tests.test_train_head import history_of, metrics_of
-from training import checkpoint, finetune, plots, run_folder, unfreeze, warm_up
-from training.adam import FusedAdam
-from training.evaluate import EvaluateConfig, evaluate
-from training.finetune_config import FinetuneConfig
-from training.run_folder import Run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH = 12  # 36 training images: 3 steps an epoch
@@ -78,7 +82,7 @@ def moved(before: dict[str, list[np.ndarray]], after: dict[str, list[np.ndarray]
 
 
 def probabilities(run: pathlib.Path | str, photos: pathlib.Path, split: str = "test") -> np.ndarray:
-    from training.classify import classify_files
+    from headstart.training.evaluation.classify import classify_files
 
     return np.stack(list(classify_files(Run.open(str(run)), sorted(map(str, (photos / split).rglob("*.*"))))))  # type: ignore[arg-type]
 
@@ -553,9 +557,9 @@ import sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from features.errors import UserError
+from headstart.features.errors import UserError
 from headstart.cli import main
-from training import callbacks
+from headstart.training.fitting import callbacks
 
 def fail(self, *_, **__):
     raise RuntimeError("boom") if sys.argv[1] == "1" else UserError("boom")
@@ -579,9 +583,9 @@ def test_two_devices_end_when_a_callback_fails(
 def test_a_head_is_warmed_up_as_it_is_asked_to_be(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from features.spec import Tap
-    from features.taps import tapped
-    from training import batches
+    from headstart.features.backbones.feature_extractor import tapped
+    from headstart.features.spec import Tap
+    from headstart.training.fitting import batches
 
     given: list[Any] = []
     original = keras.Model.fit
@@ -676,10 +680,10 @@ def test_a_chain_of_fine_tunings(
 
 
 def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: pathlib.Path, no_plot: None) -> None:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.train import TrainConfig, train
     from tests.conftest import little_base
-    from training.train_head import TrainConfig, train
 
     photos = write_photos(tmp_path, {"photos": dict.fromkeys(CLASSES, 15)}, seed=5) / "photos"
     base = little_base(tmp_path / "little.keras")
@@ -706,8 +710,8 @@ def test_without_validation_all_epochs_are_trained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
     from tests.conftest import little_base
 
     monkeypatch.setattr(warm_up, "EPOCHS", 10)

@@ -14,7 +14,7 @@ import pytest
 
 import headstart
 from headstart.cli import main
-from headstart.fit_folder import FitConfig, fit
+from headstart.commands.fit import FitConfig, fit
 
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
 FILES = {

@@ -12,16 +12,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from features.augment import Augmentation
-from features.engine import make_engine
-from features.engine_options import EngineOptions
-from features.errors import UserError, told_inside
-from features.files import sha256_file
-from features.spec import FeatureSpec, Tap
-from features.stream import ImageToRead
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stream import ImageToRead
+from headstart.features.errors import UserError, told_inside
+from headstart.features.files import sha256_file
+from headstart.features.images.augment import Augmentation
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.training.finetuning.augmentation_grid import GAP, save_grid
+from headstart.training.finetuning.image_batches import ImageBatches, ImageSplit
 from tests.conftest import CLASSES, IMAGE_SIZE, little_base
-from training.grid import GAP, save_grid
-from training.image_batches import ImageBatches, ImageSplit
 
 SPEC = FeatureSpec("little", "", (IMAGE_SIZE, IMAGE_SIZE), (Tap("", "none", (IMAGE_SIZE, IMAGE_SIZE, 3)),), "tf")
 BATCH = 5  # of 12 images: 5, 5, 2

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from features.errors import DecodeError
-from features.file_kinds import image_format
-from features.images import decode_image, decoding_bytes, deep_peak
+from headstart.features.errors import DecodeError
+from headstart.features.images.decode import decode_image, decoding_bytes, deep_peak
+from headstart.features.images.file_kinds import image_format
 
 LOSSLESS = ("PNG", "BMP", "GIF", "WEBP", "TIFF")
 READ = ("JPEG", *LOSSLESS, *(["AVIF"] if features.check("avif") else []))
@@ -350,7 +350,7 @@ import numpy
 from PIL import Image
 Image.MAX_IMAGE_PIXELS = 10
 before = list(warnings.filters)
-from features.images import decode_image
+from headstart.features.images.decode import decode_image
 file = io.BytesIO()
 Image.new("RGB", (20, 20)).save(file, "PNG")
 with warnings.catch_warnings(record=True) as caught:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.intensity import dark_warning
+from headstart.pipelines.intensity import dark_warning
 
 
 def write(folder: Path, peaks: list[int], dtype: type = np.uint16, suffix: str = "png") -> list[str]:

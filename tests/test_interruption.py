@@ -58,7 +58,10 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
     ids=["Ctrl-C", "SIGTERM", "another error", "a crash", "swallowed", "twice", "ignored", "a thread stays", "by hand"],
 )
 def test_a_command_ends_in_one_line(body: str, status: int, tmp_path: pathlib.Path) -> None:
-    code = f"from features.command import run\nfrom features.errors import UserError\ndef body():\n    {body}\nrun('p', body)"
+    code = (
+        f"from headstart.features.config import run\nfrom headstart.features.errors import UserError\ndef body():\n    {body}"
+    )
+    code += "\nrun('p', body)"
     done = in_a_process(code, tmp_path)
     word = "terminated" if status == 143 else "interrupted"
     assert (done.returncode, done.stdout) == (status, "")
@@ -68,7 +71,7 @@ def test_a_command_ends_in_one_line(body: str, status: int, tmp_path: pathlib.Pa
 def test_signals_are_the_host_s_again_afterwards(tmp_path: pathlib.Path) -> None:
     code = """
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-from features.command import run
+from headstart.features.config import run
 run("p", lambda: None)
 assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,12 +81,12 @@ run("p", lambda: print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN))
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
-QUIETLY = "from features.command import load_quietly; load_quietly()"
+QUIETLY = "from headstart.features.config import load_quietly; load_quietly()"
 PLACES = {
-    "importing the command": "sys.meta_path.insert(0, OnImport('pipelines.extract_config'))",
+    "importing the command": "sys.meta_path.insert(0, OnImport('headstart.pipelines.extract_config'))",
     "importing TensorFlow": "sys.meta_path.insert(0, OnImport('tensorflow.python.framework.ops'))",
-    "surveying": f"{QUIETLY}; from pipelines import survey; press_before(survey, 'survey_file', 20)",
-    "extracting": f"{QUIETLY}; from pipelines import extract_shard; press_before(extract_shard.record, 'write_record', 30)",
+    "surveying": f"{QUIETLY}; from headstart.pipelines import survey; press_before(survey, 'survey_file', 20)",
+    "extracting": f"{QUIETLY}; from headstart.pipelines import extract_shard as e; press_before(e.record, 'write_record', 30)",
 }
 
 
@@ -104,7 +107,7 @@ def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path,
 def test_a_training_is_interrupted(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags = ["train", str(store), "--run", "run", "--epochs", "50"]
     code = f"""
-sys.meta_path.insert(0, OnImport("training.adam"))  # Keras is about to fit
+sys.meta_path.insert(0, OnImport("headstart.training.fitting.adam"))  # Keras is about to fit
 from headstart.cli import main
 sys.exit(main({flags!r}))
 """

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import UserError
-from training import intervals, scores
+from headstart.features.errors import UserError
+from headstart.training.evaluation import intervals, scores
 
 FEW = settings(max_examples=60, deadline=None)
 Interval = tuple[float, float]

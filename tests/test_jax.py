@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from features.store import FeatureStore
+from headstart.features.store.feature_store import FeatureStore
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]'")
 

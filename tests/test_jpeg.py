@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from features import jpeg
-from features.images import decode_image
-from features.resize import resize
+from headstart.features.images import jpeg
+from headstart.features.images.decode import decode_image
+from headstart.features.images.resize import resize
 
 
 def encoded(size: tuple[int, int], seed: int = 0, mode: str = "RGB", turned: int = 0, **options: object) -> bytes:
@@ -68,7 +68,7 @@ def test_scaled_pixels_are_those_of_pillow(turned: int, least: tuple[int, int], 
 @pytest.mark.parametrize("turned", range(1, 9))
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
 def test_a_turned_view_is_resized_like_its_copy(turned: int, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("features.resize.STRIP_BYTES", 2_000)
+    monkeypatch.setattr("headstart.features.images.resize.STRIP_BYTES", 2_000)
     view = jpeg.upright(np.asarray(by_pillow(encoded((67, 45)))), turned)
     small, copied = (resize(image, (16, 12), mode, "bilinear") for image in (view, np.ascontiguousarray(view)))
     assert small.shape == (16, 12, 3)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from features.backbone import BACKBONES
 from headstart.cli import main
+from headstart.features.backbones.build import BACKBONES
 
 
 def test_the_table_comes_without_tensorflow() -> None:

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import pytest
 
-from features.errors import UserError
-from features.resize import resizer
-from features.spec import FeatureSpec, Tap
+from headstart.features.errors import UserError
+from headstart.features.images.resize import resizer
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.training.heads import attach_head, build_head, resolve_precision, wrap_head
+from headstart.training.runs.run_folder import Run
 from tests.conftest import draw
-from training.model import attach_head, build_head, resolve_precision, wrap_head
-from training.run_folder import Run
 
 ALONE = """
 import json, sys

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from features.table import DatasetTable
 from headstart.cli import main
+from headstart.features.dataset.dataset_table import DatasetTable
 
 FLAGS = ["--weights", "random:0", "--image_size", "32", "--views", "2", "--epochs", "1", "--seeds", "1"]
 

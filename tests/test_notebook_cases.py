@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.backbone import BACKBONES, Origin, build
-from features.spec import Tap
-from features.taps import tapped
+from headstart.features.backbones.build import BACKBONES, Origin, build
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.spec import Tap
 
 SHAPES = {  # at 150 pixels a side, as Keras gives them
     "VGG16": (4, 4, 512),
@@ -50,8 +50,8 @@ def test_maps_are_those_of_keras(name: str, size: tuple[int, int]) -> None:
 
 
 def test_a_split_s_last_batch_counts(tmp_path: pathlib.Path) -> None:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     for number in range(10):
         path = tmp_path / "photos" / "train" / "ab"[number % 2] / f"{number}.png"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from features.backbone import Origin, build, default_size, preprocessing_of, weights_digest
-from features.errors import UserError
-from features.model_file import _numbered, load_model, save_model
-from features.own_base import architecture_digest
-from features.spec import Tap
-from features.taps import tapped
 from headstart.cli import main
+from headstart.features.backbones.build import Origin, build, default_size, preprocessing_of, weights_digest
+from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.keras_file import _numbered, load_model, save_model
+from headstart.features.errors import UserError
+from headstart.features.spec import Tap
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from features.errors import UserError
-from training import plots
-from training.plots import DepthPoint
+from headstart.features.errors import UserError
+from headstart.training.evaluation import plots
+from headstart.training.evaluation.plots import DepthPoint
 
 NAMES = ["Hündchen", "ねこ", "$5_a$", "кот", "new\nline", "a very long class name that goes on and on"]
 
@@ -242,7 +242,8 @@ def test_plots_are_the_same_bytes_twice_and_leave_settings_alone(
 
 def test_matplotlib_loads_only_to_draw() -> None:
     root = pathlib.Path(__file__).parent.parent
-    check = "import sys, training.plots, training.scores; sys.exit('matplotlib' in sys.modules or 'scipy' in sys.modules)"
+    check = "import sys; from headstart.training.evaluation import plots, scores; sys.exit('matplotlib' in sys.modules"
+    check += " or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0
 
 

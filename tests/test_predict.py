@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.errors import UserError
-from training.predict import PredictConfig, main, predict
+from headstart.features.errors import UserError
+from headstart.training.evaluation.predict import PredictConfig, main, predict
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -53,8 +53,8 @@ def test_order_is_kept(run: pathlib.Path, mixed: list[str]) -> None:
 
 
 def test_same_answers_as_the_saved_model(run: pathlib.Path, photos: pathlib.Path) -> None:
-    from features.images import decode_image
-    from training.run_folder import Run
+    from headstart.features.images.decode import decode_image
+    from headstart.training.runs.run_folder import Run
 
     paths = sorted(str(path) for path in (photos / "test").rglob("*.*"))
     model = Run.open(str(run)).model()

@@ -16,13 +16,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.examples import from_csv, to_csv
-from features.store import FeatureStore
 from headstart.cli import main
+from headstart.features.dataset.examples import from_csv, to_csv
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.intervals import PairedDifference
+from headstart.training.probing import ridge
+from headstart.training.probing.probe import (
+    PLOT,
+    RESULT,
+    TABLE,
+    ProbeConfig,
+    ProbeResult,
+    TapProbe,
+    _rank,
+    advise,
+    describe,
+    probe,
+)
 from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT, rewrite_manifest
-from training import ridge
-from training.intervals import PairedDifference
-from training.probe import PLOT, RESULT, TABLE, ProbeConfig, ProbeResult, TapProbe, _rank, advise, describe, probe
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
 NAMES = ["block2b_add:none", "block3b_add:grid2", "top_activation:avg"]
@@ -30,8 +41,8 @@ EXAMPLES = {split: 3 * PER_SPLIT[split] for split in ("train", "validation")}
 
 
 def extracted(folder: pathlib.Path, path: pathlib.Path, **options: Any) -> pathlib.Path:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     extract(ExtractConfig(**{"input": str(folder), "store": str(path)} | BACKBONE | options))
     return path
@@ -238,7 +249,7 @@ def test_between_identical_taps_no_difference_is_seen(
 def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import plots
+    from headstart.training.evaluation import plots
 
     drawn: list[Any] = []
     monkeypatch.setattr(plots, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from features.progress import BAR_WIDTH, LINE_EVERY_S, Progress
+from headstart.features.progress import BAR_WIDTH, LINE_EVERY_S, Progress
 
 
 class Terminal(io.StringIO):

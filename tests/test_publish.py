@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from features import files
-from features.errors import UserError
-from features.manifest import MANIFEST, write_manifest
-from features.store import FeatureStore
-from pipelines.finish import publish
+from headstart.features import files
+from headstart.features.errors import UserError
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import MANIFEST, write_manifest
+from headstart.pipelines.finish import publish
 
 
 class Killed(BaseException):

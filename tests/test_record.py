@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import UserError
-from features.record import (
+from headstart.features.errors import UserError
+from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
+from headstart.features.store.record import (
     ALIGNMENT,
     common_length,
     decode,
@@ -26,7 +27,6 @@ from features.record import (
     tap_offsets,
     write_record,
 )
-from features.spec import STORE_DTYPES, FeatureSpec, Tap
 
 TAPS = (Tap("block5/out", "avg", (6,)), Tap("block4", "none", (2, 3, 4)))
 

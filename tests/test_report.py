@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.errors import UserError
-from training import report, scores
+from headstart.features.errors import UserError
+from headstart.training.evaluation import report, scores
 
 
 def scored(classes: int, count: int = 200) -> dict[str, Any]:

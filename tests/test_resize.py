@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.images import resizing_layer
-from features.resize import axis_weights, resizer
-from features.spec import INTERPOLATIONS, RESIZE_MODES, FeatureSpec, Tap
+from headstart.features.images.decode import resizing_layer
+from headstart.features.images.resize import axis_weights, resizer
+from headstart.features.spec import INTERPOLATIONS, RESIZE_MODES, FeatureSpec, Tap
 
 ROUNDING = 1e-3  # of 255; float32 sums in another order
 

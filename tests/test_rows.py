@@ -11,10 +11,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import record
-from features.errors import UserError
-from features.rows import Features, Records, Shard
-from features.spec import STORE_DTYPES, FeatureSpec, Tap
+from headstart.features.errors import UserError
+from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
+from headstart.features.store import record
+from headstart.features.store.shard_reader import Features, Records, Shard
 
 TAPS = (Tap("map", "none", (2, 3, 4)), Tap("mean", "avg", (5,)))
 SIZES = (7, 0, 1, 12)
@@ -79,7 +79,7 @@ def test_several_threads_may_take_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("store_dtype", STORE_DTYPES)
 @pytest.mark.parametrize("tap", TAPS, ids=lambda tap: tap.name)
 def test_tensorflow_reads_the_same_rows_from_the_shards(tmp_path: Path, store_dtype: str, tap: Tap) -> None:
-    from features import dataset
+    from headstart.features.store import tf_dataset as dataset
 
     features = Features(Records(written(tmp_path, store_dtype)), spec(store_dtype), tap)
     rows = np.random.default_rng(0).permutation(COUNT)
@@ -89,7 +89,7 @@ def test_tensorflow_reads_the_same_rows_from_the_shards(tmp_path: Path, store_dt
 
 
 def test_shards_whose_taps_begin_at_other_places_are_read_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import dataset
+    from headstart.features.store import tf_dataset as dataset
 
     features, called = Features(Records(written(tmp_path)), spec(), TAPS[0]), []
     features.starts[1] += 1

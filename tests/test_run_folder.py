@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from features import files
-from features.errors import UserError
-from training import run_folder
-from training.run_folder import Run, begin, claimed, finish, publish
+from headstart.features import files
+from headstart.features.errors import UserError
+from headstart.training.runs import run_folder
+from headstart.training.runs.run_folder import Run, begin, claimed, finish, publish
 
 OLDER = {"config.json", "model.keras", "seen.txt", "history.csv", "logs", "augmented.png", "checkpoint.npz", "evaluation"}
 NEWER = {"config.json", "model.keras", "seen.txt", "history.csv", "logs", "learning_curve.png"}
@@ -195,7 +195,8 @@ def test_everything_is_synced_before_the_marker(tmp_path: pathlib.Path, monkeypa
 
 
 def test_a_run_that_is_trained_again_while_it_is_read_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features import engine_options, model_file
+    from headstart.features.backbones import keras_file as model_file
+    from headstart.features.engines import options as engine_options
 
     older_run(tmp_path / "run")
     opened = Run.open(str(tmp_path / "run"))

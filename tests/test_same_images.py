@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import UserError
-from features.examples import Example, to_csv
-from features.files import sha256_file
-from features.sources import SourceOptions
-from features.table import DatasetTable
-from training.same_images import find_images
+from headstart.features.dataset.dataset_table import DatasetTable
+from headstart.features.dataset.examples import Example, to_csv
+from headstart.features.dataset.sources import SourceOptions
+from headstart.features.errors import UserError
+from headstart.features.files import sha256_file
+from headstart.training.finetuning.same_images import find_images
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from features.backbone import Origin, build, default_size, weights_digest
-from features.engine import shared_base
-from features.errors import UserError
-from features.feature_maps import feature_maps
-from features.model_file import load_model
-from features.own_base import architecture_digest
-from features.saved_model import SavedModelLayer, _refused_in_file
-from features.saved_model_operations import NETWORK, SAVER
-from features.spec import Tap
-from features.taps import tapped
+from headstart.features.backbones.build import Origin, build, default_size, weights_digest
+from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_maps import feature_maps
+from headstart.features.backbones.keras_file import load_model
+from headstart.features.backbones.saved_model import SavedModelLayer, _refused_in_file
+from headstart.features.backbones.saved_model_operations import NETWORK, SAVER
+from headstart.features.engines.factory import shared_base
+from headstart.features.errors import UserError
+from headstart.features.spec import Tap
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 pytestmark = pytest.mark.filterwarnings("ignore:Skipping nested container")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from features.errors import UserError
-from training import intervals, scores
+from headstart.features.errors import UserError
+from headstart.training.evaluation import intervals, scores
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 FEW = settings(max_examples=60, deadline=None)

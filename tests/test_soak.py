@@ -15,7 +15,7 @@ from tests.soak.__main__ import HOOK, ROOT, untimed
 CODE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
-from features.files import write_bytes
+from headstart.features.files import write_bytes
 for name in ("first", "second"):
     write_bytes(sys.argv[1] + "/" + name, name.encode())
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import UserError
-from features.sources import ImageFile, Source, SourceOptions, image_files, read_source
+from headstart.features.dataset.sources import ImageFile, Source, SourceOptions, image_files, read_source
+from headstart.features.errors import UserError
 
 
 def folder(root: Path, *names: str) -> str:

@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import UserError
-from features.spec import INTERPOLATIONS, PREPROCESSINGS, RESIZE_MODES, STORE_DTYPES, FeatureSpec, Tap, parse_intensity
+from headstart.features.errors import UserError
+from headstart.features.spec import (
+    INTERPOLATIONS,
+    PREPROCESSINGS,
+    RESIZE_MODES,
+    STORE_DTYPES,
+    FeatureSpec,
+    Tap,
+    parse_intensity,
+)
 
 SPEC = FeatureSpec(
     "VGG16", "ab" * 32, (224, 192), (Tap("block5_pool", "avg", (512,)), Tap("block4_pool", "grid2", (2, 2, 512))), "caffe"
@@ -82,7 +90,7 @@ def test_every_field_counts_and_is_named_with_both_values(field: str) -> None:
 def test_the_fingerprint_is_the_same_in_another_process_and_imports_nothing_heavy() -> None:
     code = f"""if True:
         import json, sys
-        from features.spec import FeatureSpec
+        from headstart.features.spec import FeatureSpec
         print(FeatureSpec.from_json(json.loads({json.dumps(SPEC.to_json())!r})).fingerprint)
         print(*sorted({{"tensorflow", "apache_beam", "numpy", "keras", "PIL"}} & set(sys.modules)))
     """

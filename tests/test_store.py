@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features import files
-from features.errors import UserError
-from features.spec import STORE_DTYPES, FeatureSpec, Tap
-from features.store import FeatureStore
-from features.verify import main as verify
-from pipelines.extract import extract
-from pipelines.extract_config import ExtractConfig
+from headstart.commands.verify import main as verify
+from headstart.features import files
+from headstart.features.errors import UserError
+from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
+from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
 
 TAPS = ("block3b_add:grid2", ":avg", "block2b_add:none")
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.augment import Augmentation
-from features.engine import Engine, make_engine
-from features.engine_options import EngineOptions, cores
-from features.images import decode_image
-from features.resize import resizer
-from features.spec import FeatureSpec, Tap
-from features.stream import READ_AHEAD, ByteBudget, ImageToRead, Unreadable, stream_features
+from headstart.features.engines.factory import Engine, make_engine
+from headstart.features.engines.options import EngineOptions, cores
+from headstart.features.engines.stream import READ_AHEAD, ByteBudget, ImageToRead, Unreadable, stream_features
+from headstart.features.images.augment import Augmentation
+from headstart.features.images.decode import decode_image
+from headstart.features.images.resize import resizer
+from headstart.features.spec import FeatureSpec, Tap
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("mean"), Tap("conv", "none")), "none", store_dtype="float32")
 
@@ -159,7 +159,7 @@ def test_streams_share_one_room_and_never_wait_for_each_other(
     engine: Engine, paths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = ByteBudget(1)  # less than one batch: each stream goes on with one at a time
-    monkeypatch.setattr("features.stream.UNDER_WAY", room)
+    monkeypatch.setattr("headstart.features.engines.stream.UNDER_WAY", room)
     readable = to_read(paths[:2] * 8)
     one, other = stream_features(readable, SPEC, engine), stream_features(readable, SPEC, engine)
     assert sum(1 for _ in zip(one, other)) == len(readable)
@@ -171,7 +171,7 @@ def test_streams_share_one_room_and_never_wait_for_each_other(
 
 def test_a_stream_that_is_left_gives_its_room_back(engine: Engine, paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     room = ByteBudget(1 << 30)
-    monkeypatch.setattr("features.stream.UNDER_WAY", room)
+    monkeypatch.setattr("headstart.features.engines.stream.UNDER_WAY", room)
     results = stream_features(to_read(paths[:2] * 40), SPEC, engine)
     next(results)
     assert room.in_use > 0

@@ -8,9 +8,9 @@ import pathlib
 
 import pytest
 
-from features.examples import Example, to_csv
-from features.store import FeatureStore
-from features.table import DatasetTable, count_lines, split_counts, thin_lines
+from headstart.features.dataset.dataset_table import DatasetTable, count_lines, split_counts, thin_lines
+from headstart.features.dataset.examples import Example, to_csv
+from headstart.features.store.feature_store import FeatureStore
 
 EXAMPLES = [
     Example("a/1.jpg", "d1", ("a",), "train"),

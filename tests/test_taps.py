@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from features.errors import UserError
-from features.feature_maps import feature_maps
-from features.spec import Tap
-from features.taps import tapped
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_maps import feature_maps
+from headstart.features.errors import UserError
+from headstart.features.spec import Tap
 
 SIZE = (12, 12)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.float32)

@@ -17,14 +17,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from features import store as store_module
-from features.errors import UserError
-from features.rows import Features
-from features.store import FeatureStore
+from headstart.features.errors import UserError
+from headstart.features.store import feature_store as store_module
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.shard_reader import Features
+from headstart.training import heads as model
+from headstart.training import train as train_head
+from headstart.training.evaluation import plots
+from headstart.training.fitting import batches
+from headstart.training.runs import agreement
+from headstart.training.runs.run_folder import Run
+from headstart.training.train import TrainConfig, train
 from tests.conftest import rewrite_manifest
-from training import agreement, batches, model, plots, train_head
-from training.run_folder import Run
-from training.train_head import TrainConfig, train
 
 TAP = "top_activation:avg"
 CHANNELS = 1280  # of EfficientNetLite0's last map

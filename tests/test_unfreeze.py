@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from features.backbone import Origin, build
-from features.errors import UserError
-from features.feature_maps import above, frozen_boundaries
-from features.spec import FeatureSpec, Tap
-from features.taps import tapped
+from headstart.features.backbones.build import Origin, build
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_maps import above, frozen_boundaries
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.training.finetuning.unfreeze import Network, Unfreezing, cut, describe, shortened, training_in
 from tests.conftest import IMAGE_SIZE, little_base
-from training.unfreeze import Network, Unfreezing, cut, describe, shortened, training_in
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
 LITTLE = [f"{block}_{layer}" for block in ("stem", "a", "b", "c") for layer in ("conv", "bn")]

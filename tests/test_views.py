@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.augment import Augmentation
-from features.errors import UserError
-from features.files import sha256_file
-from features.images import decode_image
-from features.resize import resizer
-from features.store import FeatureStore
 from headstart.cli import main
-from pipelines.extract import extract
-from pipelines.extract_config import ExtractConfig
+from headstart.features.errors import UserError
+from headstart.features.files import sha256_file
+from headstart.features.images.augment import Augmentation
+from headstart.features.images.decode import decode_image
+from headstart.features.images.resize import resizer
+from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.train import TrainConfig, train
 from tests.conftest import BACKBONE, rewrite_manifest
-from training.train_head import TrainConfig, train
 
 VIEWS = 3
 

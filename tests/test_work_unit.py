@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.extract_shard import load_unit, save_unit
-from pipelines.work_unit import StoredAt, UnitExample, WorkUnit
+from headstart.pipelines.extract_shard import load_unit, save_unit
+from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 NAMES = st.one_of(  # whatever a file system may call a file
     st.binary(min_size=1, max_size=30).map(os.fsdecode),

@@ -48,7 +48,7 @@ def network(name: str, side: int) -> tuple[Any, Any]:
     """The network as its users build it, and what it wants done to a batch of pixels."""
     import keras
 
-    from features import efficientnet_lite
+    from headstart.features.backbones import efficientnet_lite
 
     if name == "EfficientNetLite0":
         base = efficientnet_lite.build((side, side))
@@ -135,11 +135,11 @@ def beam_job(name: str, side: int) -> Job:
 
 def headstart_job(name: str, side: int, compute_dtype: str, decode: str = "full") -> Job:
     """`headstart extract` into a new store, which ends complete."""
-    from features.command import one_thread_a_stream
+    from headstart.features.config import one_thread_a_stream
 
     one_thread_a_stream()
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     def job(folder: str) -> int:
         with tempfile.TemporaryDirectory() as scratch:
@@ -156,14 +156,14 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
     """The engine alone, all streams busy, on pixels that are decoded and resized already."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from features.backbone import Origin, backbone_info
-    from features.command import one_thread_a_stream
-    from features.engine_options import EngineOptions
+    from headstart.features.backbones.build import Origin, backbone_info
+    from headstart.features.config import one_thread_a_stream
+    from headstart.features.engines.options import EngineOptions
 
     one_thread_a_stream()
-    from features.engine import make_engine, shared_base
-    from features.spec import Tap
-    from features.taps import tapped
+    from headstart.features.backbones.feature_extractor import tapped
+    from headstart.features.engines.factory import make_engine, shared_base
+    from headstart.features.spec import Tap
 
     base, _ = shared_base(Origin(name, "random:0"), (side, side))
     model, _ = tapped(base, [Tap("")], backbone_info(name).preprocessing, (side, side))
@@ -181,8 +181,8 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
 
 def decode_job(name: str, side: int) -> Job:
     """Reading, decoding and resizing alone, in one thread."""
-    from features.images import decode_image
-    from features.resize import resize
+    from headstart.features.images.decode import decode_image
+    from headstart.features.images.resize import resize
 
     def job(folder: str) -> int:
         for path in files_of(folder):
@@ -224,7 +224,7 @@ def few_of(folder: str, scratch: str) -> str:
 def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     """One run of one way, in this process."""
     began = time.monotonic()
-    from features.command import hush
+    from headstart.features.config import hush
 
     hush()
     job = WAYS[way](name, side)

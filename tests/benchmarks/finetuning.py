@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import keras
 
-from features import command
+from headstart.features import config as command
 from tests.benchmarks.made import machine, write_photos
 
 FEW, MANY = 1, 4  # epochs
@@ -46,11 +46,11 @@ def main() -> None:
 
 
 def _ways(options: argparse.Namespace, folder: str) -> dict[str, Callable[[int], object]]:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
-    from training.finetune import finetune
-    from training.finetune_config import FinetuneConfig
-    from training.train_head import TrainConfig, train
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.finetuning.finetune import finetune
+    from headstart.training.finetuning.finetune_config import FinetuneConfig
+    from headstart.training.train import TrainConfig, train
 
     photos, store, begin = (os.path.join(folder, name) for name in ("photos", "store", "begin"))
     taps = (f"{options.after}:none", ":avg")
@@ -65,7 +65,7 @@ def _ways(options: argparse.Namespace, folder: str) -> dict[str, Callable[[int],
             splits=f"train={1 - SHARE},validation={SHARE}",
         )
     )
-    from features.store import FeatureStore
+    from headstart.features.store.feature_store import FeatureStore
 
     train(TrainConfig(store=store, run=begin, epochs=1, tap=FeatureStore.open(store).spec.taps[1].name))
 

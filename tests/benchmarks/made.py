@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from features.store import FeatureStore
+    from headstart.features.store.feature_store import FeatureStore
 
 SIDES = ((500, 375), (375, 500), (640, 480), (320, 240), (240, 192), (1024, 768))  # width, height, in turn
 
@@ -56,8 +56,8 @@ def write_store(folder: str, training: int, validation: int) -> FeatureStore:
     import keras
     from PIL import Image
 
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     generator = np.random.default_rng(0)
     for split, count in (("train", training), ("validation", validation)):
@@ -86,7 +86,7 @@ def write_store(folder: str, training: int, validation: int) -> FeatureStore:
 
 def arguments(doc: str | None, examples: int, rounds: int) -> argparse.Namespace:
     """The command line of a benchmark on a made store; hushes TensorFlow."""
-    from features.command import load_quietly
+    from headstart.features.config import load_quietly
 
     parser = argparse.ArgumentParser(description=(doc or "").split("\n\n")[0])
     parser.add_argument("--examples", type=int, default=examples)

@@ -14,15 +14,15 @@ import numpy as np
 
 def main(backbone: str = "EfficientNetLite0", engine_name: str = "auto", rounds: int = 7, images: int = 64) -> None:
     """Prints images/s of both and their ratio."""
-    from features import command
+    from headstart.features import config as command
 
     command.one_thread_a_stream()
     command.load_quietly()
-    from features.backbone import Origin, backbone_info, build
-    from features.engine import make_engine
-    from features.engine_options import CPU_BATCH_SIZE, EngineOptions
-    from features.spec import Tap
-    from features.taps import tapped
+    from headstart.features.backbones.build import Origin, backbone_info, build
+    from headstart.features.backbones.feature_extractor import tapped
+    from headstart.features.engines.factory import make_engine
+    from headstart.features.engines.options import CPU_BATCH_SIZE, EngineOptions
+    from headstart.features.spec import Tap
 
     info = backbone_info(backbone)
     size = (info.size, info.size)

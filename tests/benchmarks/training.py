@@ -45,7 +45,7 @@ def by_fit(store: Any) -> float:
 
 def by_headstart(store: Any, folder: str) -> tuple[float, float]:
     """Seconds of a whole `train`, and of the fitting in it, from the store."""
-    from training import train_head
+    from headstart.training import train as train_head
 
     fitting, fit = 0.0, train_head._fit
 

@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 from scipy import stats
 
-from features import command
+from headstart.features import config as command
 
 
 def main() -> None:
@@ -52,8 +52,8 @@ FOLDER = tempfile.TemporaryDirectory(prefix="headstart-views-")
 
 def _pair(options: argparse.Namespace, policy: str, head: str, seed: int) -> tuple[float, float]:
     """Accuracies of a head without and with views."""
-    from training.evaluate import EvaluateConfig, evaluate
-    from training.train_head import TrainConfig, train
+    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.train import TrainConfig, train
 
     found = []
     for views in (1, options.views):
@@ -66,8 +66,8 @@ def _pair(options: argparse.Namespace, policy: str, head: str, seed: int) -> tup
 
 
 def _store(options: argparse.Namespace, policy: str, views: int, seed: int) -> str:
-    from pipelines.extract import extract
-    from pipelines.extract_config import ExtractConfig
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
 
     path = os.path.join(FOLDER.name, f"{policy}-{views}-{seed}")
     if not os.path.exists(path):
@@ -88,7 +88,7 @@ def _store(options: argparse.Namespace, policy: str, views: int, seed: int) -> s
 
 def _table(options: argparse.Namespace, seed: int) -> str:
     """A seed's images: so many of each class to train on, a fifth of them to stop by, and all that is held out."""
-    from features.sources import read_source
+    from headstart.features.dataset.sources import read_source
 
     source = read_source(options.photos)
     held_out = "test" if any(image.split == "test" for image in source.images) else "validation"

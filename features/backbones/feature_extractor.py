@@ -1,0 +1,158 @@
+"""A base, read where it is asked to be: from pixels to features.
+
+A base in (a Keras model from preprocessed images to its last map), and out comes a model from float32 [B, H, W, 3] pixels in
+0..255. It does the backbone's own preprocessing inside, so nobody outside it can get that wrong (rescaling everything by
+1/255 is the classic mistake), and is made of Keras's own layers only: it can be saved in a file that loads anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from headstart.features.backbones.build import AUTO, in_fresh_thread
+from headstart.features.backbones.feature_maps import FeatureMap, last_map, maps_and_tensors, stage_ends
+from headstart.features.errors import UserError, nearest
+from headstart.features.spec import Tap
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of pixels in 0..1
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, of pixels in 0..255
+AUTO_POOLS = ("avg", "grid3")
+
+
+def tapped(
+    base: keras.Model, taps: Sequence[Tap], preprocessing: str, image_size: tuple[int, int]
+) -> tuple[keras.Model, tuple[Tap, ...]]:
+    """A base from pixels to features, and its taps with their layers named and their shapes known.
+
+    Args:
+        base: from `backbone.build`.
+        taps: where to read it. An empty layer means the last feature map; the layer `auto`, the end of every stage, pooled
+            as it says, or `avg` and `grid3` where it says nothing.
+        preprocessing: what the base wants done to pixels in 0..255; one of `spec.PREPROCESSINGS`.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        A model from float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape], a list of them for several taps; and the taps.
+
+    Raises:
+        UserError: for a layer that is not there (with the nearest ones) or can't be tapped, or a grid larger than its map.
+    """
+    return in_fresh_thread(lambda: _tapped(base, taps, preprocessing, image_size))
+
+
+def _tapped(
+    base: keras.Model, taps: Sequence[Tap], preprocessing: str, image_size: tuple[int, int]
+) -> tuple[keras.Model, tuple[Tap, ...]]:
+    import keras
+
+    maps = maps_and_tensors(base, image_size)
+    if not maps:
+        raise UserError(f"{base.name} gives neither a feature map [H, W, C] nor a vector [C] that could be tapped")
+    chosen = _chosen(taps, [found for found, _ in maps], base.name, image_size)
+    tensors = {found.layer: tensor for found, tensor in maps}
+    reader = keras.Model(base.inputs, [tensors[tap.layer] for tap in chosen], name="base")
+    pixels = keras.Input((*image_size, 3), name="pixels")
+    images = _as(base.inputs[0].dtype, preprocess(pixels, preprocessing))
+    outputs = reader(images, training=False)
+    features = [pooled(output, tap) for output, tap in zip(outputs if isinstance(outputs, list) else [outputs], chosen)]
+    model = keras.Model(pixels, features, name="backbone")
+    model.trainable = False
+    return model, tuple(replace(tap, shape=tuple(feature.shape[1:])) for tap, feature in zip(chosen, features))
+
+
+def _chosen(taps: Sequence[Tap], maps: Sequence[FeatureMap], name: str, image_size: tuple[int, int]) -> list[Tap]:
+    """The taps with `auto` spelled out, every layer named and its depth known."""
+    known = {found.layer: found for found in maps}
+    chosen = []
+    for tap in taps:
+        if tap.layer == AUTO and AUTO not in known:
+            ends = _auto(tap.pool, stage_ends(maps, image_size))
+            if not ends:
+                raise UserError(
+                    f"{name} has no stages for --tap auto {tap.pool}: name a layer, as `headstart backbones` lists them"
+                )
+            chosen += ends
+            continue
+        layer = tap.layer or last_map(maps).layer
+        if layer not in known:
+            raise UserError(f"{name} has no layer {layer!r} that can be tapped.{nearest(layer, known)}")
+        pool = tap.pool or ("avg" if known[layer].is_map else "none")
+        if pool != "none" and not known[layer].is_map:
+            raise UserError(f"{name}'s layer {layer!r} gives no feature map [H, W, C] to pool: take {layer}:none")
+        chosen.append(Tap(layer, pool, depth=known[layer].depth))
+    return list(dict.fromkeys(chosen))
+
+
+def _auto(pool: str, ends: Sequence[FeatureMap]) -> list[Tap]:
+    pools = (pool,) if pool else AUTO_POOLS
+    return [Tap(end.layer, each, depth=end.depth) for end in ends for each in pools if cells(each) <= min(end.shape[:2])]
+
+
+def _as(dtype: str, pixels: Any) -> Any:
+    """Pixels in a base's own type; resizing left fractions, and bicubic values beyond 255, which whole numbers can't hold."""
+    import keras
+
+    if "int" in dtype:
+        pixels = keras.ops.clip(keras.ops.round(pixels), 0, 255)
+    return keras.ops.cast(pixels, dtype)
+
+
+def cells(pool: str) -> int:
+    """The cells a side that a pooling keeps: 3 of grid3, 1 of the others."""
+    return int(pool.removeprefix("grid")) if pool.startswith("grid") else 1
+
+
+def preprocess(pixels: Any, preprocessing: str) -> Any:
+    """A backbone's own scaling of pixels in 0..255, as `keras.applications.imagenet_utils.preprocess_input` does it."""
+    import keras
+
+    if preprocessing == "tf":  # -1..1
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(pixels)
+    if preprocessing == "lite":  # (x - 127) / 128
+        return keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocessing")(pixels)
+    if preprocessing == "torch":  # 0..1, then each channel's mean and deviation
+        scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
+        offset = [-mean / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION)]
+        return keras.layers.Rescaling(scale, offset=offset, name="preprocessing")(pixels)
+    if preprocessing == "caffe":  # BGR, each channel's mean taken off
+        return keras.layers.Rescaling(1.0, offset=[-mean for mean in CAFFE_MEAN], name="preprocessing")(pixels[..., ::-1])
+    return pixels
+
+
+def pooled(output: Any, tap: Tap) -> Any:
+    """A layer's symbolic output [B, H, W, C] to what the tap keeps of it, float32."""
+    import keras
+
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"pool_{tap.name}")  # a shared layer's second use is LAYER#1
+    if tap.pool == "none":
+        return keras.layers.Activation("linear", name=name, dtype="float32")(output)  # [B, H, W, C], or [B, C]
+    if tap.pool == "avg":
+        return keras.layers.GlobalAveragePooling2D(name=name)(output)  # [B, C]
+    if tap.pool == "max":
+        return keras.layers.GlobalMaxPooling2D(name=name)(output)  # [B, C]
+    height, width = output.shape[1:3]
+    if cells(tap.pool) > min(height, width):
+        raise UserError(
+            f"{tap.name}: a {cells(tap.pool)}x{cells(tap.pool)} grid needs a map at least that large; "
+            f"this one is {height}x{width}"
+        )
+    if output.dtype != "float32":
+        output = keras.ops.cast(output, "float32")
+    return _grid(_grid(output, cells(tap.pool), axis=1), cells(tap.pool), axis=2)  # [B, K, K, C]
+
+
+def _grid(feature_map: Any, count: int, axis: int) -> Any:
+    """Averages one axis over cells that cover it evenly, as PyTorch's AdaptiveAvgPool2d places them."""
+    import keras
+
+    size = feature_map.shape[axis]
+    bounds = [(cell * size // count, -(-(cell + 1) * size // count)) for cell in range(count)]
+    parts = [feature_map[:, a:b] if axis == 1 else feature_map[:, :, a:b] for a, b in bounds]
+    return keras.ops.stack([keras.ops.mean(part, axis=axis) for part in parts], axis=axis)

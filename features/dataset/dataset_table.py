@@ -1,0 +1,93 @@
+"""A dataset's table and dead letters beside each other in a folder: a store's, or the copy that a run keeps.
+
+What of it people want told: how many images each class has in each split, and where they are too few.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from headstart.features import files
+from headstart.features.dataset.examples import Example, from_csv, in_line
+
+TABLE, DEAD_LETTERS = "examples.csv", "dead_letters.jsonl"
+CONFLICTS = "conflicts.csv"  # examples of one content with several labels; there when there are some
+CLASSES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class DatasetTable:
+    """What the examples of a dataset are, and which of them could not be stored.
+
+    read gives a file's bytes by its path; a store's compares them with its manifest.
+    """
+
+    folder: str
+    read: Callable[[str], bytes] = files.read_bytes
+
+    @functools.cached_property
+    def table(self) -> list[Example]:
+        """Every example that was planned and has a content, in the store's order."""
+        return from_csv(self.read(os.path.join(self.folder, TABLE)))
+
+    @functools.cached_property
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What could not be stored: key, stage, reason, label, split."""
+        lines = self.read(os.path.join(self.folder, DEAD_LETTERS)).decode("utf-8", "surrogateescape").split("\n")
+        return [json.loads(line) for line in lines if line]
+
+    def examples(self, split: str) -> list[Example]:
+        """The stored examples of a split, in the store's order."""
+        dead = {letter["key"] for letter in self.dead_letters}
+        return [example for example in self.table if example.split == split and example.key not in dead]
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits that hold examples."""
+        return [split for split in dict.fromkeys(example.split for example in self.table) if self.examples(split)]
+
+    def copy_to(self, folder: str) -> None:
+        """Keeps a copy in another folder."""
+        for name in (TABLE, DEAD_LETTERS):
+            files.write_bytes(os.path.join(folder, name), self.read(os.path.join(self.folder, name)))
+
+
+def split_counts(examples: Iterable[Example], class_names: Sequence[str]) -> dict[str, Counter[str]]:
+    """Class to split to its number of images."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in class_names}
+    for example in examples:
+        for label in example.labels:
+            counts[label][example.split] += 1
+    return counts
+
+
+def count_lines(counts: dict[str, Counter[str]], splits: Sequence[str]) -> list[str]:
+    """A line for each class, or for each split its smallest and its largest class where there are many."""
+    splits = in_line(splits)
+    if len(counts) <= CLASSES_SHOWN:
+        each = {name: ", ".join(f"{split} {count[split]:,}" for split in splits) for name, count in counts.items()}
+        return [f"class      {name}: {count.total():,} ({each[name]})" for name, count in counts.items()]
+    lines = [f"classes    {len(counts):,}"]
+    for split in splits:
+        ordered = sorted(counts, key=lambda name: counts[name][split])
+        (few, name), (many, other) = ((counts[name][split], name) for name in (ordered[0], ordered[-1]))
+        lines.append(f"classes    in {split}: {few:,} ({name}) to {many:,} ({other}) images of each")
+    return lines
+
+
+def thin_lines(counts: dict[str, Counter[str]], splits: Sequence[str], least: int = 1) -> list[str]:
+    """A warning for each split in which classes have no image, or fewer than the least asked for."""
+    lines = []
+    for split in in_line(splits):
+        thin = sorted((count[split], count.total(), name) for name, count in counts.items() if count[split] < max(1, least))
+        if thin:
+            few = "no image" if least <= 1 else f"fewer than {least} images"
+            (found, total, name), (more, all_of_it, other) = thin[0], thin[-1]
+            such = f"{name!r} ({found} of {total})" + (f" to {other!r} ({more} of {all_of_it})" if len(thin) > 1 else "")
+            lines.append(f"warning: {len(thin):,} of {len(counts):,} classes have {few} in {split}: {such}")
+    return lines

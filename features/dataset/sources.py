@@ -1,0 +1,267 @@
+"""Where images come from: a folder or a table in, image files with labels, splits and groups out. Reads no pixels.
+
+It stands here and not with the Beam code because evaluation and prediction read folders too.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from headstart.features.dataset.examples import SPLIT_NAMES
+from headstart.features.errors import UserError, nearest
+
+NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "lost+found"}
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".cr2", ".cr3", ".dib", ".dng", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".jxl", ".nef", ".png", ".psd", ".raw", ".svg", ".tga", ".tif", ".tiff", ".webp"),
+)
+HEAD_BYTES = 4096  # of a file, from which its format is told
+DELIMITERS = ",;\t|"
+LAYOUTS = ("auto", "class", "split")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image to read: key (its path below the input, with /), path, labels ('' split and group when not given)."""
+
+    key: str
+    path: str
+    labels: tuple[str, ...]
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an input holds: its images by key, whether splits and groups came with it, and what is left out.
+
+    `left_out` counts files outside any class folder; `no_images` are keys of files that are none by name and content.
+    """
+
+    root: str
+    images: tuple[ImageFile, ...]
+    has_splits: bool
+    has_groups: bool
+    left_out: int = 0
+    no_images: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        names = {label for image in self.images for label in image.labels}
+        object.__setattr__(self, "class_names", tuple(sorted(names)))
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out, a line each."""
+        outside = f"{self.left_out} files stand outside any class folder and are left out"
+        others = f"{len(self.no_images)} files are no images and are left out, such as {''.join(self.no_images[:1])}"
+        return [outside] * bool(self.left_out) + [others] * bool(self.no_images)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How an input is read; one field for each flag of `headstart extract` that says so."""
+
+    layout: str = "auto"
+    group_by: str = ""
+    image_column: str = "path"
+    label_column: str = "label"
+    split_column: str = "split"
+    group_column: str = "group"
+
+
+def read_source(path: str, options: SourceOptions = SourceOptions(), least_classes: int = 2) -> Source:
+    """Lists the images of a folder or of a CSV table.
+
+    A folder is `root/SPLIT/CLASS/**` when every top folder is named train, val, valid, validation, dev or test, else
+    `root/CLASS/**`. A table has a header, and paths relative to itself; its cells are parted by comma, semicolon, tab or |.
+
+    Raises:
+        UserError: for a missing or empty input, a folder that can't be listed, one class only, a table that lacks a column, a
+            path twice, an empty label, or a pattern that does not fit.
+    """
+    if os.path.isdir(path):
+        source = _read_folder(path, options)
+    elif os.path.isfile(path):
+        source = _read_table(path, options)
+    else:
+        check_exists(path)
+        raise UserError(f"the input {path!r} is neither a folder of images nor a CSV table")
+    if not source.images:
+        raise UserError(f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg")
+    if len(source.class_names) < least_classes:
+        raise UserError(f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more")
+    return _grouped(source, options.group_by) if options.group_by else source
+
+
+def check_exists(path: str) -> None:
+    """Raises UserError when an input is not there."""
+    if not os.path.exists(path):
+        raise UserError(f"the input {path!r} does not exist: give a folder of images or a CSV table")
+
+
+def image_root(path: str) -> str:
+    """The folder that the keys of an input's images are relative to; a table's may be absolute paths."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def image_files(folder: str) -> tuple[list[str], list[str], list[OSError]]:
+    """All images below a folder in sorted order, the files that are no images, and an error for each unlisted folder."""
+    errors = list[OSError]()
+    keys, no_images = _images_of(folder, list(_walk(folder, errors.append)))
+    images, others = ([os.path.join(folder, *key.split("/")) for key in found] for found in (keys, no_images))
+    return images, others, errors
+
+
+def _images_of(root: str, keys: list[str]) -> tuple[list[str], list[str]]:
+    """The keys that are images by name or content, and the others."""
+    no_images = {key for key in keys if not _named_as_image(key) and _holds_no_image(os.path.join(root, *key.split("/")))}
+    return [key for key in keys if key not in no_images], sorted(no_images)
+
+
+def _named_as_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _holds_no_image(path: str) -> bool:
+    """Whether a file is known to hold none; one that is there and can't be read may."""
+    from headstart.features.images.file_kinds import image_format
+
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return True
+        with open(path, "rb") as file:
+            return not image_format(file.read(HEAD_BYTES))
+    except FileNotFoundError:  # a link that leads nowhere
+        return True
+    except OSError:
+        return False
+
+
+def _walk(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
+    """Paths below a folder, with /, sorted. A link to a folder elsewhere is followed once, one to a folder inside never.
+
+    Args:
+        root: the folder.
+        failed: is told of each folder that can't be listed.
+    """
+    inside, followed = os.path.realpath(root), set[str]()
+
+    def follow(path: str) -> bool:
+        if not os.path.islink(path):
+            return True
+        target = os.path.realpath(path)
+        if target in followed or os.path.commonpath((inside, target)) == inside:
+            return False
+        followed.add(target)
+        return True
+
+    for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _wanted(name) and follow(os.path.join(folder, name))]
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in sorted(filter(_wanted, names)):
+            yield name if relative == "." else f"{relative}/{name}"
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(
+        f"the folder {error.filename!r} can't be listed ({error.strerror}), and what it holds would be missing: make it "
+        f"readable, or move it out of the input"
+    ) from error
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in NOT_IMAGES
+
+
+def _read_folder(root: str, options: SourceOptions) -> Source:
+    keys = list(_walk(root, _refuse))
+    tops = {key.split("/")[0] for key in keys if "/" in key}
+    by_split = options.layout == "split" or (options.layout == "auto" and _looks_split(tops))
+    if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_NAMES)):
+        raise UserError(f"--layout split: the top folders must be named train, validation or test, not {unknown[0]!r}")
+    depth = 2 if by_split else 1
+    inside = [key for key in keys if key.count("/") >= depth]
+    if by_split and keys and not inside:
+        raise UserError(f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class")
+    images, (chosen, no_images) = [], _images_of(root, inside)
+    for key in chosen:
+        parts = key.split("/")
+        split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
+        images.append(ImageFile(key, os.path.join(root, *parts), (parts[depth - 1],), split))
+    return Source(root, tuple(images), by_split, False, len(keys) - len(inside), tuple(no_images))
+
+
+def _looks_split(tops: set[str]) -> bool:
+    return bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+
+
+def _read_table(path: str, options: SourceOptions) -> Source:
+    columns, rows = _read_rows(path, {options.image_column, options.label_column})
+    for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
+        if name not in columns:
+            raise UserError(f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}")
+    images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
+    twice = [found for found, count in Counter(os.path.abspath(image.path) for image in images).items() if count > 1]
+    if twice:
+        raise UserError(f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image")
+    with_split = sum(bool(image.split) for image in images)
+    if 0 < with_split < len(images):
+        raise UserError(
+            f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty"
+        )
+    return Source(os.path.dirname(path), tuple(images), with_split > 0, any(image.group for image in images))
+
+
+def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, str | None]]]:
+    """The header and the rows of a table, by the delimiter under which its header has the wanted columns."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        heads = {mark: next(csv.reader(io.StringIO(text, newline=""), delimiter=mark), []) for mark in DELIMITERS}
+        delimiter = max(DELIMITERS, key=lambda mark: (wanted <= set(heads[mark]), len(heads[mark])))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
+
+
+def _from_row(path: str, number: int, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
+    key, label = ((row.get(name) or "").strip() for name in (options.image_column, options.label_column))
+    split, group = ((row.get(name) or "").strip() for name in (options.split_column, options.group_column))
+    if not key or not label:
+        missing = options.image_column if not key else options.label_column
+        raise UserError(f"{path!r}, line {number}: the column {missing!r} is empty; every image needs a path and a label")
+    split = SPLIT_NAMES.get(split.lower(), split)
+    if split and not split.isidentifier():
+        raise UserError(f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}")
+    key = os.path.normpath(key).replace(os.sep, "/")
+    return ImageFile(key, os.path.join(os.path.dirname(path), key), (label,), split, group)
+
+
+def _grouped(source: Source, pattern: str) -> Source:
+    """Takes each image's group from its key: the pattern's first parenthesis, or all that it matches."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--group_by {pattern!r} is not a regular expression: {error}") from None
+    images = []
+    for image in source.images:
+        match = compiled.search(image.key)
+        if not match:
+            raise UserError(f"--group_by {pattern!r} finds no group in the key {image.key!r}: it must match every key")
+        group = match.group(1) if compiled.groups else match.group()
+        if not group:
+            raise UserError(
+                f"--group_by {pattern!r} finds an empty group in the key {image.key!r}: it must name one in every key"
+            )
+        images.append(ImageFile(image.key, image.path, image.labels, image.split, group))
+    return dataclasses.replace(source, images=tuple(images), has_groups=True)

@@ -1,0 +1,1 @@
+"""What runs a frozen backbone on this machine: engines for TensorFlow, OpenVINO and JAX, and the stream that feeds them."""

@@ -1,0 +1,147 @@
+"""What may run a backbone, and what suits this machine: an engine, images a batch, batches at once.
+
+The batch size is a constant of the kind of device and not tried out: on some processors another one gives other last bits, so
+a trial would decide bytes, and two starts of one job could end with different ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headstart.features.errors import UserError
+
+ENGINES = ("auto", "tensorflow", "openvino", "jax")
+CPU_BATCH_SIZE = 2  # small batches stay in a core's cache
+GPU_BATCH_SIZE = 64
+GPU_STREAMS = 2  # one computes while the other copies
+CPUINFO = "/proc/cpuinfo"
+INSTRUCTION_SETS = (  # those that decide how a sum is taken, as Linux writes them
+    *("sse4_1", "sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "sve", "sve2", "i8mm", "bf16"),
+)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs the backbone: an engine's name, images a batch, batches at once. `auto` and 0: what suits the machine."""
+
+    name: str = "auto"
+    batch_size: int = 0
+    streams: int = 0
+
+    def here(self, compute_dtype: str) -> EngineOptions:
+        """The options with everything settled for this machine.
+
+        Raises:
+            UserError: when the engine is not installed.
+        """
+        if self.name not in ENGINES:
+            raise UserError(f"--engine is one of {', '.join(ENGINES)}, not {self.name!r}")
+        on_gpu = self.name != "openvino" and has_gpu()
+        return EngineOptions(
+            _engine_here(self.name, compute_dtype, on_gpu),
+            self.batch_size or (GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE),
+            self.streams or (GPU_STREAMS if on_gpu else cores()),
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The options, and what computes here: all that decides a feature's last bits beside the spec and the versions."""
+        return {**asdict(self), "processor": processor(self.name)}
+
+
+def _engine_here(name: str, compute_dtype: str, on_gpu: bool) -> str:
+    installed = has_openvino()
+    if name == "openvino" and not installed:
+        raise UserError("--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow")
+    import keras
+
+    backend = keras.backend.backend()
+    if name == "auto" and backend == "jax":
+        return "jax"
+    if name != "auto" and (name == "jax") != (backend == "jax"):
+        raise UserError(f"--engine {name} does not go with Keras's backend {backend} (KERAS_BACKEND): take --engine auto")
+    if name != "auto":
+        return name
+    if on_gpu or not installed:
+        return "tensorflow"
+    return "openvino" if compute_dtype == "float32" or has_bfloat16() else "tensorflow"
+
+
+def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
+    """A warning, or '', where the processor has no instructions for what the backbone is to multiply in.
+
+    Raises:
+        UserError: for bfloat16 on such a processor, unless the engine was asked for by name; for an engine that is not there.
+    """
+    options.here(compute_dtype)
+    on_gpu = options.name != "openvino" and has_gpu()
+    if compute_dtype == "float32" or on_gpu or has_bfloat16():
+        return ""
+    if options.name in ("auto", "openvino"):
+        raise UserError(
+            f"this processor has no bfloat16, so --compute_dtype bfloat16 would be slower than float32: take --compute_dtype "
+            f"float32, or say --engine {_engine_here('auto', compute_dtype, on_gpu)} to have it all the same"
+        )
+    return "warning: this processor has no bfloat16: --compute_dtype bfloat16 takes longer here than float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; where nobody can tell, it is taken to."""
+    if has_openvino():
+        from headstart.features.engines import openvino_engine
+
+        return openvino_engine.has_bfloat16()
+    found = instruction_sets()
+    return not os.path.exists(CPUINFO) or any("bf16" in name for name in found)
+
+
+def processor(engine: str) -> str:
+    """What an engine computes on: the GPU's name, or the processor's kind and those of its instruction sets that matter."""
+    if engine != "openvino" and has_gpu():
+        import tensorflow as tf
+
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return str(details.get("device_name", "GPU"))
+    return f"{platform.machine()} with {', '.join(instruction_sets()) or 'unknown instruction sets'}"
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The processor's instruction sets, of those in INSTRUCTION_SETS; where Linux tells none, all that numpy found."""
+    try:
+        with open(CPUINFO, encoding="utf-8") as file:
+            lines = [line.partition(":") for line in file]
+    except OSError:
+        import numpy as np
+
+        return tuple(np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", ()))
+    flags = {flag for name, _, value in lines if name.strip() in ("flags", "Features") for flag in value.split()}
+    return tuple(name for name in INSTRUCTION_SETS if name in flags)
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet, and compute exactly."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # already started, with whatever was chosen then
+            break
+    return bool(gpus)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,234 @@
+"""Image files in, features out, in order: read, decode, resize, backbone, in batches, several under way at once.
+
+Extraction, evaluation and prediction all go this way. There are more threads than an engine has streams, so that files are
+read and decoded while the backbone computes, and what is in memory is bounded in bytes, for all streams of a process together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import math
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import psutil
+
+from headstart.features.engines.factory import Engine
+from headstart.features.engines.options import cores
+from headstart.features.errors import DecodeError
+from headstart.features.images import decode as images
+from headstart.features.images import jpeg
+from headstart.features.images.resize import resizer
+from headstart.features.spec import FeatureSpec
+
+READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand
+DECODING_BYTES = 320 << 20  # of images while they are decoded and resized
+UNDER_WAY_BYTES = 320 << 20  # of pixels and features of batches that were begun and not taken yet
+UNDER_WAY_SHARE = 1 / 32  # of the memory that is free, where that is more
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ImageToRead:
+    """A file, and the digest that its content must have ('' for any)."""
+
+    path: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why an image has no features: at which stage it fell (read or decode), and the reason."""
+
+    stage: str
+    reason: str
+
+
+def stream_features(
+    files: Iterable[ImageToRead],
+    spec: FeatureSpec,
+    engine: Engine,
+    max_pixels: int = images.MAX_PIXELS,
+    views: int = 0,
+) -> Iterator[list[np.ndarray] | Unreadable]:
+    """One result for each file, in order: its features (float32 [*tap.shape] for each tap), or why there are none.
+
+    With views, [views, *tap.shape]: the first of the plain image, the others of augmented ones, as the spec says.
+
+    Args:
+        files: any number; they are read as results are taken, a few batches ahead, so memory stays flat.
+        spec: how they are decoded and resized.
+        engine: the backbone, and the size of a batch.
+        max_pixels: an image of more is refused before it is decoded.
+        views: views of each image; files then carry their digests, which decide how they are augmented.
+    """
+    load, turns = image_loader(spec, max_pixels), threading.Semaphore(engine.streams)
+    augment = spec.augmentation.of_arrays() if views > 1 else None
+
+    def pixels_of(file: ImageToRead, failed: dict[int, Unreadable], number: int) -> Iterator[np.ndarray]:
+        pixels = load(file)
+        if isinstance(pixels, Unreadable):
+            failed[number] = pixels
+            return
+        yield pixels
+        if augment:
+            yield from (augment(pixels, spec.augmentation.seed_of(file.digest, view)) for view in range(1, views))
+
+    def through_engine(pixels: np.ndarray) -> list[np.ndarray]:
+        with turns:
+            return engine(pixels)  # [n, *tap.shape] for each tap
+
+    def compute(files: list[ImageToRead]) -> list[list[np.ndarray] | Unreadable]:
+        failed: dict[int, Unreadable] = {}
+        pixels = itertools.chain.from_iterable(pixels_of(file, failed, number) for number, file in enumerate(files))
+        parts = [through_engine(part) for part in _stacked(pixels, engine.batch_size, (*spec.image_size, 3))]
+        rows = zip(*(part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts)))  # a list of taps an image
+        if not views:
+            return [failed[number] if number in failed else list(next(rows)) for number in range(len(files))]
+        return [
+            failed[number] if number in failed else [np.stack(tap) for tap in zip(*islice(rows, views))]
+            for number in range(len(files))
+        ]
+
+    at_once = max(1, engine.batch_size // max(1, views))  # images
+    size = 4 * engine.batch_size * 3 * math.prod(spec.image_size)  # bytes of a batch's pixels
+    size += 4 * at_once * max(1, views) * sum(tap.size for tap in spec.taps)  # and of its features
+    threads = max(engine.streams, cores()) + READ_AHEAD
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in _in_order(pool, compute, _batches(files, at_once), 2 * threads, size):
+            yield from batch
+
+
+def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
+    """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
+    resize, least = resizer(spec), images.least_size(spec)
+    decode = images.decoder(spec, max_pixels, SCRATCH)
+
+    def load(file: ImageToRead) -> np.ndarray | Unreadable:
+        data = _read(file)
+        if isinstance(data, Unreadable):
+            return data
+        try:
+            with DECODING.held(images.decoding_bytes(data, least)):
+                return resize(decode(data))
+        except DecodeError as error:
+            return Unreadable("decode", str(error))
+
+    return load
+
+
+def _read(file: ImageToRead) -> bytes | Unreadable:
+    """A file's content, if it is still the one that was surveyed."""
+    try:
+        data = _content(file.path)
+    except (OSError, ValueError) as error:
+        return Unreadable("read", getattr(error, "strerror", None) or str(error))
+    if file.digest and hashlib.sha256(data).hexdigest() != file.digest:
+        return Unreadable("read", "the file changed after it was surveyed")
+    return data
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a regular file; a pipe that took its place would be waited for without end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise OSError(0, "not a regular file")
+        return opened.read()
+
+
+class ByteBudget:
+    """Lets all threads of a process hold so many bytes at once; who asks for more than all of them gets all of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.in_use = limit, 0
+        self.changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Waits for room, and gives it back."""
+        size = min(size, self.limit)
+        with self.changed:
+            self.changed.wait_for(lambda: self.in_use + size <= self.limit)
+            self.in_use += size
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
+    def take(self, size: int, anyway: bool = False) -> bool:
+        """Takes room if there is any, without waiting; `anyway` where there is none too."""
+        with self.changed:
+            if not anyway and self.in_use + size > self.limit:
+                return False
+            self.in_use += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Gives back what `take` took."""
+        with self.changed:
+            self.in_use -= size
+            self.changed.notify_all()
+
+
+DECODING = ByteBudget(DECODING_BYTES)
+SCRATCH = jpeg.Scratch()
+UNDER_WAY = ByteBudget(max(UNDER_WAY_BYTES, int(UNDER_WAY_SHARE * psutil.virtual_memory().available)))
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    waiting = iter(items)
+    while batch := list(islice(waiting, size)):
+        yield batch
+
+
+def _stacked(images: Iterator[np.ndarray], size: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Images as batches, float32 [n, *shape], of which one is held at a time."""
+    while True:
+        batch, count = np.empty((size, *shape), np.float32), 0
+        for count, image in enumerate(islice(images, size), 1):
+            batch[count - 1] = image
+        if not count:
+            return
+        yield batch[:count]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int, size: int
+) -> Iterator[Result]:
+    """Like pool.map, but with at most `ahead` items of `size` bytes under way, and fewer where the process has no room.
+
+    A stream always has one item under way, so that streams that share the room never wait for each other.
+    """
+    under_way: deque[Future[Result]] = deque()
+
+    def next_result() -> Result:
+        try:
+            return under_way.popleft().result()
+        finally:
+            UNDER_WAY.give_back(size)
+
+    try:
+        for item in items:
+            while under_way and (len(under_way) >= ahead or not UNDER_WAY.take(size)):
+                yield next_result()
+            if not under_way:
+                UNDER_WAY.take(size, anyway=True)
+            under_way.append(pool.submit(function, item))
+        while under_way:
+            yield next_result()
+    finally:
+        for future in under_way:
+            future.cancel()
+            UNDER_WAY.give_back(size)

@@ -1,0 +1,1 @@
+"""An image file's bytes in, pixels out: kinds of files, decoding, resizing, augmentation."""

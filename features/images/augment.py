@@ -1,0 +1,212 @@
+"""Augmentation: pixels and a seed in, the same photograph seen a little differently out.
+
+Policies are named, and each of their operations can be switched off. All randomness of an example comes from its seed alone,
+so the same seed gives the same pixels, in whatever order, batch or thread. Flip, rotation, zoom and shift are one warp: an
+image is interpolated once, and what comes in from outside is its own mirror image.
+
+Sources: the amounts of `standard` are those of https://keras.io/guides/transfer_learning and of Chollet, Deep Learning with
+Python; `strong` is RandAugment, https://arxiv.org/abs/1909.13719, with Keras's own layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+POLICIES = ("none", "light", "standard", "strong")
+OPERATIONS = ("flip", "rotation", "zoom", "shift", "colour")
+AMOUNTS = {  # rotation in turns, zoom and shift in shares of a side, colour in shares of what is there; each to both sides
+    "light": {"flip": 1.0, "zoom": 0.1, "shift": 0.05},
+    "standard": {"flip": 1.0, "rotation": 0.1, "zoom": 0.2, "shift": 0.1, "colour": 0.2},
+    "strong": {"flip": 1.0, "zoom": 0.2},
+}
+RANDAUGMENT_OPERATIONS, RANDAUGMENT_FACTOR = 2, 0.5  # Keras's defaults
+RANDAUGMENT_LAYERS = (  # what each of its layers is, for the switches
+    ("RandomShear", "rotation"),
+    ("RandomRotation", "rotation"),
+    ("RandomTranslation", "shift"),
+    ("RandomBrightness", "colour"),
+    ("RandomContrast", "colour"),
+    ("RandomColorDegeneration", "colour"),
+    ("RandomSharpness", "colour"),
+    ("RandomPosterization", "colour"),
+    ("Solarization", "colour"),
+    ("AutoContrast", "colour"),
+    ("Equalization", "colour"),
+)
+LUMA = (0.299, 0.587, 0.114)
+
+Augmenter = Callable[[Any, Any], Any]  # (float32 [H, W, 3] in 0..255, int64 [2]) -> float32 [H, W, 3] in 0..255
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A policy of `POLICIES`, those of its operations that are switched off, and the seed of it all."""
+
+    policy: str = "none"
+    without: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "without", tuple(self.without))
+        if self.policy not in POLICIES:
+            raise UserError(f"--augment is one of {', '.join(POLICIES)}, not {self.policy!r}")
+        if unknown := set(self.without) - set(OPERATIONS):
+            raise UserError(f"augmentation has the operations {', '.join(OPERATIONS)}, not {', '.join(sorted(unknown))}")
+
+    def amount(self, operation: str) -> float:
+        """How much of an operation the policy has; 0 where it has none, or it is switched off."""
+        return 0.0 if operation in self.without else AMOUNTS.get(self.policy, {}).get(operation, 0.0)
+
+    def seed_of(self, digest: str, draw: int) -> np.ndarray:
+        """The seed of one look at an example, int64 [2]: of its content digest, this seed, and which look it is."""
+        import numpy as np
+
+        found = hashlib.sha256(f"{self.seed}:{digest}:{draw}".encode()).digest()
+        return np.frombuffer(found[:16], "<i8").astype(np.int64)
+
+    def augmenter(self) -> Augmenter:
+        """The policy as a function of TensorFlow tensors: float32 [H, W, 3] in 0..255 and a seed, int64 [2], to the like.
+
+        It does not change values beyond rounding when every operation is off.
+        """
+        steps = [(number, make(self)) for number, make in enumerate((_warping, _colouring, _randaugment))]
+
+        def augment(pixels: Any, seed: Any) -> Any:
+            import tensorflow as tf
+
+            for number, step in steps:  # one that is switched off leaves the draws of the others as they are
+                if step is not None:
+                    pixels = step(pixels, tf.random.fold_in(seed, number))
+            return tf.clip_by_value(pixels, 0.0, 255.0)
+
+        return augment
+
+    @functools.cache  # noqa: B019  a policy is small, and tracing it takes a second
+    def of_arrays(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """The same for numpy images, float32 [H, W, 3], one by one, and seeds, int64 [2]; safe in several threads."""
+        import tensorflow as tf
+
+        with tf.device("CPU"):
+            signature = [tf.TensorSpec((None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int64)]
+            traced = tf.function(self.augmenter(), input_signature=signature).get_concrete_function()
+
+        def augment(pixels: np.ndarray, seed: np.ndarray) -> np.ndarray:
+            with tf.device("CPU"):
+                return traced(tf.constant(pixels), tf.constant(seed, tf.int64)).numpy()
+
+        return augment
+
+
+NOTHING = Augmentation()
+
+
+def _warping(augmentation: Augmentation) -> Augmenter | None:
+    """Flip, rotation, zoom and shift as one projective transform around the image's middle."""
+    flip, turn, zoom, shift = map(augmentation.amount, ("flip", "rotation", "zoom", "shift"))
+    if not any((flip, turn, zoom, shift)):
+        return None
+
+    def warp(pixels: Any, seed: Any) -> Any:
+        import tensorflow as tf
+
+        draw = tf.random.stateless_uniform((6,), seed, -1.0, 1.0)
+        height, width = tf.unstack(tf.cast(tf.shape(pixels)[:2], tf.float32))
+        angle = draw[0] * turn * 2 * math.pi
+        across, down = 1 + draw[1] * zoom, 1 + draw[1] * zoom
+        mirror = tf.where(draw[2] * flip > 0, -1.0, 1.0)
+        cosine, sine = tf.cos(angle), tf.sin(angle)
+        a, b, d, e = mirror * across * cosine, -mirror * across * sine, down * sine, down * cosine
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        c = middle_x + draw[3] * shift * width - a * middle_x - b * middle_y
+        f = middle_y + draw[4] * shift * height - d * middle_x - e * middle_y
+        transform = tf.stack([a, b, c, d, e, f, 0.0, 0.0])[None]  # output (x, y) to input (ax + by + c, dx + ey + f)
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=pixels[None],
+            transforms=transform,
+            output_shape=tf.shape(pixels)[:2],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="REFLECT",
+        )
+        return tf.ensure_shape(warped[0], pixels.shape)
+
+    return warp
+
+
+def _colouring(augmentation: Augmentation) -> Augmenter | None:
+    """Brightness, contrast and saturation, in this order."""
+    amount = augmentation.amount("colour")
+    if not amount:
+        return None
+
+    def colour(pixels: Any, seed: Any) -> Any:
+        import tensorflow as tf
+
+        draw = tf.random.stateless_uniform((3,), seed, -amount, amount)
+        pixels = pixels + draw[0] * 127.5
+        mean = tf.reduce_mean(pixels)
+        pixels = mean + (1 + draw[1]) * (pixels - mean)
+        grey = tf.tensordot(pixels, tf.constant(LUMA), 1)[..., None]
+        return grey + (1 + draw[2]) * (pixels - grey)
+
+    return colour
+
+
+def _randaugment(augmentation: Augmentation) -> Augmenter | None:
+    """Two operations of RandAugment's, drawn for each image: Keras's own layer computes all eleven, twice, and keeps two."""
+    chosen = [name for name, operation in RANDAUGMENT_LAYERS if operation not in augmentation.without]
+    if augmentation.policy != "strong" or not chosen:
+        return None
+    import keras
+
+    whole = keras.layers.RandAugment(value_range=(0, 255), factor=RANDAUGMENT_FACTOR, dtype="float32")
+    layers = {type(layer).__name__: layer for layer in vars(whole).values() if isinstance(layer, keras.layers.Layer)}
+    for layer in layers.values():
+        layer.backend.set_backend("tensorflow")  # whichever Keras computes with: this is a part of a tf.data pipeline
+
+    def augment(pixels: Any, seed: Any) -> Any:
+        import tensorflow as tf
+
+        picked = tf.random.stateless_uniform((RANDAUGMENT_OPERATIONS,), seed, 0, len(chosen), tf.int32)
+        for number in range(RANDAUGMENT_OPERATIONS):
+            own = tf.random.fold_in(seed, number + 1)
+            branches = [_branch(layers[name], pixels[None], own) for name in chosen]
+            pixels = tf.ensure_shape(tf.switch_case(picked[number], branches)[0], pixels.shape)
+        return pixels
+
+    return augment
+
+
+def _branch(layer: Any, pixels: Any, seed: Any) -> Callable[[], Any]:
+    def apply() -> Any:
+        transformation = layer.get_random_transformation(pixels, training=True, seed=_drawn(seed))
+        return layer.transform_images(pixels, transformation, training=True)
+
+    return apply
+
+
+def _drawn(seed: Any) -> Any:
+    """A seed as what Keras's layers draw from: a new seed for each draw, and no state but in the graph that is traced."""
+    import keras
+
+    class Drawn(keras.random.SeedGenerator):
+        def __init__(self) -> None:
+            self.draws = 0
+
+        def next(self, ordered: bool = True) -> Any:
+            import tensorflow as tf
+
+            self.draws += 1
+            return tf.bitcast(tf.random.fold_in(tf.cast(seed, tf.int32), self.draws), tf.uint32)
+
+    return Drawn()

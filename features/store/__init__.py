@@ -1,0 +1,1 @@
+"""The feature store on disk: records, shards, manifest, and every way of reading them."""

@@ -1,0 +1,373 @@
+"""The feature store on disk, opened: what it holds, and its features as a tf.data pipeline or as arrays.
+
+store/
+  spec.json, examples.csv                  what a feature is; what the dataset is
+  features-train.tfrecord-00000-of-00002   shards, TFDS naming
+  sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
+  backbone.keras                           the network itself, so that training needs the store alone
+  features.json, dataset_info.json         TFDS metadata
+  manifest.json                            digests of all these and of itself; written last: without it a store is not complete
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from headstart.features import files
+from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE, DatasetTable
+from headstart.features.dataset.examples import Example
+from headstart.features.errors import UserError, nearest
+from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
+from headstart.features.store import record
+from headstart.features.store.manifest import MANIFEST, Stamp, replaced, shards_of, stamped_manifest
+from headstart.features.store.numpy_batches import Epochs
+from headstart.features.store.record import StoredExample
+from headstart.features.store.shard_reader import Features, Records, Shard
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+DATASET_NAME = "features"
+SPEC, SAMPLE, BACKBONE = "spec.json", "sample.tfrecord", "backbone.keras"
+WORK_FOLDER = ".partial"
+SAMPLE_SIZE, SAMPLE_LEAST, SAMPLE_BYTES = 64, 8, 16 << 20  # images at most; as many of them even where they take more bytes
+SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
+
+
+class Arrays(NamedTuple):
+    """A split in memory, in the store's order."""
+
+    features: np.ndarray  # [N, *tap.shape], the store's dtype
+    labels: np.ndarray  # int64 [N]
+    keys: list[str]
+
+
+class SampleImage(NamedTuple):
+    """One of the encoded images that the store keeps of its training split."""
+
+    key: str
+    digest: str
+    label: int
+    encoded: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStore:
+    """A complete store. `FeatureStore.open(path)` makes one."""
+
+    path: str
+    spec: FeatureSpec
+    manifest: dict[str, Any]
+    unsafe: bool
+    stamps: Mapping[str, Stamp | None]  # of the manifest and of each shard, as they were when it was opened
+
+    @classmethod
+    def open(cls, path: str, spec: FeatureSpec | None = None, unsafe: bool = False) -> FeatureStore:
+        """Opens a complete store.
+
+        Args:
+            path: its folder.
+            spec: when given, the spec that the store must have.
+            unsafe: run Python code that its backbone brings along in Lambda layers.
+
+        Raises:
+            UserError: when there is no store, when it is not complete (with the command that finishes it), when it is damaged,
+                or when its spec is another than the one asked for (with both values).
+        """
+        if not os.path.isfile(os.path.join(path, MANIFEST)):
+            raise UserError(why_not(path))
+        manifest, stamps = stamped_manifest(path)
+        store = cls(path, _read_spec(path, manifest), manifest, unsafe, stamps)
+        if spec is not None and spec != store.spec:
+            raise UserError(
+                f"{path!r} holds other features than asked for ({'; '.join(store.spec.differences(spec))}): "
+                f"extract into another --store, or ask for what it holds"
+            )
+        if missing := store._missing():
+            raise UserError(
+                f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
+                f"again, or delete it and extract again; `headstart verify` lists every fault"
+            )
+        return store
+
+    def _missing(self) -> list[str]:
+        """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
+        missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(self.path, name))]
+        for shard in shards_of(self.manifest):
+            stamp = self.stamps[shard["name"]]
+            if stamp is None or stamp.size != shard["bytes"]:
+                missing.append(shard["name"])
+        return missing
+
+    def _content(self, path: str) -> bytes:
+        """A small file's bytes, if they are what the manifest says.
+
+        Raises:
+            UserError: when they are not, because another extraction replaced them or because they are damaged.
+        """
+        try:
+            content = files.read_bytes(path)
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() == self.manifest["files"][os.path.basename(path)]:
+            return content
+        if Stamp.of(os.path.join(self.path, MANIFEST)) != self.stamps[MANIFEST]:
+            raise replaced(self.path)
+        raise UserError(
+            f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault"
+        )
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names; a label is an index into them."""
+        return self.manifest["class_names"]
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits that hold examples."""
+        return [name for name, split in self.manifest["splits"].items() if split["examples"]]
+
+    def count(self, split: str) -> int:
+        """The number of stored examples of a split."""
+        return self._split(split)["examples"]
+
+    def tap(self, name: str | None = None) -> Tap:
+        """One of the spec's taps; the first when no name is given.
+
+        Args:
+            name: as it is stored, or LAYER:POOL as `headstart extract --tap` takes it, or a layer alone: its average where
+                that is stored, else what is stored of it.
+
+        Raises:
+            UserError: when there is no such tap, or a layer alone may mean several.
+        """
+        taps = {tap.name: tap for tap in self.spec.taps}
+        if name is None or name in taps:
+            return taps[name] if name else self.spec.taps[0]
+        asked = Tap.parse(name)
+        found = [tap for tap in taps.values() if tap.layer == asked.layer and asked.pool in ("", tap.pool)]
+        found = [tap for tap in found if tap.pool == "avg"] or found
+        if len(found) > 1:
+            raise UserError(f"{self.path!r} holds several taps of {name!r}, name one: {', '.join(tap.name for tap in found)}")
+        if not found:
+            raise UserError(f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}")
+        return found[0]
+
+    def dataset(
+        self,
+        split: str,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        tap: str | None = None,
+        keys: bool = False,
+        in_memory: bool | None = None,
+        endless_from: int | None = None,
+    ) -> tf.data.Dataset:
+        """A split as batches.
+
+        Args:
+            split: its name.
+            batch_size: examples a batch; the last one may be smaller.
+            shuffle: all examples in another order in each epoch, the same orders for the same seed, each in one of its views;
+                without it, the store's order, and examples as they are.
+            seed: of the shuffling.
+            tap: the tap's name; the first one when not given.
+            keys: give dictionaries with key, digest, label and feature, in place of pairs.
+            in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
+                the memory that is free.
+            endless_from: give one epoch after the other, without end, from this number on: a training that is taken up goes on
+                with the orders to come. Without it, each iteration is an epoch.
+
+        Returns:
+            A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known.
+
+        Raises:
+            UserError: when there is no such split or tap, or a record is damaged.
+        """
+        from headstart.features.store.tf_dataset import dataset
+
+        features = self.features(split, tap)
+        columns: dict[str, Any] = {"label": self.labels(split)}
+        if keys:
+            examples = self.examples(split)
+            columns["key"] = [example.key.encode("utf-8", "surrogateescape") for example in examples]
+            columns["digest"] = [example.digest.encode() for example in examples]
+
+        def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
+            return {"feature": feature, **beside} if keys else (feature, beside["label"])
+
+        held = self._held(split, tap, in_memory)
+        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, endless_from)
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        tap: str | None = None,
+        in_memory: bool | None = None,
+    ) -> Epochs:
+        """The same as numpy arrays (feature [B, *tap.shape], label int64 [B]), without tf.data; each iteration is an epoch."""
+        held = self._held(split, tap, in_memory)
+        return Epochs(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, held)
+
+    def _held(self, split: str, tap: str | None, asked: bool | None) -> bool:
+        """Whether a split is read into memory: as asked, or if its features take less than a quarter of what is free."""
+        import psutil
+
+        if asked is not None:
+            return asked
+
+        size = self.count(split) * self.spec.views_of(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
+        return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
+
+    def features(self, split: str, tap: str | None = None) -> Features:
+        """A split's features of one tap, to be taken row by row in any order without reading the rest."""
+        return Features(self._records(split), self.spec, self.tap(tap), self.spec.views_of(split))
+
+    def example(self, split: str, row: int, view: int = 0) -> StoredExample:
+        """One example, found without reading its shard.
+
+        Args:
+            split: its name.
+            row: its number in the store's order, from 0.
+            view: which look at it, from 0, the plain one.
+
+        Raises:
+            IndexError: when there is no such row or view.
+            UserError: when its record is damaged.
+        """
+        views = self.spec.views_of(split)
+        if not 0 <= view < views:
+            raise IndexError(f"the split has {views} views of each example, numbered from 0: there is no {view}")
+        return record.decode(self._records(split).content(row * views + view), self.spec)
+
+    def labels(self, split: str) -> np.ndarray:
+        """A split's labels, int64 [N], in the store's order."""
+        ids = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([ids[example.labels[0]] for example in self.examples(split)], np.int64)
+
+    def arrays(self, split: str, tap: str | None = None) -> Arrays:
+        """A whole split in memory, in the store's order, each example as it is."""
+        features = self.features(split, tap)
+        return Arrays(features.plain(), self.labels(split), [example.key for example in self.examples(split)])
+
+    def _records(self, split: str) -> Records:
+        if split not in self._opened:
+            views = self.spec.views_of(split)
+            shards = zip(self.shard_paths(split), self._split(split)["shards"])
+            self._opened[split] = Records(
+                [Shard(path, row["examples"] * views, row["record_bytes"], self.stamps[row["name"]]) for path, row in shards]
+            )
+        return self._opened[split]
+
+    @functools.cached_property
+    def _opened(self) -> dict[str, Records]:
+        return {}
+
+    @functools.cached_property
+    def dataset_table(self) -> DatasetTable:
+        """The table and the dead letters, as they lie on disk."""
+        return DatasetTable(self.path, self._content)
+
+    @property
+    def table(self) -> list[Example]:
+        """Every example that was planned and has a content, in the store's order."""
+        return self.dataset_table.table
+
+    @property
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What could not be stored: key, stage, reason, label, split."""
+        return self.dataset_table.dead_letters
+
+    def examples(self, split: str) -> list[Example]:
+        """The stored examples of a split, row for row what `arrays` and an unshuffled `dataset` give."""
+        return self.dataset_table.examples(split)
+
+    def sample(self) -> Iterator[SampleImage]:
+        """The encoded images that the store keeps of its training split."""
+        import tensorflow as tf
+
+        path = os.path.join(self.path, SAMPLE)
+        self._content(path)
+        for content in record.read_records(path):
+            field = tf.train.Example.FromString(content).features.feature
+            key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
+            yield SampleImage(
+                key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], encoded
+            )
+
+    def backbone(self, tap: Tap) -> keras.Model:
+        """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
+
+        Raises:
+            UserError: when the network beside the shards is not the one of the spec, or brings code along and is not trusted.
+        """
+        from headstart.features.backbones.feature_extractor import tapped
+
+        return tapped(self.base(), [tap], self.spec.preprocessing, self.spec.image_size)[0]
+
+    def base(self) -> keras.Model:
+        """The network beside the shards, from preprocessed images to its last map.
+
+        Raises:
+            UserError: as `backbone` does.
+        """
+        from headstart.features.backbones.build import weights_digest
+        from headstart.features.backbones.keras_file import load_model
+
+        path = os.path.join(self.path, BACKBONE)
+        if not os.path.isfile(path):
+            raise UserError(f"{path!r} is missing: delete the store and extract again")
+        base = load_model(path, self.unsafe)
+        if (digest := weights_digest(base)) != self.spec.weights_digest:
+            raise UserError(
+                f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
+                f"{self.spec.weights_digest[:12]}: delete the store and extract again"
+            )
+        return base
+
+    def shard_paths(self, split: str) -> list[str]:
+        """The paths of a split's shards, in order."""
+        return [os.path.join(self.path, shard["name"]) for shard in self._split(split)["shards"]]
+
+    def _split(self, name: str) -> dict[str, Any]:
+        if name not in self.splits:
+            raise UserError(f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.manifest["splits"][name]
+
+    def faults(self) -> Iterator[str]:
+        """Reads every byte again and yields a line for each thing that does not hold; nothing when the store is sound."""
+        from headstart.features.store.verify import faults
+
+        return faults(self.path, self.unsafe)
+
+
+def _read_spec(path: str, manifest: dict[str, Any]) -> FeatureSpec:
+    content = files.read_bytes(file) if os.path.isfile(file := os.path.join(path, SPEC)) else b""
+    if hashlib.sha256(content).hexdigest() != manifest["files"][SPEC]:
+        raise UserError(f"{file!r} is not what its manifest says: delete the store and extract again")
+    try:
+        return FeatureSpec.from_json(json.loads(content))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file!r} is of another version ({error}): delete the store and extract again") from error
+
+
+def why_not(path: str) -> str:
+    """What to tell of a folder without a manifest."""
+    if not os.path.isdir(path):
+        return f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`"
+    if os.path.isdir(os.path.join(path, WORK_FOLDER)):
+        return f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
+    return f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`"

@@ -1,0 +1,152 @@
+"""A split's records by number, straight from its memory-mapped shards: no parsing, no reading of what is not asked for.
+
+All records of a shard have one length, and a tap's bytes lie at one place in each of them, so that a feature is found by
+multiplication. The shards stay ordinary TFRecord files of tf.train.Example.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store import record
+from headstart.features.store.manifest import Stamp, replaced
+from headstart.features.store.mmap_files import map_files
+
+
+class Shard(NamedTuple):
+    """A shard's file, its number of examples, the bytes that each takes in it, and which file it has to be."""
+
+    path: str
+    examples: int
+    record_bytes: int
+    stamp: Stamp | None = None  # None: whichever stands at the path
+
+
+class Records:
+    """The records of a split, in the store's order. Each is compared with its checksum when it is first read.
+
+    Raises:
+        UserError: when a shard is another file than it has to be.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = [shard for shard in shards if shard.examples]
+        self.starts = np.array([0, *itertools.accumulate(shard.examples for shard in self.shards)])
+        _check_stamps(self.shards)
+        self.memory, self.at = map_files([shard.path for shard in self.shards])  # where each shard begins in it
+        _check_stamps(self.shards)  # one that was replaced in between is another from then on
+        self.maps = [
+            self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
+            for start, shard in zip(self.at, self.shards)
+        ]
+        self.sound = np.zeros(len(self), bool)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def place(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shards' numbers and the rows within them, int64 [B] each, of rows of the split."""
+        shards = np.searchsorted(self.starts, rows, "right") - 1
+        return shards, rows - self.starts[shards]
+
+    def content(self, row: int) -> bytes:
+        """One record, a tf.train.Example.
+
+        Raises:
+            IndexError: when there is no such row.
+            UserError: when it is damaged.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"the split has {len(self)} examples, numbered from 0: there is no {row}")
+        self.check(np.array([row]))
+        (shard,), (at,) = self.place(np.array([row]))
+        return record.unframed(self.maps[shard][at].tobytes())
+
+    def check(self, rows: np.ndarray) -> None:
+        """Compares records that were not read before with their checksums.
+
+        Raises:
+            UserError: naming the shard, at the first that does not hold.
+        """
+        fresh = rows[~self.sound[rows]]
+        for shard, at in zip(*(places.tolist() for places in self.place(fresh))):
+            if not record.is_sound(self.maps[shard][at].tobytes()):
+                path = self.shards[shard].path
+                raise UserError(
+                    f"the shard {path!r} is damaged in its record {at}: delete the store and extract again; "
+                    f"`headstart verify` lists every fault"
+                )
+        self.sound[fresh] = True
+
+
+def _check_stamps(shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        if shard.stamp is not None and Stamp.of(shard.path) != shard.stamp:
+            raise replaced(os.path.dirname(shard.path))
+
+
+class Features:
+    """One tap's features of a split: `take` gives any of them, from any thread.
+
+    A row is a record; where there are several views, those of an example lie one after the other.
+    """
+
+    def __init__(self, records: Records, spec: FeatureSpec, tap: Tap, views: int = 1) -> None:
+        self.records, self.views, self.shape, self.dtype = records, views, tap.shape, record.numpy_dtype(spec.store_dtype)
+        self.size = tap.size * self.dtype.itemsize  # bytes
+        self.starts = [self._start(spec, tap, shard) for shard in records.shards]  # bytes into a record of each shard
+        self.columns = [mapped[:, start : start + self.size] for mapped, start in zip(records.maps, self.starts)]
+
+    @staticmethod
+    def _start(spec: FeatureSpec, tap: Tap, shard: Shard) -> int:
+        return record.tap_offsets(spec.taps, spec.store_dtype, record.unframed_length(shard.record_bytes))[tap.name]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def addresses(self) -> np.ndarray:
+        """Where each row's feature begins in the records' memory, int64 [N], bytes."""
+        shards = zip(self.records.shards, self.records.at, self.starts)
+        return np.concatenate([at + start + np.arange(shard.examples) * shard.record_bytes for shard, at, start in shards])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The features of some rows, [len(rows), *tap.shape] in the store's dtype.
+
+        Args:
+            rows: int64 [B], any order; a run of neighbours is copied whole.
+
+        Raises:
+            UserError: when a record is damaged.
+        """
+        self.records.check(rows)
+        found = np.empty((len(rows), *self.shape), self.dtype)
+        to = found.reshape(-1).view(np.uint8).reshape(len(rows), self.size)
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            self._copy_run(int(rows[0]), to)
+        else:
+            for row, shard, at in zip(to, *(places.tolist() for places in self.records.place(rows))):
+                row[:] = self.columns[shard][at]
+        return found
+
+    def all(self) -> np.ndarray:
+        """Every feature, [N, *tap.shape], in the store's order."""
+        return self.take(np.arange(len(self)))
+
+    def plain(self) -> np.ndarray:
+        """The feature of every example as it is, [N / views, *tap.shape], in the store's order."""
+        return self.take(np.arange(0, len(self), self.views))
+
+    def _copy_run(self, first: int, out: np.ndarray) -> None:
+        done = 0
+        while done < len(out):
+            (shard,), (at,) = self.records.place(np.array([first + done]))
+            part = self.columns[shard][at : at + len(out) - done]
+            out[done : done + len(part)] = part
+            done += len(part)

@@ -1,0 +1,134 @@
+"""A store's folder in, a line for each thing that does not hold out.
+
+Digests come first and find any changed byte of any file; what follows asks whether the files fit each other, as they would not
+if whoever wrote them was at fault. Only a file whose digest holds is opened for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headstart.features import files
+from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE
+from headstart.features.dataset.examples import Example, dataset_digest
+from headstart.features.errors import UserError
+from headstart.features.store import record
+from headstart.features.store.feature_store import BACKBONE, SPEC, FeatureStore, why_not
+from headstart.features.store.manifest import MANIFEST, read_manifest, shards_of
+
+
+def faults(path: str, unsafe: bool = False) -> Iterator[str]:
+    """Reads every byte of a store.
+
+    Args:
+        path: its folder.
+        unsafe: run Python code that its backbone brings along in Lambda layers.
+
+    Returns:
+        A line for each fault, beginning with the file's name; nothing when the store is sound.
+
+    Raises:
+        UserError: when there is no complete store.
+    """
+    if not os.path.isfile(os.path.join(path, MANIFEST)):
+        raise UserError(why_not(path))
+    return _faults(path, unsafe)
+
+
+def _faults(path: str, unsafe: bool) -> Iterator[str]:
+    try:
+        manifest = read_manifest(path)
+    except (OSError, ValueError) as error:
+        yield f"{MANIFEST}: {error}"
+        return
+    damaged = set()
+    for name, fault in _digest_faults(path, manifest):
+        damaged.add(name)
+        yield fault
+    if not damaged & {SPEC, TABLE, DEAD_LETTERS} and not damaged & {shard["name"] for shard in shards_of(manifest)}:
+        yield from _misfits(FeatureStore.open(path, unsafe=unsafe), BACKBONE not in damaged)
+
+
+def _digest_faults(path: str, manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, fault) for each file that is missing, not what the manifest says, or not in it."""
+    listed = {**manifest["files"], **{shard["name"]: shard["sha256"] for shard in shards_of(manifest)}}
+    for name, digest in listed.items():
+        try:
+            found = files.sha256_file(os.path.join(path, name))
+        except FileNotFoundError:
+            yield name, f"{name}: missing"
+        except OSError as error:
+            yield name, f"{name}: can't be read: {error}"
+        else:
+            if found != digest:
+                yield name, f"{name}: its content is not what the manifest says"
+    for name in sorted(set(os.listdir(path)) - {*listed, MANIFEST}):
+        if not name.startswith("."):  # the survey's cache, and an extraction that is under way
+            yield name, f"{name}: not in the manifest"
+
+
+def _misfits(store: FeatureStore, backbone: bool) -> Iterator[str]:
+    """What does not fit although every byte is as it was written."""
+    steps: list[tuple[str, Callable[[], Iterator[str]]]] = [(MANIFEST, functools.partial(_table_faults, store))]
+    if backbone:
+        steps.append((BACKBONE, functools.partial(_backbone_faults, store)))
+    steps += [(split, functools.partial(_split_faults, store, split)) for split in store.manifest["splits"]]
+    for name, step in steps:
+        try:
+            yield from step()
+        except Exception as error:  # whatever is wrong with a file, it is a fault of the store and not of the reader
+            yield f"{name}: can't be read: {type(error).__name__}: {error}"
+
+
+def _table_faults(store: FeatureStore) -> Iterator[str]:
+    if store.spec.fingerprint != store.manifest["fingerprint"]:
+        yield f"{SPEC}: its fingerprint is not the manifest's"
+    if dataset_digest(store.table, store.class_names) != store.manifest["dataset_digest"]:
+        yield f"{TABLE}: its digest is not the manifest's dataset digest"
+    totals = store.manifest["totals"]
+    if totals["stored"] + totals["dead"] != totals["planned"] or totals["dead"] != len(store.dead_letters):
+        yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
+    if totals["planned"] + totals["left_out"] != totals["found"]:
+        yield f"{MANIFEST}: planned {totals['planned']} + left out {totals['left_out']} is not found {totals['found']}"
+
+
+def _backbone_faults(store: FeatureStore) -> Iterator[str]:
+    try:
+        store.backbone(store.spec.taps[0])
+    except UserError as error:
+        yield f"{BACKBONE}: {error}"
+
+
+def _split_faults(store: FeatureStore, split: str) -> Iterator[str]:
+    examples = iter(store.examples(split))
+    for shard in store.manifest["splits"][split]["shards"]:
+        expected = [next(examples, None) for _ in range(shard["examples"])]
+        yield from _shard_faults(store, shard, expected, store.spec.views_of(split))
+    if (left := len(list(examples))) > 0:
+        yield f"{TABLE}: {left} examples of the split {split} are in no shard"
+
+
+def _shard_faults(store: FeatureStore, shard: dict[str, Any], examples: list[Example | None], views: int) -> Iterator[str]:
+    import tensorflow as tf
+
+    name, count = shard["name"], 0
+    for number, content in enumerate(record.read_records(os.path.join(store.path, name))):
+        count += 1
+        example = examples[number // views] if number < len(examples) * views else None
+        field = tf.train.Example.FromString(content).features.feature
+        if example is None or not _is_of(store, field, example, number % views):
+            yield f"{name}: record {number} is not the example that {TABLE} has in its place"
+            return
+    if count != shard["examples"] * views:
+        yield f"{name}: {count} records, the manifest says {shard['examples'] * views}"
+
+
+def _is_of(store: FeatureStore, field: Any, example: Example, view: int) -> bool:
+    ids = [store.class_names.index(label) for label in example.labels]
+    identity = (example.key.encode("utf-8", "surrogateescape"), example.digest.encode())
+    found = tuple(field[name].bytes_list.value[0] for name in ("key", "digest"))
+    numbers = [list(field[name].int64_list.value) for name in ("label", "view")]
+    return found == identity and numbers == [ids, [view]]

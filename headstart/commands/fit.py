@@ -1,0 +1,92 @@
+"""headstart fit: a folder of images to an evaluated classifier, in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from headstart.features import config as command
+from headstart.features.config import flag
+from headstart.features.engines.options import has_openvino
+from headstart.pipelines.extract import BeamFlags
+from headstart.pipelines.extract_config import ExtractConfig, check_names
+from headstart.training.train import TrainConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(TrainConfig, ExtractConfig):
+    """Extracts features, trains a head on them, and evaluates it on the test split (without one, on validation)."""
+
+    store: str = flag("", "where to keep the features (default: RUN/store)", metavar="STORE")
+    dry_run: bool = False
+    tap: str = ""  # the head is trained on the first --tap
+
+    def __post_init__(self) -> None:
+        ExtractConfig.__post_init__(self)
+        TrainConfig.__post_init__(self)
+
+    @property
+    def store_folder(self) -> str:
+        """Where the features are."""
+        return self.store or os.path.join(self.run, "store")
+
+
+@command.quietly
+def fit(config: FitConfig) -> dict[str, Any]:
+    """Extraction, training and evaluation; what exists already is not done again.
+
+    Args:
+        config: what `headstart fit` takes: `headstart extract`'s flags and `headstart train`'s.
+
+    Returns:
+        The figures of `headstart evaluate`.
+
+    Raises:
+        UserError: whatever the three may raise.
+    """
+    from headstart.pipelines.extract import extract
+    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.runs import run_folder
+    from headstart.training.train import describe, train
+
+    with run_folder.claimed(config.run):  # refused before the long part, if it must be
+        pass
+    store = extract(_part(ExtractConfig, config, batch_size=0))
+    print(describe(train(_part(TrainConfig, config))))
+    split = next(name for name in ("test", "validation", "train") if name in store.splits)
+    return evaluate(EvaluateConfig(run=config.run, split=split, unsafe=config.unsafe))
+
+
+def _part(kind: type[Config], config: FitConfig, **changes: Any) -> Config:
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{**{name: getattr(config, name) for name in names}, "store": config.store_folder, **changes})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart fit"
+
+    def body() -> None:
+        from headstart.training.evaluation.evaluate import describe
+        from headstart.training.runs import run_folder
+
+        config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
+        check_names(config)
+        run_folder.check_free(config.run)
+        if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
+            command.one_thread_a_stream()
+        command.load_quietly(verbose)
+        metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
+        print(describe(metrics))
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""headstart info: what a store holds, for eyes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import config as command
+from headstart.features.config import positional
+from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
+from headstart.features.formatting import human_bytes
+from headstart.features.spec import DTYPE_BYTES, Tap
+
+if TYPE_CHECKING:
+    from headstart.features.images.augment import Augmentation
+    from headstart.features.store.feature_store import FeatureStore
+
+DEAD_LETTERS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """Tells what a feature store holds."""
+
+    store: str = positional("the folder of a feature store", metavar="STORE")
+
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+
+
+def info(config: InfoConfig) -> list[str]:
+    """Spec, splits, classes, groups, counts, bytes and dead letters, as lines.
+
+    Raises:
+        UserError: when there is no complete store.
+    """
+    from headstart.features.store.feature_store import FeatureStore
+
+    store = FeatureStore.open(config.store)
+    spec, manifest = store.spec, store.manifest
+    height, width = spec.image_size
+    lines = [
+        f"store      {store.path}",
+        f"spec       {spec.fingerprint[:12]}: {spec.backbone} at {height}x{width}, weights {spec.weights_digest[:12]}, "
+        f"architecture {spec.architecture[:12]}",
+        f"pixels     {spec.decode} decoding, {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
+        *([f"views      {spec.views} of each training image: {_policy(spec.augmentation)}"] if spec.views > 1 else []),
+        *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
+        f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest['provenance']['engines']))}",
+        f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
+        f"overlap    {manifest['copies_across_splits']} contents and {manifest['groups_across_splits']} groups on two sides",
+    ]
+    for name, split in manifest["splits"].items():
+        examples = store.examples(name)
+        groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
+        size = human_bytes(split["bytes"])
+        lines.append(f"split      {name}: {split['examples']:,} examples in {len(split['shards'])} shards, {size}{groups}")
+    return [*lines, *_classes(store), _total(manifest["totals"]), *_dead(store)]
+
+
+def _classes(store: FeatureStore) -> list[str]:
+    """How many images of each class each split holds, and where they are too few."""
+    division = store.manifest["division"]
+    splits = list(division.get("splits", store.splits))
+    counts = split_counts((example for name in store.splits for example in store.examples(name)), store.class_names)
+    return [*count_lines(counts, splits), *thin_lines(counts, splits, division.get("min_per_split", 1))]
+
+
+def _total(totals: dict[str, int]) -> str:
+    left_out = f"; {totals['left_out']:,} of {totals['found']:,} files left out" if totals["left_out"] else ""
+    return f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned{left_out}"
+
+
+def _dead(store: FeatureStore) -> Iterator[str]:
+    for kind in ("class", "split"):
+        for name, count in store.manifest[f"dead_by_{kind}"].items():
+            yield f"dead       {kind} {name or '(none)'}: {count}"
+    for letter in store.dead_letters[:DEAD_LETTERS_SHOWN]:
+        yield f"dead       {letter['key']}: {letter['stage']}: {letter['reason']}"
+    if (more := len(store.dead_letters) - DEAD_LETTERS_SHOWN) > 0:
+        yield f"dead       and {more} more in dead_letters.jsonl"
+
+
+def _tap(tap: Tap, store_dtype: str) -> str:
+    size = human_bytes(tap.size * DTYPE_BYTES[store_dtype])
+    return f"{tap.name} {'x'.join(map(str, tap.shape))} {store_dtype}, {size} an image, depth {tap.depth:.0%}"
+
+
+def _policy(augmentation: Augmentation) -> str:
+    off = f" without {', '.join(augmentation.without)}" if augmentation.without else ""
+    return f"{augmentation.policy}{off}, seed {augmentation.seed}"
+
+
+def _engine(engine: dict[str, object]) -> str:
+    return f"{engine['name']}, batches of {engine['batch_size']}, {engine['streams']} streams, on {engine['processor']}"
+
+
+def _division(manifest: dict[str, dict[str, object]]) -> str:
+    division = manifest["division"]
+    groups = "groups declared" if manifest["groups_declared"] else "groups not declared"
+    return f"splits {'ready-made' if division['ready_made'] else _proportions(division['splits'])}, {groups}"
+
+
+def _proportions(splits: Any) -> str:
+    return ", ".join(f"{name} {share:g}" for name, share in splits.items())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart info"
+
+    def body() -> None:
+        config, _, _ = command.parse(InfoConfig, prog, sys.argv[1:] if argv is None else argv)
+        print("\n".join(info(config)))
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

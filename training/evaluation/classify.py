@@ -1,0 +1,64 @@
+"""A run applied: image files or stored features in, class probabilities out. Evaluation and prediction go this way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
+from headstart.features.errors import UserError
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.runs.run_folder import Run
+
+HEAD_BATCH = 256
+
+
+def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:
+    """Each file's probabilities, float32 [classes], in order; or why there are none.
+
+    The backbone inside `model.keras` runs as it does in extraction, so a file gets what its stored feature would.
+    """
+    model = run.model()
+    engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
+    head = model.get_layer("head")
+    features = stream_features(map(ImageToRead, paths), run.spec, engine, run.config["max_pixels"])
+    while rows := list(islice(features, HEAD_BATCH)):
+        readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
+        answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())
+        for row in rows:
+            yield row if isinstance(row, Unreadable) else next(answers)
+
+
+def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(labels int64 [N], probabilities float32 [N, classes]) of a split's stored features, in the store's order.
+
+    Raises:
+        UserError: when the store's features or classes are not those of the run, naming both.
+    """
+    if store.spec != run.spec:
+        raise UserError(
+            f"{store.path!r} holds other features than the run was trained on ({'; '.join(store.spec.differences(run.spec))})"
+        )
+    labels_as_run = class_ids(run, store.class_names)
+    head = run.model().get_layer("head")
+    labels, answers = [], []
+    for features, ids in store.dataset(split, HEAD_BATCH, tap=run.tap.name).as_numpy_iterator():
+        answers.append(head.predict_on_batch(features.astype(np.float32)))
+        labels.append(labels_as_run[ids])
+    return np.concatenate(labels), np.concatenate(answers)
+
+
+def class_ids(run: Run, names: Sequence[str]) -> np.ndarray:
+    """The run's ids of the named classes, int64 [len(names)].
+
+    Raises:
+        UserError: for names that the run does not know.
+    """
+    known = {name: index for index, name in enumerate(run.class_names)}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"the run knows the classes {', '.join(known)}; it was not trained on {', '.join(unknown[:5])}")
+    return np.array([known[name] for name in names], np.int64)

@@ -1,0 +1,171 @@
+"""headstart predict: a run and images in, a row for every file out, in the order given."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import config as command
+from headstart.features import files
+from headstart.features.config import flag, positional
+from headstart.features.errors import UserError
+
+if TYPE_CHECKING:
+    from headstart.training.runs.run_folder import Run
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Names the classes of images with a trained run."""
+
+    run: str = positional("the folder of a run", metavar="RUN")
+    images: Sequence[str] = positional("images, or folders of them", metavar="IMAGE_OR_FOLDER", nargs="+")
+    top_k: int = flag(1, "classes an image")
+    output: str = flag("", "a .csv or .jsonl file (default: CSV on the terminal)", metavar="FILE")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
+
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+        if self.top_k < 1:
+            raise UserError(f"--top_k must be at least 1, not {self.top_k}")
+        if self.output and not self.output.endswith((".csv", ".jsonl")):
+            raise UserError(f"--output ends in .csv or .jsonl, not {self.output!r}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One file: its path as given, its most probable classes with their probabilities, or why there are none."""
+
+    key: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+
+def predict(config: PredictConfig) -> Iterator[Prediction]:
+    """A prediction for every file, in the order given; a folder's images in the order of their names.
+
+    A path that does not exist, a folder that can't be listed and one without images have a row that says so.
+
+    Raises:
+        UserError: for a run that is not complete.
+    """
+    from headstart.training.runs.run_folder import Run
+
+    run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
+    found = _predictions(run, rows, config.top_k)
+    return found if all(row.error for row in rows) else command.quietly_each(found)
+
+
+def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
+    from headstart.features.engines.stream import Unreadable
+    from headstart.features.progress import Progress
+
+    if paths := [row.key for row in rows if not row.error]:  # else nothing heavy is loaded
+        from headstart.training.evaluation.classify import classify_files
+
+        answers = classify_files(run, paths)
+    progress, dead = Progress("predict", len(rows)), 0
+    for done, row in enumerate(rows, 1):
+        answer = None if row.error else next(answers)
+        if isinstance(answer, Unreadable):
+            row = Prediction(row.key, error=f"{answer.stage}: {answer.reason}")
+        elif answer is not None:
+            best = (-answer).argsort(kind="stable")[:top_k]
+            row = Prediction(row.key, tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best))
+        dead += bool(row.error)
+        yield row
+        progress.update(done, dead)
+    progress.close()
+
+
+def _rows(given: Sequence[str]) -> list[Prediction]:
+    """A row to fill in for every image, and one with its error for each path that gives none."""
+    return [row for path in given for row in (_in_folder(path) if os.path.isdir(path) else [_of_file(path)])]
+
+
+def _of_file(path: str) -> Prediction:
+    return Prediction(path, error="" if os.path.lexists(path) else "read: it does not exist")
+
+
+def _in_folder(path: str) -> list[Prediction]:
+    from headstart.features.dataset.sources import image_files
+
+    images, others, unlisted = image_files(path)
+    if others:
+        print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
+    rows = [Prediction(image) for image in images]
+    rows += [Prediction(error.filename, error=f"read: the folder can't be listed: {error.strerror}") for error in unlisted]
+    return rows or [Prediction(path, error="read: the folder holds no images")]
+
+
+def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any) -> None:
+    """key, class_1, probability_1, ..., error."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["key", *(f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")), "error"])
+    for prediction in predictions:
+        pairs = [
+            f"{value}" for pair in zip(prediction.classes, map("{:.6g}".format, prediction.probabilities)) for value in pair
+        ]
+        writer.writerow([prediction.key, *pairs, *[""] * (2 * top_k - len(pairs)), prediction.error])
+
+
+def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
+    """One object a line: key, classes, probabilities, and error where there is one."""
+    for prediction in predictions:
+        row = {key: value for key, value in vars(prediction).items() if key != "error" or value}
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write(config: PredictConfig, top_k: int) -> tuple[int, int]:
+    """Writes the rows; how many there are, and how many of them failed."""
+    count = Counter[bool]()
+
+    def counted() -> Iterator[Prediction]:
+        for row in predict(config):
+            count[bool(row.error)] += 1
+            yield row
+
+    if not config.output:
+        write_csv(counted(), top_k, sys.stdout)
+        return count.total(), count[True]
+    with files.atomic(config.output) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
+        if config.output.endswith(".csv"):
+            write_csv(counted(), top_k, text)
+        else:
+            write_jsonl(counted(), text)
+        text.flush()
+        text.detach()
+    return count.total(), count[True]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 1 when a file failed."""
+    prog = "headstart predict"
+
+    def body() -> int:
+        from headstart.training.runs.run_folder import Run
+
+        config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
+        classes = len(Run.open(config.run).class_names)
+        command.one_thread_a_stream()
+        if any(map(os.path.lexists, config.images)):  # else there is nothing to load a model for
+            command.load_quietly(verbose)
+        total, failed = _write(config, min(config.top_k, classes))
+        if failed:
+            print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
+        return 1 if failed else 0
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

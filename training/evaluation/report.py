@@ -1,0 +1,176 @@
+"""Tables and predictions for people, from the numbers of `headstart.training.evaluation.scores`.
+
+In: the dictionary of `scores.score`, probabilities. Out: a text for the terminal, and a CSV file that is whole or not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from headstart.features.errors import UserError
+from headstart.features.files import atomic
+
+FIRST_CLASSES = 20  # rows of the terminal's table
+FIRST_MISTAKES = 3
+
+RATES = {  # shown as percent
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top_5": "top-5 accuracy",
+    "auroc": "AUROC",
+    "calibration_error": "calibration error",
+}
+
+
+# Text.
+
+
+def summary(metrics: dict[str, Any], split: str, used_for_selection: bool, groups_declared: bool) -> str:
+    """The scores for a terminal, at most 24 lines, no newline at the end.
+
+    Args:
+        metrics: what `scores.score` returns.
+        split: the name of the split that was scored.
+        used_for_selection: the split chose the model, so its scores flatter it; the first line then says so.
+        groups_declared: someone said which examples belong together, as opposed to each content being its own group.
+    """
+    mark = " (used for selection)" if used_for_selection else ""
+    counts = f"{metrics['examples']:,} examples in {metrics['groups']:,} groups"
+    head = f"{printable(split)}{mark}: {counts}; 95% intervals in brackets"
+    lines = [head, *_metric_lines(metrics, groups_declared), *_class_lines(metrics["per_class"])]
+    return "\n".join(line.rstrip() for line in lines + _mistake_lines(metrics["worst_mistakes"]))
+
+
+def _metric_lines(metrics: dict[str, Any], groups_declared: bool) -> list[str]:
+    declared = "groups declared" if groups_declared else "groups not declared: each distinct content is its own group"
+    few = len(metrics["per_class"]) <= 5  # the truth is then always among the first 5
+    names = {name: title for name, title in RATES.items() if not (few and name == "top_5")}
+    lines = [f"  {title:<18}{_percent(metrics[name])}" for name, title in names.items()]
+    lines[0] += f"  {declared}"
+    lines.append(f"  {'log loss':<18}{_nats(metrics['log_loss'])}")
+    lines.append(f"  {'majority baseline':<18}{_percent(metrics['majority_accuracy'])}")
+    return lines
+
+
+def _percent(metric: dict[str, Any]) -> str:
+    return _with_interval(metric, lambda value: f"{100 * value:.2f}", "%")
+
+
+def _nats(metric: dict[str, Any]) -> str:
+    return _with_interval(metric, lambda value: f"{value:.4f}", " ")
+
+
+def _with_interval(metric: dict[str, Any], shown: Any, unit: str) -> str:
+    if metric["value"] is None:
+        return f"{'undefined':>9}"
+    low, high = metric.get("low"), metric.get("high")
+    interval = "" if low is None or high is None else f"  [{shown(low)}, {shown(high)}]"
+    return f"{shown(metric['value']):>8}{unit}{interval}"
+
+
+def _class_lines(classes: Sequence[dict[str, Any]]) -> list[str]:
+    """A row for each of the first 20 classes; in two columns when there are more than 10."""
+    header = f"  {'class':<18} {'count':>6} {'precision':>9} {'recall':>6}"
+    rows = [_class_row(entry) for entry in classes[:FIRST_CLASSES]]
+    if len(rows) > FIRST_CLASSES // 2:
+        half = math.ceil(len(rows) / 2)
+        rows = [f"{_fit(left, 52)}{right}" for left, right in zip(rows[:half], [*rows[half:], ""][:half], strict=True)]
+        header = f"{header:<52}{header}"
+    more = len(classes) - FIRST_CLASSES
+    return [header + (f"   and {more:,} more classes" if more > 0 else ""), *rows]
+
+
+def _class_row(entry: dict[str, Any]) -> str:
+    precision, recall = ("-" if entry[key] is None else f"{100 * entry[key]:.1f}" for key in ("precision", "recall"))
+    note = f" {entry['note']}" if entry.get("note") else ""
+    return f"  {_fit(entry['class'], 18)} {entry['count']:>6} {precision:>9} {recall:>6}{note}"
+
+
+def _mistake_lines(mistakes: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [
+        f"  {printable(entry['key'])}: {printable(entry['truth'])} taken for {printable(entry['predicted'])}"
+        f" ({100 * entry['probability']:.1f}% against {100 * entry['truth_probability']:.1f}%)"
+        for entry in mistakes[:FIRST_MISTAKES]
+    ]
+    return ["  worst mistakes", *rows] if rows else ["  no mistakes"]
+
+
+# Predictions.
+
+
+def write_predictions(
+    path: str,
+    keys: Sequence[str],
+    groups: Sequence[str],
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    class_names: Sequence[str],
+) -> None:
+    """Writes a CSV (UTF-8): key, group, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+
+    Args:
+        path: where the file goes; it is whole or not there.
+        keys, groups: N names each.
+        labels: int64 [N], 0..C-1.
+        probabilities: float [N, C]; the prediction is the first of the largest.
+        class_names: C names.
+
+    Raises:
+        UserError: the lengths disagree.
+    """
+    truth, scores = np.asarray(labels), np.asarray(probabilities)
+    if scores.shape != (len(keys), len(class_names)) or not len(keys) == len(groups) == len(truth):
+        raise UserError(
+            f"expected probabilities [{len(keys)}, {len(class_names)}] with as many groups and labels,"
+            f" got shape {scores.shape}, {len(groups)} groups and {len(truth)} labels"
+        )
+    predicted = scores.argmax(1)
+    with atomic(path) as file, _text(file) as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["key", "group", "truth", "predicted", *(f"p:{name}" for name in class_names)])
+        for i, row in enumerate(scores):
+            named = [keys[i], groups[i], class_names[truth[i]], class_names[predicted[i]]]
+            table.writerow(named + [f"{probability:.6g}" for probability in row.tolist()])
+
+
+@contextlib.contextmanager
+def _text(file: Any) -> Iterator[io.TextIOWrapper]:
+    """UTF-8 over a binary file that stays open; a name that is not UTF-8 on disk keeps its bytes."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()  # flushes too; closing would close the file before its sync
+
+
+# Names.
+
+
+def printable(name: str) -> str:
+    """'?' for what would move the cursor, colour the terminal or fail to encode."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def display_width(text: str) -> int:
+    """Columns on a terminal: 2 for a wide character, 0 for a combining one."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _fit(text: str, columns: int) -> str:
+    """Cut or padded to this many columns."""
+    shown = printable(text)
+    if display_width(shown) > columns:
+        while display_width(shown) > columns - 1:
+            shown = shown[:-1]
+        shown += "…"
+    return shown + " " * (columns - display_width(shown))

@@ -1,0 +1,1 @@
+"""Fine-tuning: where it starts, what is unfrozen, images as batches, and the run it ends in."""

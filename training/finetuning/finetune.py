@@ -1,0 +1,248 @@
+"""headstart finetune: augmentation and fine-tuning. A run and its images in, or stored feature maps; a better run out.
+
+1. where it begins: a run's backbone and head, or a store's with a head trained first   training/finetuning/starting_points.py
+2. cut: the frozen part below, run by the engine or stored; what is trained above       training/finetuning/unfreeze.py
+3. learn: watched, checked, a checkpoint an epoch                                       training/fitting/fit.py
+4. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import config as command
+from headstart.features import files
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec
+from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
+from headstart.training.train import LAST_IS_BEST
+
+if TYPE_CHECKING:
+    from headstart.training.finetuning.starting_points import Beginning
+    from headstart.training.finetuning.unfreeze import Network
+    from headstart.training.fitting.fit import Learned, Recipe
+    from headstart.training.runs.run_folder import Run
+
+NO_VALIDATION = (
+    "warning: there is no validation split: no early stopping, and the epoch with the least training loss is kept, be it "
+    "better or worse than what it began with"
+)
+
+
+@command.quietly
+def finetune(config: FinetuneConfig) -> Run:
+    """Trains the head on augmented images, or layers of the backbone with it, and keeps the best epoch.
+
+    Killed at any moment and called again, it goes on from its last epoch and ends with the same figures to rounding.
+
+    Args:
+        config: what `headstart finetune` takes.
+
+    Returns:
+        The complete run; its model is the better one of what it began with and what training made of it.
+
+    Raises:
+        UserError: for a layer that does not exist, other images or classes than the run's, a store without the tap, a
+            precision that the device lacks, or a loss or gradient that is not finite (naming the step).
+    """
+    from headstart.features.engines.options import has_gpu
+    from headstart.training.runs import run_folder
+
+    has_gpu()  # memory grows with need
+    with run_folder.claimed(config.run) as published:
+        return _finetune(config, published)
+
+
+def _finetune(config: FinetuneConfig, published: bool) -> Run:
+    """The training, in a folder that is locked; if what was published is this very one and whole, there is nothing to do."""
+    import keras
+
+    from headstart.training.finetuning.starting_points import from_images, from_store
+    from headstart.training.finetuning.unfreeze import describe
+    from headstart.training.fitting.checkpoint import goes_on
+    from headstart.training.fitting.devices import spread_over
+    from headstart.training.fitting.fit import learn
+    from headstart.training.heads import resolve_precision
+    from headstart.training.runs import run_folder
+
+    started = time.monotonic()
+    precision = resolve_precision(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    with spread_over(config.devices):
+        begin = from_store(config, precision) if config.from_store else from_images(config, precision)
+        recipe = _recipe(config, begin, precision)
+        identity = _identity(config, begin, recipe)
+        if published and _is_done(config.run, identity):
+            return run_folder.Run.open(config.run, config.unsafe)
+        work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
+        for line in describe(begin.network):
+            print(line, file=sys.stderr, flush=True)
+        begin.picture(work)
+        learned = learn(begin.network, begin.batches, recipe, work, identity)
+    _finish(config, work, begin, learned, identity, started)
+    run_folder.publish(config.run)
+    return run_folder.Run.open(config.run, config.unsafe)
+
+
+def _is_done(path: str, identity: dict[str, Any]) -> bool:
+    """Whether a complete run is of this very training, and was not interrupted."""
+    from headstart.training.runs import run_folder
+
+    kept, metrics = (files.read_json(os.path.join(path, name)) for name in (run_folder.CONFIG, run_folder.METRICS))
+    return kept.get("identity") == json.loads(json.dumps(identity)) and not metrics["interrupted"]
+
+
+def _finish(
+    config: FinetuneConfig, work: str, begin: Beginning, learned: Learned, identity: dict[str, Any], started: float
+) -> None:
+    """Everything into the work folder, the metrics last."""
+    from headstart.training.heads import attach_head
+    from headstart.training.runs import run_folder
+    from headstart.training.runs.save_run import save_classifier, save_dataset, save_history
+
+    network = begin.network
+    spec = _spec_after(begin.spec, network)
+    described = {
+        "finetune": dataclasses.asdict(config),
+        "spec": spec.to_json(),
+        "fingerprint": spec.fingerprint,
+        "tap": dataclasses.asdict(network.tap),
+        "class_names": begin.class_names,
+        "unfrozen": network.unfrozen,
+        "identity": identity,
+        **begin.facts,
+    }
+    files.write_json(os.path.join(work, run_folder.CONFIG), described)
+    run = run_folder.Run(work, described, config.unsafe)
+    used = "validation" if learned.monitor.startswith("val_") else "train"
+    if learned.history:
+        save_history(run, learned.history, learned.best_epoch)
+    network.backbone.trainable = False
+    save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
+    save_dataset(run, begin.table, ("train", used))
+    metrics = {
+        "best_epoch": learned.best_epoch,
+        "epochs": len(next(iter(learned.history.values()), ())),
+        "monitor": learned.monitor,
+        "used_for_selection": used,
+        **learned.figures,
+        "before": learned.baseline,
+        "interrupted": learned.interrupted,
+        "first_step": learned.report,
+        "agreement": begin.check(run),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    run_folder.finish(work, metrics, () if learned.interrupted else (run_folder.CHECKPOINT,))
+
+
+def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
+    """What the model's features are now: a backbone with other weights makes other features."""
+    from headstart.features.backbones.build import weights_digest
+
+    if not network.unfrozen:
+        return spec
+    return dataclasses.replace(spec.plain, weights_digest=weights_digest(network.base), taps=(network.tap,))
+
+
+def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
+    from headstart.training.fitting.batches import class_weights
+    from headstart.training.fitting.fit import Recipe
+
+    unfrozen = bool(begin.network.unfrozen)
+    has_validation = "validation" in begin.table.splits
+    monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
+    if not has_validation:
+        if config.monitor == "val_accuracy":
+            raise UserError(f"--monitor {config.monitor} needs a validation split; there is none")
+        print(NO_VALIDATION, file=sys.stderr)
+    return Recipe(
+        epochs=config.epochs,
+        patience=config.patience if has_validation else config.epochs + 1,
+        monitor=monitor,
+        learning_rate=config.learning_rate if config.learning_rate is not None else UNFROZEN_RATE if unfrozen else HEAD_RATE,
+        warm_up=config.warm_up,
+        rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
+        precision=precision,
+        steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
+        devices=config.devices,
+        class_weight=class_weights(config.class_weight, begin.table.examples("train"), begin.class_names),
+    )
+
+
+PLACES = ("run", "input", "init_from", "from_store")  # what lies there decides, and has digests
+READING = ("layout", "image_column", "label_column", "split_column")  # images, labels and splits are compared with the run's
+INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
+
+
+def _identity(config: FinetuneConfig, begin: Beginning, recipe: Recipe) -> dict[str, Any]:
+    """All that decides what an epoch does: a checkpoint must have been made with the same to be taken up."""
+    decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in INDIFFERENT}
+    settled = {"learning_rate": recipe.learning_rate, "monitor": recipe.monitor, "precision": recipe.precision}
+    return {**decides, **settled, **begin.identity}
+
+
+def describe(run: Run) -> str:
+    """What a fine-tuning came to, in a few lines."""
+    from headstart.training.runs import run_folder
+
+    metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
+    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
+    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    before = metrics["before"].get(name)
+    began = f", {before:.4f} before" if before is not None else ""
+    lines = [
+        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
+        f"{metrics[name]:.4f}{began} ({kind})"
+    ]
+    if metrics["best_epoch"] == 0:
+        lines.append(f"no epoch was better by {metrics['monitor']} than what it began with: that is kept")
+    if metrics["best_epoch"] == run.config["finetune"]["epochs"]:
+        lines.append(LAST_IS_BEST)
+    agreement = metrics["agreement"]
+    lines.append(
+        f"{os.path.join(run.path, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
+        f"{agreement['largest_difference']:.1g}"
+    )
+    if metrics["interrupted"]:
+        lines.append("interrupted: this is the best so far; the same command goes on")
+    return "\n".join(lines)
+
+
+def _check_names(config: FinetuneConfig) -> None:
+    """Looks for what a configuration names, before anything heavy is loaded."""
+    from headstart.features.dataset.sources import check_exists
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.training.runs import run_folder
+
+    run_folder.check_free(config.run)
+    if config.input:
+        check_exists(config.input)
+    if config.from_store:
+        FeatureStore.open(config.from_store)
+    if config.init_from:
+        run_folder.Run.open(config.init_from)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart finetune"
+
+    def body() -> int:
+        config, _, verbose = command.parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
+        _check_names(config)
+        command.load_quietly(verbose)
+        run = finetune(config)
+        print(describe(run))
+        return 130 if files.read_json(os.path.join(run.path, "metrics.json"))["interrupted"] else 0
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What `headstart finetune` takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.dataset.sources import LAYOUTS
+from headstart.features.errors import UserError
+from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
+from headstart.training.finetuning.unfreeze import Unfreezing
+from headstart.training.train import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
+
+HEAD_RATE, UNFROZEN_RATE = 1e-4, 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Trains a head on augmented images, the backbone frozen; or the top of the backbone with it, at a low rate.
+
+    From the images of a run (INPUT and --init_from), or from stored feature maps (--from_store and --unfreeze_after).
+    """
+
+    input: str | None = positional(
+        "the folder or table of images that the run's features came from", metavar="INPUT", nargs="?", default=None
+    )
+    run: str = required("the folder to leave the model and its figures in", metavar="RUN")
+    init_from: str = flag("", "the run whose head and backbone to begin with", metavar="RUN0")
+    from_store: str = flag("", "train what lies above a stored, unpooled tap, from the store alone", metavar="STORE")
+    unfreeze_from: str = flag("", "train the backbone from this layer on", metavar="LAYER")
+    unfreeze_after: str = flag("", "train the backbone's layers above this one", metavar="LAYER")
+    unfreeze_last: int = flag(0, "train the backbone's last N layers with weights", metavar="N")
+    unfreeze_all: bool = flag(False, "train all of the backbone")
+    augment: str = flag("", "what is done to training images (default: standard)", choices=POLICIES)
+    no_flip: bool = flag(False, "left and right matter: never mirror")
+    no_rotation: bool = flag(False, "never turn or shear")
+    no_zoom: bool = flag(False, "never zoom")
+    no_shift: bool = flag(False, "never shift")
+    no_colour: bool = flag(False, "never change brightness, contrast or colour")
+    epochs: int = flag(20, "at most; early stopping ends sooner where there is a validation split")
+    patience: int = flag(
+        5, "epochs without a better --monitor before it stops; never while the rate is above half of its peak"
+    )
+    batch_size: int = flag(32, "examples a step, over all devices")
+    learning_rate: float | None = flag(
+        None,
+        f"of Adam (default: {HEAD_RATE:g} for a head alone, {UNFROZEN_RATE:g} with layers of the backbone)",
+        aliases=("--lr",),
+    )
+    layer_decay: float = flag(0.5, "each stage of the backbone below the top one learns at this share of the one above")
+    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0")
+    head: str = flag("linear", "with --from_store alone: the head to train first", choices=HEADS)
+    dropout: float = flag(0.5, "with --from_store alone: of the mlp's hidden units")
+    class_weight: str = flag("none", "balanced: every class counts the same", choices=CLASS_WEIGHTS)
+    monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
+    precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
+    devices: int = flag(1, "GPUs to spread each batch over", metavar="N")
+    seed: int = flag(0, "of the order of examples, augmentation, and first weights")
+    layout: str = flag("auto", "whether INPUT's top folders are splits or classes", choices=LAYOUTS)
+    image_column: str = flag("path", "a table's column of image paths, relative to the table")
+    label_column: str = flag("label", "a table's column of class names")
+    split_column: str = flag("split", "a table's column of splits")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("epochs", "patience", "batch_size", "devices"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"--layer_decay lies above 0 and up to 1, not at {self.layer_decay}")
+        if not 0 <= self.warm_up < 1:
+            raise UserError(f"--warm_up lies from 0 to below 1, not at {self.warm_up}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
+        if self.batch_size % self.devices:
+            raise UserError(f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple")
+        self._check_source()
+        if not self.augment and not self.from_store:
+            object.__setattr__(self, "augment", "standard")
+        _ = self.unfreezing  # it refuses what it must
+
+    def _check_source(self) -> None:
+        if self.from_store and self.input:
+            raise UserError("give INPUT with --init_from, or --from_store, not both")
+        if not self.from_store and not (self.input and self.init_from):
+            raise UserError("give INPUT and --init_from RUN0 (`headstart train` makes one), or --from_store STORE")
+        if self.from_store and (self.augment not in ("", "none") or self.augmentation.without):
+            raise UserError("--from_store reads what is stored: leave --augment and --no_... out, and extract with --views")
+        if self.init_from and os.path.realpath(self.init_from) == os.path.realpath(self.run):
+            raise UserError(f"--run {self.run!r} is where the training begins (--init_from): give another folder")
+        if self.from_store and not self.unfreeze_after:
+            raise UserError("--from_store needs --unfreeze_after LAYER, the stored tap above which to train")
+
+    @property
+    def unfreezing(self) -> Unfreezing:
+        """Which layers of the backbone are trained."""
+        return Unfreezing(self.unfreeze_from, self.unfreeze_after, self.unfreeze_last, self.unfreeze_all)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to training images."""
+        return Augmentation(
+            self.augment or "none", tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed
+        )

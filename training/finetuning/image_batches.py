@@ -1,0 +1,196 @@
+"""Image files as batches for training: read, decode, resize, augment, then the frozen part of the network, prefetch.
+
+    row numbers, shuffled globally -> read, decode and resize in parallel -> augment -> frozen layers -> batch -> prefetch
+
+Decoding and resizing are those of extraction. What is augmented is never kept: each epoch draws anew, from the seed, the
+example's content and the epoch's number alone. The frozen prefix is the engine that extraction runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from headstart.features.engines.factory import Engine, make_engine
+from headstart.features.engines.options import EngineOptions, cores
+from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
+from headstart.features.errors import UserError
+from headstart.features.images.augment import Augmentation
+from headstart.features.spec import FeatureSpec
+from headstart.features.store.feature_store import SHARE_OF_MEMORY
+from headstart.features.store.numpy_batches import epoch_order
+from headstart.training.fitting.devices import evenly, steps_of
+
+if TYPE_CHECKING:
+    from headstart.training.finetuning.finetune_config import FinetuneConfig
+    from headstart.training.finetuning.unfreeze import Network
+
+AHEAD = 2
+ENGINE_DTYPES = {"float32": "float32", "mixed_float16": "float32", "mixed_bfloat16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """A split's files with their labels, int64 [N]; each file has the digest that its content must have."""
+
+    files: Sequence[ImageToRead]
+    labels: np.ndarray
+
+
+class ImageBatches:
+    """Batches of what the unfrozen part of a network takes.
+
+    Args:
+        split: files and labels.
+        spec: how images are decoded and resized.
+        engine: the frozen prefix, or None for the pixels themselves.
+        shape: what it gives for an image.
+        batch_size: images a batch; the last one may be smaller.
+        max_pixels: an image of more is refused.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        spec: FeatureSpec,
+        engine: Engine | None,
+        shape: tuple[int, ...],
+        batch_size: int,
+        max_pixels: int,
+    ) -> None:
+        self.split, self.spec, self.engine, self.shape, self.batch_size = split, spec, engine, shape, batch_size
+        self._load = image_loader(spec, max_pixels)
+
+    def __len__(self) -> int:
+        return -(-len(self.split.files) // self.batch_size)
+
+    def shuffled(self, seed: int, augmentation: Augmentation, first_epoch: int = 0) -> tf.data.Dataset:
+        """Without end: an epoch after the other, each in an order and with an augmentation of its own.
+
+        Args:
+            seed: of the orders.
+            augmentation: what is done to each image.
+            first_epoch: the number of the first one, from 0.
+        """
+        epochs = tf.data.Dataset.counter(first_epoch).flat_map(lambda epoch: self._epoch(epoch, seed, augmentation))
+        return _quick(epochs)
+
+    def in_order(self) -> tf.data.Dataset:
+        """One epoch, in order, as it is."""
+        batches = self._epoch(tf.constant(0, tf.int64), None, Augmentation())
+        return _quick(batches.apply(tf.data.experimental.assert_cardinality(len(self))))
+
+    def looks(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
+        """What the network sees of some images, float32 [len(rows), 1 + epochs, H, W, 3] in 0..255; the plain ones first."""
+        augment = augmentation.of_arrays()
+        found = []
+        for row in rows:
+            pixels = self._read(row)
+            seeds = [self._seed(row, epoch, augmentation) for epoch in range(epochs)]
+            found.append([pixels, *(augment(pixels, seed) for seed in seeds)])
+        return np.array(found)
+
+    def _epoch(self, epoch: tf.Tensor, seed: int | None, augmentation: Augmentation) -> tf.data.Dataset:
+        augment, labels = augmentation.augmenter(), tf.constant(self.split.labels, tf.int64)
+        count, pixels_shape = len(self.split.files), (*self.spec.image_size, 3)
+
+        def load(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pixels, own_seed = tf.numpy_function(
+                lambda r, e: (self._read(int(r)), self._seed(int(r), int(e), augmentation)),
+                [row, epoch],
+                (tf.float32, tf.int64),
+                stateful=False,
+            )
+            return augment(tf.ensure_shape(pixels, pixels_shape), tf.ensure_shape(own_seed, (2,))), tf.gather(labels, row)
+
+        order = tf.numpy_function(lambda number: epoch_order(count, seed, int(number)), [epoch], tf.int64)
+        rows = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, (count,)))
+        images = rows.map(load, num_parallel_calls=cores() + 1, deterministic=True)
+        return self._through_prefix(images).batch(self.batch_size)
+
+    def _through_prefix(self, images: tf.data.Dataset) -> tf.data.Dataset:
+        if self.engine is None:
+            return images
+        engine = self.engine
+
+        def prefix(pixels: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            found = tf.numpy_function(lambda batch: engine(batch)[0], [pixels], tf.float32, stateful=False)
+            return tf.ensure_shape(found, (None, *self.shape)), label
+
+        few = images.batch(engine.batch_size, num_parallel_calls=None)
+        return few.map(prefix, num_parallel_calls=engine.streams + 1, deterministic=True).unbatch()
+
+    def _read(self, row: int) -> np.ndarray:
+        file = self.split.files[row]
+        pixels = self._load(file)
+        if isinstance(pixels, Unreadable):
+            raise UserError(f"{file.path!r} could be read when its features were made, and can't be any more: {pixels.reason}")
+        return pixels
+
+    def _seed(self, row: int, epoch: int, augmentation: Augmentation) -> np.ndarray:
+        return augmentation.seed_of(self.split.files[row].digest, epoch)
+
+
+def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Made ahead, and spread over devices batch by batch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(AHEAD).with_options(options)
+
+
+class SplitImages:
+    """Image files as `learn` takes them: augmented for training, as they are for validation, through the frozen layers.
+
+    Args:
+        network: whose frozen layers they go through.
+        spec: how images become pixels.
+        found: files and labels of train and, perhaps, validation.
+        config: augmentation, batch size, seed.
+        max_pixels: an image of more is refused.
+        precision: what is trained in; frozen layers compute in bfloat16 where that is bfloat16.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        spec: FeatureSpec,
+        found: Mapping[str, ImageSplit],
+        config: FinetuneConfig,
+        max_pixels: int,
+        precision: str,
+    ) -> None:
+        engine, shape = _frozen_engine(network, spec, precision)
+        self.config = config
+        made = {
+            split: ImageBatches(images, spec, engine, shape, config.batch_size, max_pixels) for split, images in found.items()
+        }
+        self.train, self._validation = made["train"], made.get("validation")
+        self.steps = steps_of(len(found["train"].files), config.batch_size, config.devices)
+        self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self._validation else 0
+
+    def training(self, first_epoch: int) -> tf.data.Dataset:
+        """Epoch after epoch, each under another augmentation."""
+        batches = self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch)
+        return evenly(batches, self.config.devices)
+
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
+        if self._validation is None:
+            return None
+        steps = steps_of(len(self._validation.split.files), self.config.batch_size, self.config.devices)
+        batches = evenly(self._validation.in_order(), self.config.devices, steps)
+        return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
+
+
+def _frozen_engine(network: Network, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:
+    """What runs the frozen layers, and what they give for an image: the pixels themselves where none is frozen."""
+    if network.boundary is None:
+        return None, (*spec.image_size, 3)
+    below = network.frozen_model(spec)
+    return make_engine(below, EngineOptions(), ENGINE_DTYPES[precision]), network.boundary.shape

@@ -1,0 +1,154 @@
+"""Where a fine-tuning begins: a run and its images, or a store; out come a network, cut for training, and its batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import files
+from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.dataset.dataset_table import TABLE, DatasetTable
+from headstart.features.dataset.sources import SourceOptions
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.finetuning.augmentation_grid import save_grid
+from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.finetuning.head_pretraining import warm_head
+from headstart.training.finetuning.image_batches import SplitImages
+from headstart.training.finetuning.same_images import find_images
+from headstart.training.finetuning.unfreeze import Network, cut
+from headstart.training.fitting.batches import SplitMaps
+from headstart.training.runs.agreement import check_agreement, check_images
+from headstart.training.runs.run_folder import GRID, MODEL, Run
+
+if TYPE_CHECKING:
+    import keras
+
+    from headstart.training.fitting.fit import Batches
+
+STEPS_AT_ONCE = 16  # of small maps from a store, between two looks of Python's
+GRID_ROWS, GRID_COLUMNS = 6, 7
+CHECKED_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A network to train, what on, and what it all is."""
+
+    network: Network
+    batches: Batches
+    spec: FeatureSpec
+    class_names: list[str]
+    table: DatasetTable
+    facts: dict[str, Any]  # for the run's config.json
+    identity: dict[str, Any]  # what decides the outcome beside the configuration
+    check: Callable[[Run], dict[str, Any]]  # the saved model against the network that was trained
+    picture: Callable[[str], None]  # leaves a picture of what the network sees in a folder
+    steps_at_once: int = 1
+
+
+def from_images(config: FinetuneConfig, precision: str) -> Beginning:
+    """A run, and the images that its features came from."""
+    run = Run.open(config.init_from, config.unsafe)
+    options = SourceOptions(
+        layout=config.layout,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        split_column=config.split_column,
+    )
+    table = run.table
+    if not os.path.isfile(os.path.join(config.init_from, TABLE)):
+        raise UserError(f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again")
+    splits = [split for split in ("train", "validation") if split in table.splits]
+    found = find_images(table, run.class_names, config.input or "", options, splits)
+    model = run.model()
+    network = cut(model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size)
+    batches = SplitImages(network, run.spec, found, config, run.config["max_pixels"], precision)
+
+    def picture(folder: str) -> None:
+        if config.augmentation.policy != "none":
+            rows = range(min(GRID_ROWS, len(found["train"].files)))
+            save_grid(batches.train.looks(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
+
+    def check(after: Run) -> dict[str, Any]:
+        return check_images(after, network, run.spec, found["train"].files[:CHECKED_IMAGES], run.config["max_pixels"])
+
+    facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
+    if network.unfrozen or not run.config.get("store"):
+        facts["input"] = os.path.abspath(config.input or "")
+    else:
+        facts["store"] = run.config["store"]
+    identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
+    return Beginning(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
+
+
+def from_store(config: FinetuneConfig, precision: str) -> Beginning:
+    """Stored maps of a layer, all of whose successors are trained."""
+    store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
+    boundary = _stored_boundary(store, config.unfreeze_after)
+    head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
+    backbone, (tap,) = tapped(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
+    if head is None:
+        head = warm_head(config, precision, store, backbone, boundary, tap)
+    network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
+    batches = SplitMaps(store, boundary, config)
+
+    def check(after: Run) -> dict[str, Any]:
+        return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))
+
+    facts = {
+        "input": store.manifest["provenance"]["input"],
+        "from_store": os.path.abspath(config.from_store),
+        "splits": store.splits,
+        "dataset_digest": store.manifest["dataset_digest"],
+        "groups_declared": store.manifest["groups_declared"],
+        "max_pixels": store.manifest["max_pixels"],
+    }
+    identity = {"store": store.spec.fingerprint, "dataset": store.manifest["dataset_digest"]}
+    if config.init_from:
+        identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
+    return Beginning(
+        network,
+        batches,
+        store.spec,
+        store.class_names,
+        store.dataset_table,
+        facts,
+        identity,
+        check,
+        lambda folder: None,
+        STEPS_AT_ONCE,
+    )
+
+
+def _stored_boundary(store: Any, layer: str) -> Tap:
+    """The store's unpooled tap of a layer."""
+    stored = [tap for tap in store.spec.taps if tap.pool == "none"]
+    for tap in stored:
+        if tap.layer == layer:
+            return tap
+    held = ", ".join(tap.name for tap in store.spec.taps)
+    raise UserError(
+        f"{store.path!r} has no unpooled tap {layer}:none, only {held}: extract with --tap {layer}:none, or name another"
+    )
+
+
+def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
+    """The head of a run that was trained on the same network and dataset."""
+    run = Run.open(config.init_from, config.unsafe)
+    same = ("taps", "store_dtype", "compute_dtype", "views", "augmentation")  # what need not be
+    mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
+    if mine != store.spec:
+        raise UserError(
+            f"{config.init_from!r} has another backbone than {config.from_store!r} ({'; '.join(mine.differences(store.spec))})"
+        )
+    if run.class_names != store.class_names or run.config["dataset_digest"] != store.manifest["dataset_digest"]:
+        raise UserError(
+            f"{config.init_from!r} was trained on another dataset than {config.from_store!r} holds (classes "
+            f"{', '.join(run.class_names)} and {', '.join(store.class_names)})"
+        )
+    return run.model().get_layer("head"), Tap(run.tap.layer, run.tap.pool)

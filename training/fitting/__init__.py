@@ -1,0 +1,1 @@
+"""One training: batches, the optimizer, what watches it, and checkpoints."""

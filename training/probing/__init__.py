@@ -1,0 +1,1 @@
+"""Which tap of which backbone transfers: linear probes."""

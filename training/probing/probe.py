@@ -1,0 +1,304 @@
+"""headstart probe: feature stores in, a linear probe for each of their taps, and a table that says which one transfers.
+
+The test split is never opened: regularisation is chosen inside the training split, the tap on the validation split.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import config as command
+from headstart.features import files
+from headstart.features.config import flag, positional, required
+from headstart.features.errors import UserError
+from headstart.features.formatting import human_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.features.dataset.examples import Example
+    from headstart.features.spec import Tap
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.training.evaluation.intervals import PairedDifference
+
+TABLE, RESULT, PLOT = "probe.csv", "probe.json", "probe.png"
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Fits a linear probe to every tap of one or more stores, and tells which tap of which backbone to take."""
+
+    stores: Sequence[str] = positional("folders of feature stores", metavar="STORE", nargs="+")
+    run: str = required("the folder to leave the table and the plot in", metavar="RUN")
+    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample")
+    seed: int = flag(0, "of the folds and the bootstrap")
+
+    def __post_init__(self) -> None:
+        command.check_fields(self)
+        if self.max_examples < 2:
+            raise UserError(f"--max_examples must be at least 2, not {self.max_examples}")
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more, not {self.seed}")
+        if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
+            raise UserError(f"a store is named twice: {' '.join(self.stores)}")
+
+
+@dataclass(frozen=True)
+class TapProbe:
+    """One tap's probe. Accuracy with its 95% interval is the validation split's, and was used to choose the tap."""
+
+    store: str
+    backbone: str
+    tap: str
+    depth: float
+    accuracy: float
+    low: float
+    high: float
+    features: int
+    bytes_per_image: int
+    regularisation: float
+    training_accuracy: float  # cross-validated
+    correct: np.ndarray  # bool [N], for comparing pairs
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """All probes, the most accurate first (ties by cross-validation), each compared with the first, and what to do."""
+
+    probes: list[TapProbe]
+    against_best: list[PairedDifference]
+    advice: str
+    seconds: float
+
+
+@command.quietly
+def probe(config: ProbeConfig) -> ProbeResult:
+    """Probes every tap and writes RUN/probe.csv, probe.json and probe.png.
+
+    Raises:
+        UserError: for a store that is not complete or lacks a split, stores of other images or classes, or a folder that holds
+            something else.
+    """
+    from headstart.features.progress import Progress
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.training.evaluation.intervals import paired_difference
+
+    started = time.monotonic()
+    _check_free(config.run)
+    stores = [FeatureStore.open(path) for path in config.stores]
+    rows, groups = dict[str, list[list[int]]](), dict[str, list[str]]()
+    for split in SPLITS:
+        rows[split], groups[split] = _common_rows(stores, split, config.max_examples)
+    taps = [(store, index, tap) for index, store in enumerate(stores) for tap in store.spec.taps]
+    progress, probes = Progress("probe", len(taps), unit="taps"), list[TapProbe]()
+    for store, index, tap in taps:
+        probes.append(_probe_tap(store, tap, {split: rows[split][index] for split in SPLITS}, groups, config.seed))
+        progress.update(len(probes))
+    progress.close()
+    probes.sort(key=_rank)
+    against = [paired_difference(found.correct, probes[0].correct, groups["validation"], config.seed) for found in probes]
+    result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2))
+    _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
+    return result
+
+
+def _rank(found: TapProbe) -> tuple[float, float, int]:
+    """Most accurate first, then by cross-validation, then the smallest; nan, of a single group, would leave no order."""
+    validated = 0.0 if math.isnan(found.training_accuracy) else found.training_accuracy
+    return -found.accuracy, -validated, found.bytes_per_image
+
+
+def _check_free(run: str) -> None:
+    if files.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
+        raise UserError(f"--run {run!r} holds something else than a probe: give a new or empty folder")
+
+
+def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tuple[list[list[int]], list[str]]:
+    """For each store the rows of a split to use, the same images in the same order; and the groups of these images.
+
+    Raises:
+        UserError: for a store without the split, without an image in common, or with other labels for the same ones.
+    """
+    tables = []
+    for store in stores:
+        if split not in store.splits:
+            raise UserError(f"{store.path!r} has no {split} split, and a probe needs it; it has {', '.join(store.splits)}")
+        examples = store.examples(split)
+        tables.append(dict(zip(_occurrences(examples), enumerate(examples))))
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    if not names:
+        raise UserError(f"{stores[0].path!r} and the other stores have no image of the {split} split in common")
+    for store, table in zip(stores, tables):
+        if store.class_names != stores[0].class_names or any(
+            table[name][1].labels != tables[0][name][1].labels for name in names
+        ):
+            raise UserError(f"{store.path!r} and {stores[0].path!r} label the same images differently: extract both again")
+    if (left := max(map(len, tables)) - len(names)) > 0:
+        print(f"warning: {left} images of the {split} split are not in every store and are left out", file=sys.stderr)
+    chosen = [tables[0][name][1] for name in names[:limit]]
+    return [[table[name][0] for name in names[:limit]] for table in tables], [each.group or each.digest for each in chosen]
+
+
+def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
+    """Content digests, numbered where a content comes more than once."""
+    seen = Counter[str]()
+    for example in examples:
+        yield example.digest, seen[example.digest]
+        seen[example.digest] += 1
+
+
+def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups: dict[str, list[str]], seed: int) -> TapProbe:
+    from headstart.features.spec import DTYPE_BYTES
+    from headstart.training.evaluation.intervals import accuracy_interval
+    from headstart.training.probing import ridge
+
+    (features, labels), (unseen, truth) = (_read(store, tap, split, rows[split]) for split in SPLITS)
+    fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
+    correct = fitted.predict(unseen) == truth
+    low, high = accuracy_interval(correct, groups["validation"])
+    return TapProbe(
+        store.path,
+        store.spec.backbone,
+        tap.name,
+        tap.depth,
+        float(correct.mean()),
+        low,
+        high,
+        features.shape[1],
+        tap.size * DTYPE_BYTES[store.spec.store_dtype],
+        fitted.regularisation,
+        fitted.accuracy,
+        correct,
+    )
+
+
+def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, int64 [N]."""
+    import numpy as np
+
+    stored, found = store.features(split, tap.name), list[np.ndarray]()
+    for start in range(0, len(rows), 256):
+        wide = stored.take(np.asarray(rows[start : start + 256]) * stored.views).astype(np.float32)
+        found.append((wide.mean((1, 2)) if tap.pool == "none" and wide.ndim == 4 else wide).reshape(len(wide), -1))
+    return np.concatenate(found), store.labels(split)[rows]
+
+
+def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference]) -> str:
+    """One sentence: which tap to take, whether a smaller one would do, and what that says of the images."""
+    best = probes[0]
+    several = len({found.store for found in probes}) > 1
+
+    def named(found: TapProbe) -> str:
+        return f"{found.tap} of {found.store}" if several else found.tap
+
+    parts = [f"take {named(best)} ({best.accuracy:.1%})"]
+    alike = [found for found, against in zip(probes, against_best) if not against.seen]
+    smallest = min(alike, key=lambda found: found.bytes_per_image)
+    if smallest.bytes_per_image < best.bytes_per_image:
+        times = best.bytes_per_image / smallest.bytes_per_image
+        parts.append(f"or {named(smallest)}, {times:.1f} times smaller, to which no difference was seen")
+    own = [(found, against) for found, against in zip(probes, against_best) if found.store == best.store]
+    deepest = max(found.depth for found, _ in own)
+    last, against = next(pair for pair in own if pair[0].depth == deepest)
+    if len({found.depth for found, _ in own}) == 1 or deepest < 1:  # nothing to compare, or the last map is not there
+        return "; ".join(parts) + "."
+    if best.depth == deepest:
+        parts.append("the last map serves best: these images are near to what the backbone learned from")
+    elif against.seen:
+        worse = -100 * against.difference
+        parts.append(f"the last map is {worse:.1f} points worse: these images are far from what the backbone learned from")
+    else:
+        parts.append(f"to the last map ({last.tap}) no difference was seen")
+    return "; ".join(parts) + "."
+
+
+def describe(config: ProbeConfig, result: ProbeResult) -> str:
+    """The table and the advice, for a terminal."""
+    width = max(len(found.tap) for found in result.probes)
+    where = max(len(found.store) for found in result.probes) + 1 if len(config.stores) > 1 else 0
+    lines = ["validation accuracy of linear probes, used for selection; 95% intervals in brackets"]
+    place = "store" if where else ""
+    head = f"  {'tap':<{width}} {place:<{where}}depth  {'accuracy':<20} {'against the best, points':<24}"
+    lines.append(f"{head} {'features':>8} {'an image':>9}")
+    for found, against in zip(result.probes, result.against_best):
+        place = found.store if where else ""
+        accuracy = f"{found.accuracy:6.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+        row = f"  {found.tap:<{width}} {place:<{where}}{found.depth:>5.0%}  {accuracy:<20} "
+        row += f"{_against(found, result.probes[0], against):<24} {found.features:>8,} {human_bytes(found.bytes_per_image):>9}"
+        lines.append(row)
+    return "\n".join([*lines, f"Advice: {result.advice}", f"{config.run}: {TABLE}, {RESULT}, {PLOT} ({result.seconds:.1f} s)"])
+
+
+def _against(found: TapProbe, best: TapProbe, against: PairedDifference) -> str:
+    if found is best:
+        return "the best"
+    if not against.seen:
+        return "no difference seen"
+    return f"{100 * against.difference:.1f} [{100 * against.low:.1f}, {100 * against.high:.1f}]"
+
+
+def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
+    from headstart.training.evaluation.plots import DepthPoint, accuracy_by_depth
+
+    rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    os.makedirs(config.run, exist_ok=True)
+    files.write_bytes(os.path.join(config.run, TABLE), text.getvalue().encode("utf-8", "surrogateescape"))
+    backbones = Counter(name for name, _ in {(found.backbone, found.store) for found in result.probes})
+    short = Counter(os.path.basename(os.path.normpath(path)) for path in config.stores)
+    points = []
+    for found in sorted(result.probes, key=lambda found: (config.stores.index(found.store), found.depth)):
+        layer, _, pool = found.tap.rpartition(":")
+        place = os.path.basename(os.path.normpath(found.store))
+        name = found.backbone if backbones[found.backbone] == 1 else place if short[place] == 1 else found.store
+        series = f"{name} {pool}" if len(config.stores) > 1 else pool
+        points.append(DepthPoint(series, layer, found.depth, found.accuracy, found.low, found.high))
+    title = "Linear probes: validation accuracy by depth" + (
+        f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
+    )
+    accuracy_by_depth(points, os.path.join(config.run, PLOT), title)
+    summary: dict[str, Any] = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
+    files.write_bytes(os.path.join(config.run, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+
+
+def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
+    """A probe as plain values, None where a number is undefined."""
+    row = {name: value for name, value in vars(found).items() if name != "correct"}
+    row |= {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
+    plain = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    return {**plain, "difference_seen": against.seen}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    prog = "headstart probe"
+
+    def body() -> None:
+        config, _, verbose = command.parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
+        from headstart.features.store.feature_store import FeatureStore
+
+        _check_free(config.run)
+        for store in config.stores:
+            FeatureStore.open(store)
+        command.load_quietly(verbose)
+        print(describe(config, probe(config)))
+
+    return command.run(prog, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

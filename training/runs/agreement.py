@@ -1,0 +1,191 @@
+"""The last check of a training: the head on stored features against the saved model on the images they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+import numpy as np
+
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader, stream_features
+from headstart.features.errors import UserError
+from headstart.features.images.decode import decoder
+from headstart.features.images.resize import resizer
+from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.runs.run_folder import Run
+
+if TYPE_CHECKING:
+    from headstart.training.finetuning.unfreeze import Network
+
+MOST_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
+
+
+def check_agreement(
+    run: Run, store: FeatureStore, tap: Tap, head: keras.Model, backbone: keras.Model | None = None
+) -> dict[str, Any]:
+    """Compares the head on stored features with `model.keras` on the images that the store keeps.
+
+    What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
+    dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
+
+    Args:
+        run: whose `model.keras` it is.
+        store: what it was trained on.
+        tap: whose features.
+        head: from them to probabilities.
+        backbone: from pixels to them, where the saved model's backbone goes further.
+
+    Returns:
+        Number of images, the largest difference in probability, and the tolerance.
+
+    Raises:
+        UserError: when a probability differs by more, or a class does where its margin is larger than that.
+    """
+    keys = [image.key for image in store.sample()]
+    if not keys:
+        raise UserError(
+            f"{store.path!r} keeps no image to check the model on: none of its training images could be read again"
+        )
+    stored = _stored_features(store, tap, keys)  # [n, *tap.shape]
+    model = run.model()
+
+    def images() -> Iterator[np.ndarray]:
+        decode = decoder(store.spec, store.manifest["max_pixels"])
+        return (decode(image.encoded) for image in store.sample())
+
+    noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)
+    because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
+    seen = _Seen(keys, images, stored)
+    return {**_compare(model, head, seen, store.spec.store_dtype, noise, because), "compute_noise": noise}
+
+
+def check_images(
+    run: Run, network: Network, spec: FeatureSpec, files: Sequence[ImageToRead], max_pixels: int
+) -> dict[str, Any]:
+    """Compares a network that was trained in two parts, frozen layers by the engine, with `model.keras` on image files.
+
+    Returns:
+        Number of images, the largest difference in probability, and the tolerance.
+
+    Raises:
+        UserError: when they disagree by more than rounding.
+    """
+    if network.boundary is None:
+        load = image_loader(spec, max_pixels)
+        features = np.stack([np.asarray(load(file)) for file in files])
+    else:
+        below = replace(spec, compute_dtype="float32", taps=(network.boundary,))
+        engine = make_engine(network.frozen_model(spec), EngineOptions())
+        rows = stream_features(files, below, engine, max_pixels)
+        features = np.stack([row[0] for row in rows if not isinstance(row, Unreadable)])
+
+    def images() -> Iterator[np.ndarray]:
+        decode = decoder(spec, max_pixels)
+        return (decode(_content(file.path)) for file in files)
+
+    seen = _Seen([file.path for file in files], images, features)
+    return _compare(run.model(), network.trained, seen, "float32", 0.0, "rounding")
+
+
+class _Seen(NamedTuple):
+    """Images by two ways: pixels uint8 [any, any, 3], decoded one at a time, and features float32 [n, *shape]."""
+
+    names: Sequence[str]
+    images: Callable[[], Iterator[np.ndarray]]
+    features: np.ndarray
+
+
+def _compare(
+    model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str
+) -> dict[str, Any]:
+    from_features = head.predict(seen.features, verbose=0)  # [n, classes]
+    if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
+        raise UserError(
+            "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
+        )
+    tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
+    from_images = classify_images(model, seen.images())
+    difference = np.abs(from_features - from_images).max(axis=1)
+    worst = int(difference.argmax())
+    ordered = np.sort(from_features, axis=1)
+    torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
+    if not difference[worst] <= tolerance or torn.any():
+        where = int(torn.argmax()) if torn.any() else worst
+        raise UserError(
+            f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
+            f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again"
+        )
+    return {"images": len(seen.names), "largest_difference": float(difference[worst]), "tolerance": tolerance}
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:
+    """Training features by key, float32 [len(keys), *tap.shape]."""
+    rows = {example.key: row for row, example in enumerate(store.examples("train"))}
+    views = store.spec.views_of("train")
+    return store.features("train", tap.name).take(np.array([rows[key] * views for key in keys])).astype(np.float32)
+
+
+def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
+    """How far features computed in another dtype than float32 lie from those of the saved model, which computes in float32.
+
+    Returns:
+        The root mean square of the difference, as a share of that of the features; 0 where they were computed in float32.
+
+    Raises:
+        UserError: when they are so far apart that it can't be rounding, or the network does not stand it.
+    """
+    if spec.compute_dtype == "float32":
+        return 0.0
+    resize = resizer(spec)
+    exact = np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
+    noise = float(np.sqrt(np.square(exact - stored).mean() / max(float(np.square(exact).mean()), 1e-30)))
+    if noise > MOST_NOISE:
+        raise UserError(
+            f"{spec.compute_dtype} moves the features of {spec.backbone} by {noise:.0%} of their size, expected at most "
+            f"{MOST_NOISE:.0%}: extract with --compute_dtype float32"
+        )
+    return noise
+
+
+def storage_tolerance(
+    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, noise: float = 0.0, draws: int = 8
+) -> float:
+    """How far a head's probabilities move when its features move by what storing and computing them may have moved them.
+
+    Storing moves a number by up to half a step of the dtype; computing, by `noise` times the features' root mean square.
+    """
+    half_step = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}[store_dtype]
+    computed = noise * np.sqrt(np.square(stored).mean(tuple(range(1, stored.ndim)), keepdims=True))
+    generator = np.random.default_rng(0)
+    moved = 0.0
+    for _ in range(draws):
+        signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
+        moved = max(
+            moved,
+            float(np.abs(head.predict(stored * (1 + half_step * signs) + computed * signs, verbose=0) - probabilities).max()),
+        )
+    return 1e-3 + 3 * moved  # the first part: kernels that round in another order
+
+
+def classify_images(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndarray:
+    """A saved model's probabilities for images of any size, uint8 [any, any, 3], float32 [n, classes]."""
+    if keras.backend.backend() != "tensorflow":  # which would compile the whole network for each size of image
+        resize = model.get_layer("resizing")
+        pixels = np.concatenate([np.asarray(resize(image[None].astype(np.float32))) for image in images])
+        features = model.get_layer("backbone").predict(pixels, verbose=0)
+        return model.get_layer("head").predict(features, verbose=0)
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
+    classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
+    return np.concatenate([classify(tf.constant(image[None])).numpy() for image in images])

@@ -1,0 +1,240 @@
+"""A run's folder: where training leaves its model and what evaluation and prediction read back.
+
+run/
+  config.json         the training's configuration, the spec and tap, class names, digests
+  model.keras         images of 0..255 in, probabilities out
+  history.csv, learning_curve.png, logs/
+  examples.csv, dead_letters.jsonl        the dataset that it was trained on, as its store has it
+  augmented.png       fine-tuning with augmentation: what the network saw
+  checkpoint.npz      of a training that was interrupted: the same command goes on from it
+  metrics.json        written last: without it the run is not complete
+  evaluation/NAME/    what `headstart evaluate` found
+
+A training works in RUN/.partial, locked. `publish` moves a finished one over whatever the run held; killed anywhere, the next
+training into the run goes on from there, because the new metrics.json in .partial says what belongs to the run until the last
+rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import files
+from headstart.features.dataset.dataset_table import DatasetTable
+from headstart.features.errors import UserError
+from headstart.features.spec import FeatureSpec, Tap
+
+if TYPE_CHECKING:
+    import keras
+
+CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
+CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
+CHECKPOINT, GRID = "checkpoint.npz", "augmented.png"
+STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
+OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION)  # what an older run may have and a newer one lack
+
+Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run, opened."""
+
+    path: str
+    config: dict[str, Any]
+    unsafe: bool = False
+    stamp: Stamp | None = None  # of its marker, when it was opened
+
+    @classmethod
+    def open(cls, path: str, unsafe: bool = False) -> Run:
+        """Opens a complete run.
+
+        Args:
+            path: its folder.
+            unsafe: run Python code that its model brings along in Lambda layers.
+
+        Raises:
+            UserError: when there is none, or when its training did not end.
+        """
+        stamp = _stamp(path)
+        if not stamp:
+            raise UserError(_why_not(path))
+        return cls(path, files.read_json(os.path.join(path, CONFIG)), unsafe, stamp)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the model's features are."""
+        return FeatureSpec.from_json(self.config["spec"])
+
+    @property
+    def tap(self) -> Tap:
+        """Which of them its head takes."""
+        return Tap(**self.config["tap"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names, in the order of the model's outputs."""
+        return self.config["class_names"]
+
+    @property
+    def table(self) -> DatasetTable:
+        """The dataset that it was trained on."""
+        return DatasetTable(self.path)
+
+    @property
+    def title(self) -> str:
+        """What was trained, in a word or two."""
+        return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
+
+    @property
+    def measured_on(self) -> str:
+        """Where its splits are: the store of its features, or the images, where its backbone is its own."""
+        return self.config.get("store") or self.config["input"]
+
+    def seen(self) -> set[str]:
+        """Digests, cut to 16 characters, of the contents that the run was trained on or chosen by."""
+        with open(os.path.join(self.path, SEEN), encoding="ascii") as file:
+            found = set(file.read().split())
+        self._check_same()
+        return found
+
+    def model(self) -> keras.Model:
+        """The saved model: images [B, any, any, 3] of 0..255 to float32 [B, classes].
+
+        Raises:
+            UserError: when another training took the run's place since it was opened.
+        """
+        from headstart.features.backbones.keras_file import load_model
+        from headstart.features.engines.options import has_gpu
+
+        has_gpu()  # memory grows with need
+        model = load_model(os.path.join(self.path, MODEL), self.unsafe)
+        self._check_same()
+        return model
+
+    def _check_same(self) -> None:
+        if self.stamp and self.stamp != _stamp(self.path):
+            raise UserError(f"the run {self.path!r} was trained again while it was read: run the same command again")
+
+
+def _stamp(path: str) -> Stamp | None:
+    """What tells a run's marker from any other; None when it has none."""
+    try:
+        found = os.stat(os.path.join(path, METRICS))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _why_not(path: str) -> str:
+    work = os.path.join(path, WORK_FOLDER)
+    if not os.path.isfile(os.path.join(path, CONFIG)) and not os.path.isdir(work):
+        return f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`"
+    if os.path.isfile(os.path.join(work, METRICS)):
+        config = next(filter(os.path.isfile, (os.path.join(folder, CONFIG) for folder in (work, path))))  # moved, or not yet
+        name = "finetune" if "finetune" in files.read_json(config) else "train"
+        return f"the run {path!r} is finished but not in its place yet: run its `headstart {name}` command again"
+    return f"the run {path!r} is not complete: run the command that makes it again"
+
+
+def check_free(path: str) -> None:
+    """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
+    held = files.names_in(path, "--run")
+    if held - {STORE, LOCK} and not held & {CONFIG, WORK_FOLDER}:
+        raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
+
+
+def holds(path: str, described: dict[str, Any]) -> bool:
+    """Whether a complete run is what it would be described as."""
+    return bool(files.read_json(os.path.join(path, CONFIG)) == json.loads(json.dumps(described)))
+
+
+@contextlib.contextmanager
+def claimed(path: str) -> Iterator[bool]:
+    """A run's folder, locked for one training; whether one that had been finished was put in its place first.
+
+    Raises:
+        UserError: when the folder holds something else, or another training is writing to it.
+    """
+    check_free(path)
+    existed = os.path.isdir(path)
+    try:
+        message = f"another training is writing to {path!r}: wait for it, or give another --run"
+        with files.locked(os.path.join(path, LOCK), message):
+            yield publish(path)
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # it holds something
+                os.rmdir(path)
+
+
+def begin(path: str, keep: Callable[[str], bool]) -> str:
+    """A folder inside the run's to train in: the older run stays whole until `publish`.
+
+    Args:
+        path: the run's folder.
+        keep: whether a checkpoint is of the training that begins; it stays then, one that was killed or interrupted left it.
+            Whoever can't go on from it and must not lose it raises.
+    """
+    work = os.path.join(path, WORK_FOLDER)
+    older, newer = (os.path.join(folder, CHECKPOINT) for folder in (path, work))
+    kept = next((file for file in (newer, older) if os.path.isfile(file) and keep(file)), None)
+    os.makedirs(work, exist_ok=True)
+    if kept == older:
+        with open(older, "rb") as source, files.atomic(newer) as copy:
+            shutil.copyfileobj(source, copy)
+    for name in os.listdir(work):
+        if not kept or name != CHECKPOINT:
+            _remove(os.path.join(work, name))
+    return work
+
+
+def finish(work: str, metrics: dict[str, Any], without: Sequence[str] = ()) -> None:
+    """Writes a run's metrics, with the names of all that belongs to it, once everything else is safely on disk.
+
+    `without` is what a training needed and a run does not: it goes when the run is in its place, and not before.
+    """
+    files.sync_tree(work)
+    files.write_json(os.path.join(work, METRICS), {**metrics, "files": sorted({*os.listdir(work)} - {METRICS, *without})})
+    files.sync_folder(work)
+
+
+def publish(path: str) -> bool:
+    """Puts a finished training in the place of the older run; False when there is none.
+
+    The older run's marker goes first and the new one comes last: a run that is opened is whole.
+    """
+    work = os.path.join(path, WORK_FOLDER)
+    if not os.path.isfile(os.path.join(work, METRICS)):
+        return False
+    belongs = set(files.read_json(os.path.join(work, METRICS))["files"])
+    _remove(os.path.join(path, METRICS))
+    files.sync_folder(path)
+    for name in OPTIONAL:
+        if name not in belongs:
+            _remove(os.path.join(path, name))
+    for name in sorted(belongs & set(os.listdir(work))):  # the others are in place already
+        if os.path.isdir(os.path.join(path, name)):
+            _remove(os.path.join(path, name))
+        os.replace(os.path.join(work, name), os.path.join(path, name))
+    for name in set(os.listdir(work)) - {METRICS}:
+        _remove(os.path.join(work, name))
+    files.sync_folder(path)
+    os.replace(os.path.join(work, METRICS), os.path.join(path, METRICS))
+    files.sync_folder(path)
+    _remove(work)
+    return True
+
+
+def _remove(path: str) -> None:
+    """Removes a file or a folder, if it is there."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)

@@ -1,0 +1,47 @@
+"""A finished training into its run's folder: figures, the model, the dataset that it learned from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headstart.features import files
+from headstart.features.backbones.keras_file import save_model
+from headstart.training.evaluation import plots
+from headstart.training.runs import run_folder
+
+if TYPE_CHECKING:
+    import keras
+
+    from headstart.features.dataset.dataset_table import DatasetTable
+    from headstart.training.runs.run_folder import Run
+
+
+def save_history(run: Run, history: dict[str, list[float]], best_epoch: int) -> None:
+    """Every epoch's figures as a table and as a plot, the best one marked; epoch 0 is before the first."""
+    files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _csv(history))
+    title = f"{run.spec.backbone} {run.tap.name}, {run.title}"
+    plots.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch or None)
+
+
+def save_classifier(run: Run, classifier: keras.Model) -> None:
+    """`model.keras`: images of 0..255 in, probabilities out."""
+    save_model(classifier, os.path.join(run.path, run_folder.MODEL))
+
+
+def save_dataset(run: Run, table: DatasetTable, splits: Sequence[str]) -> None:
+    """A copy of the dataset's table, and the contents that the run was trained on or chosen by."""
+    table.copy_to(run.path)
+    digests = {example.digest[:16] for split in set(splits) for example in table.examples(split)}
+    files.write_bytes(os.path.join(run.path, run_folder.SEEN), "".join(f"{digest}\n" for digest in sorted(digests)).encode())
+
+
+def _csv(history: dict[str, list[float]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("epoch", *history))
+    writer.writerows((epoch, *row) for epoch, row in enumerate(zip(*history.values()), 1))
+    return text.getvalue().encode()
