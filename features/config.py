@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from headstart.features import interruption
-from headstart.features.errors import UserError, nearest, told_inside
+from headstart.features.errors import UserError, extract_user_error, nearest
 
 Config = TypeVar("Config")
 Parameters = ParamSpec("Parameters")
@@ -291,7 +291,7 @@ def _in_one_line(prog: str, body: Callable[[], int | None]) -> int:
             return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
         return _fail(prog, f"{error.filename}: {error.strerror}")
     except Exception as error:
-        told = told_inside(error)  # by TensorFlow, of a mistake that was met inside a tf.data pipeline
+        told = extract_user_error(error)  # by TensorFlow, of a mistake that was met inside a tf.data pipeline
         if told is None:
             raise
         return _fail(prog, told)
@@ -304,13 +304,13 @@ def _fail(prog: str, message: str) -> int:
     return 2
 
 
-def one_thread_a_stream() -> None:
+def limit_intra_op_threads() -> None:
     """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 @functools.cache
-def hush() -> None:
+def silence_library_logs() -> None:
     """Holds back what the libraries underneath log and warn of, in a command's process, from here on."""
     _hushed.enter_context(quiet())
 
@@ -373,12 +373,12 @@ def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
         yield each
 
 
-def load_quietly(verbose: bool = False) -> None:
+def import_tensorflow_quietly(verbose: bool = False) -> None:
     """Imports TensorFlow for a command, its chatter and Beam's held back from here on, unless verbose."""
     global _speaking
     _speaking = verbose
     if not verbose:
-        hush()
+        silence_library_logs()
     _load()
 
 

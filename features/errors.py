@@ -10,7 +10,7 @@ class UserError(ValueError):
     """What was expected, what was received, and what to do about it, in one line."""
 
 
-def told_inside(error: BaseException) -> str | None:
+def extract_user_error(error: BaseException) -> str | None:
     """What a UserError said that a runner or TensorFlow handed on as the text of another error; None where there is none."""
     _, found, text = str(error).rpartition("UserError: ")
     return text.split("\n")[0].partition(" [while running")[0] if found else None

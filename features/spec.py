@@ -22,7 +22,7 @@ RESIZE_MODES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "area")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 DECODINGS = ("full", "scaled")
-MOST_VIEWS = 128  # a view's number takes one byte of a record
+MAX_VIEWS = 128  # a view's number takes one byte of a record
 PREPROCESSINGS = ("none", "tf", "caffe", "torch", "lite")
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -104,8 +104,8 @@ class FeatureSpec:
         parse_intensity(self.intensity)
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
-        if not 1 <= self.views <= MOST_VIEWS:
-            raise UserError(f"--views lies from 1 to {MOST_VIEWS}, not at {self.views}")
+        if not 1 <= self.views <= MAX_VIEWS:
+            raise UserError(f"--views lies from 1 to {MAX_VIEWS}, not at {self.views}")
         if self.views > 1 and self.augmentation.policy == "none":
             raise UserError(f"--views {self.views} needs an --augment that makes them differ: light, standard or strong")
         if self.views == 1:  # nothing is augmented

@@ -49,7 +49,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.features.store.manifest import MANIFEST
     from headstart.pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
-    from headstart.pipelines.plan import describe, estimate, forget_stale, is_done, make_plan, shard_job
+    from headstart.pipelines.plan import describe, estimate, is_done, make_plan, remove_stale_outputs, shard_job
     from headstart.pipelines.run_units import run_units
 
     with _claimed(config.store) as work:
@@ -57,15 +57,15 @@ def extract(config: ExtractConfig) -> FeatureStore:
         os.makedirs(work, exist_ok=True)
         plan = make_plan(config, work)  # 2. survey, divide, plan
         for note in plan.notes:
-            _say(note)
+            _log(note)
         if is_done(config.store, plan):
             shutil.rmtree(work)
-            _say(f"{config.store} already holds this: nothing to do")
+            _log(f"{config.store} already holds this: nothing to do")
             return FeatureStore.open(config.store)
         job = shard_job(config, plan, work)
-        forget_stale(work, plan)
+        remove_stale_outputs(work, plan)
         for line in (describe(plan)[-1], estimate(plan, job, ESTIMATE_SHARE)):
-            _say(line)
+            _log(line)
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
             whole = os.path.exists(os.path.join(config.store, MANIFEST))  # a store that is complete has it already
@@ -86,7 +86,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
         if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):
             os.remove(os.path.join(config.store, DIGESTS))  # what could not be read is surveyed anew next time
         for line in _closing(config, plan, manifest, time.monotonic() - started):
-            _say(line)
+            _log(line)
     return FeatureStore.open(config.store)
 
 
@@ -152,10 +152,10 @@ def _closing(config: ExtractConfig, plan: ExtractionPlan, manifest: dict[str, An
     lines = [f"{done}; {totals['dead']} dead letters ({by}), each with its reason in {config.store}/dead_letters.jsonl"]
     planned = Counter(label for example in plan.examples for label in example.labels)
     planned.update(letter.label for letter in plan.unread)
-    return lines + uneven_losses(planned, manifest["dead_by_class"])
+    return lines + uneven_dead_letters(planned, manifest["dead_by_class"])
 
 
-def uneven_losses(planned: Counter[str], dead: dict[str, int]) -> list[str]:
+def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str]:
     """A line for each class that lost far more of its images than the others together: 3 or more, and 3 times the share."""
     lines = []
     for label, lost in dead.items():
@@ -166,7 +166,7 @@ def uneven_losses(planned: Counter[str], dead: dict[str, int]) -> list[str]:
     return lines
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -182,7 +182,7 @@ class BeamFlags(command.OtherFlags):
 
     def parser(self) -> argparse.ArgumentParser:
         """Beam's own."""
-        command.hush()
+        command.silence_library_logs()
         from apache_beam.options import pipeline_options
 
         parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
@@ -198,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         config, beam_flags, verbose = command.parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
         check_names(config)
-        command.one_thread_a_stream()
-        command.load_quietly(verbose)
+        command.limit_intra_op_threads()
+        command.import_tensorflow_quietly(verbose)
         config = dataclasses.replace(config, pipeline_options=tuple(beam_flags))
         if config.dry_run:
             print("\n".join(dry_run(config)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headstart.features.backbones.build import Origin, check_preprocessing
+from headstart.features.backbones.build import BackboneSource, check_preprocessing
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS, check_exists
 from headstart.features.engines.options import ENGINES
@@ -15,7 +15,7 @@ from headstart.features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
     INTERPOLATIONS,
-    MOST_VIEWS,
+    MAX_VIEWS,
     PREPROCESSINGS,
     RESIZE_MODES,
     STORE_DTYPES,
@@ -61,7 +61,7 @@ class ExtractConfig:
     )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
     views: int = flag(
-        1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MOST_VIEWS
+        1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MAX_VIEWS
     )
     augment: str = flag("standard", "with --views: what is done to the others", choices=POLICIES)
     augment_seed: int = flag(0, "with --views: another seed is other views")
@@ -129,4 +129,4 @@ def check_names(config: ExtractConfig) -> None:
     names_in(config.store, "--store")
     if config.splits_from:
         check_exists(config.splits_from)
-    check_preprocessing(Origin.parse(config.backbone, config.weights, config.unsafe), config.preprocessing)
+    check_preprocessing(BackboneSource.parse(config.backbone, config.weights, config.unsafe), config.preprocessing)

@@ -19,8 +19,8 @@ import numpy as np
 from apache_beam.metrics.metric import Metrics
 
 from headstart.features import files
-from headstart.features.backbones.build import Origin
-from headstart.features.config import load_quietly, one_thread_a_stream
+from headstart.features.backbones.build import BackboneSource
+from headstart.features.config import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
@@ -55,7 +55,7 @@ class ShardJob:
     """
 
     spec: FeatureSpec
-    origin: Origin
+    origin: BackboneSource
     class_names: tuple[str, ...]
     folder: str
     engine: EngineOptions
@@ -81,8 +81,8 @@ class ExtractShard(beam.DoFn):
 
     def setup(self) -> None:
         if "tensorflow" not in sys.modules:  # a worker process of its own, which nobody has prepared
-            one_thread_a_stream()
-            load_quietly()
+            limit_intra_op_threads()
+            import_tensorflow_quietly()
 
     def process(self, shard: str) -> Iterable[dict[str, Any]]:
         started = time.monotonic()

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
-from headstart.features.backbones.build import Origin
+from headstart.features.backbones.build import BackboneSource
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
@@ -131,7 +131,7 @@ def _write_conflicts(folder: str, examples: Sequence[Example]) -> list[str]:
     return [CONFLICTS]
 
 
-def save_backbone(folder: str, spec: FeatureSpec, origin: Origin) -> None:
+def save_backbone(folder: str, spec: FeatureSpec, origin: BackboneSource) -> None:
     """Keeps the backbone beside the shards, so that what trains on the store needs nothing else."""
     base, _ = shared_base(origin, spec.image_size)
     save_model(base, os.path.join(folder, BACKBONE))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.features.backbones import build as backbone
-from headstart.features.backbones.build import Origin
+from headstart.features.backbones.build import BackboneSource
 from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
 from headstart.features.dataset.examples import (
     Example,
@@ -37,7 +37,7 @@ from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extract_shard import DeadLetter, ShardJob, is_finished, too_many_dead
 from headstart.pipelines.finish import DIGESTS
 from headstart.pipelines.intensity import dark_warning
-from headstart.pipelines.run_units import beam_pipeline, errors_for_people
+from headstart.pipelines.run_units import beam_pipeline, translate_runner_errors
 from headstart.pipelines.survey import Surveyed, survey
 from headstart.pipelines.work_unit import WorkUnit, cut_units, stored_features
 
@@ -50,7 +50,7 @@ class ExtractionPlan:
     """All that is known before the backbone runs."""
 
     spec: FeatureSpec
-    origin: Origin
+    origin: BackboneSource
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     units: tuple[WorkUnit, ...]
@@ -97,12 +97,12 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
     source = read_source(config.input, SourceOptions(**options))
     old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
-    origin = Origin.parse(config.backbone, config.weights, config.unsafe)
+    origin = BackboneSource.parse(config.backbone, config.weights, config.unsafe)
     spec = _spec(config, origin)
     if old:
         FeatureStore.open(config.store, spec)  # refuses another spec, naming both values
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
-    with errors_for_people(work):
+    with translate_runner_errors(work):
         cache = os.path.join(config.store, DIGESTS)
         rows = survey(list(paths.values()), work, cache, lambda: beam_pipeline(config.pipeline_options))
     surveyed = {key: rows[path] for key, path in paths.items()}
@@ -137,13 +137,13 @@ def _engine_options(config: ExtractConfig) -> EngineOptions:
     return EngineOptions(config.engine, config.batch_size, config.streams)
 
 
-def _spec(config: ExtractConfig, origin: Origin) -> FeatureSpec:
+def _spec(config: ExtractConfig, origin: BackboneSource) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
     size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
     backbone.check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
     base, digest = shared_base(origin, size)
     preprocessing = backbone.preprocessing_of(origin, base, config.preprocessing)
-    _, taps = tapped(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)
+    _, taps = build_feature_extractor(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)
     return FeatureSpec(
         f"{origin.name}:{base.name}" if origin.is_own else origin.name,
         digest,
@@ -319,7 +319,7 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
     )
 
 
-def forget_stale(work: str, plan: ExtractionPlan) -> None:
+def remove_stale_outputs(work: str, plan: ExtractionPlan) -> None:
     """Removes all but the plan's finished shards: those of another plan would stand beside the new ones, or count for them."""
     belongs = {name for shard in plan.done for name in (shard, f"{shard}.json")}
     for name in set(os.listdir(work)) - belongs:

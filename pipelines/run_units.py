@@ -13,7 +13,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from headstart.features import files
-from headstart.features.errors import UserError, told_inside
+from headstart.features.errors import UserError, extract_user_error
 from headstart.features.progress import Progress
 from headstart.pipelines.extract_shard import (
     HEARTBEAT_SUFFIX,
@@ -77,7 +77,7 @@ def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: Shard
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        with errors_for_people(job.folder):
+        with translate_runner_errors(job.folder):
             try:
                 yield
             finally:
@@ -140,21 +140,21 @@ def _read(path: str) -> Any:
 
 
 @contextlib.contextmanager
-def errors_for_people(folder: str) -> Iterator[None]:
+def translate_runner_errors(folder: str) -> Iterator[None]:
     """A runner hands back a traceback as text; what a person can act on is found in it and becomes one line again."""
     try:
         yield
     except Exception as error:
-        raise for_people(error, folder) from error
+        raise to_user_error(error, folder) from error
 
 
-def for_people(error: Exception, folder: str) -> Exception:
+def to_user_error(error: Exception, folder: str) -> Exception:
     """The error to raise in place of one that a runner raised."""
     text = str(error)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return UserError(
             f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
         )
-    if (told := told_inside(error)) is not None:
+    if (told := extract_user_error(error)) is not None:
         return UserError(told)
     return UserError(text.split("\n")[0].partition(" [while running")[0]) if isinstance(error, UserError) else error

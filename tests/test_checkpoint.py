@@ -15,7 +15,7 @@ import pytest
 
 from headstart.features import files
 from headstart.training.fitting.adam import FusedAdam
-from headstart.training.fitting.checkpoint import KeepBest, interruptible
+from headstart.training.fitting.checkpoint import BestCheckpoint, interruptible
 from headstart.training.fitting.fit import Recipe
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)
@@ -31,13 +31,15 @@ def model(seed: int = 0) -> keras.Model:
     return made
 
 
-def keeping(path: pathlib.Path, made: keras.Model, monitor: str = "val_loss", patience: int = 9, **identity: Any) -> KeepBest:
-    keep = KeepBest(str(path / "checkpoint.npz"), identity, monitor, patience)
+def keeping(
+    path: pathlib.Path, made: keras.Model, monitor: str = "val_loss", patience: int = 9, **identity: Any
+) -> BestCheckpoint:
+    keep = BestCheckpoint(str(path / "checkpoint.npz"), identity, monitor, patience)
     keep.set_model(made)
     return keep
 
 
-def fit(made: keras.Model, keep: KeepBest, epochs: int) -> None:
+def fit(made: keras.Model, keep: BestCheckpoint, epochs: int) -> None:
     made.fit(
         X, Y, batch_size=8, epochs=epochs, initial_epoch=keep.epochs, shuffle=False, validation_data=(X, Y), verbose=0,
         callbacks=[keep],
@@ -108,7 +110,7 @@ def test_nothing_worse_than_the_beginning_is_kept(tmp_path: pathlib.Path) -> Non
 
 def test_patience_waits_for_the_rate_to_fall(tmp_path: pathlib.Path) -> None:
     assert Recipe(20, 5, "val_loss", 1e-5, 0.1, [], "float32", 1).not_before == 11
-    keep = KeepBest(str(tmp_path / "checkpoint.npz"), {}, "val_loss", 2, not_before=4)
+    keep = BestCheckpoint(str(tmp_path / "checkpoint.npz"), {}, "val_loss", 2, not_before=4)
     keep.set_model(model())
     stopped = []
     for epoch, value in enumerate([0.1, 0.2, 0.3, 0.4]):
@@ -137,7 +139,7 @@ def test_a_checkpoint_is_whole_or_the_older_one(tmp_path: pathlib.Path, monkeypa
 
 CTRL_C = """
 import os, signal, threading
-from headstart.training.fitting.checkpoint import Interrupted, StopWhenAsked, interruptible
+from headstart.training.fitting.checkpoint import Interrupted, StopOnInterrupt, interruptible
 
 before = signal.default_int_handler
 signal.signal(signal.SIGINT, before)  # a process in the background has it ignored
@@ -146,7 +148,7 @@ try:
         assert not asked()
         os.kill(os.getpid(), signal.SIGINT)
         assert asked()
-        stop = StopWhenAsked(asked)
+        stop = StopOnInterrupt(asked)
         for look in (stop.on_train_batch_end, stop.on_test_batch_end):
             try:
                 look(0)

@@ -299,7 +299,7 @@ def test_the_nearest_names() -> None:
 
 def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
     code = (
-        "import sys; from headstart.features.config import load_quietly; load_quietly(); "
+        "import sys; from headstart.features.config import import_tensorflow_quietly; import_tensorflow_quietly(); "
         "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib'} & set(sys.modules); "
         "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
     )

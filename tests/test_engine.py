@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.features.backbones.build import Origin, build, weights_digest
+from headstart.features.backbones.build import BackboneSource, build, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.engines import factory as engine_module
 from headstart.features.engines.factory import Engine, make_engine, shared_base, shared_engine
@@ -30,7 +30,7 @@ from headstart.features.engines.options import (
 )
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec, Tap
-from tests.conftest import tapped
+from tests.conftest import build_feature_extractor
 
 BATCH_SIZES = (1, 2, 4, 8)
 TAPS = (Tap("", "avg"), Tap("", "none"))
@@ -60,7 +60,7 @@ def installed_engines() -> list[str]:
 
 
 def tapped_model(name: str) -> Any:
-    return tapped(name, build(Origin(name, "random:0"), (64, 64)), TAPS)[0]
+    return build_feature_extractor(name, build(BackboneSource(name, "random:0"), (64, 64)), TAPS)[0]
 
 
 @pytest.fixture(scope="module", params=["EfficientNetLite0", "MobileNetV2"])
@@ -179,8 +179,8 @@ def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def spec_of(weights: str) -> FeatureSpec:
-    base, digest = shared_base(Origin("EfficientNetLite0", weights), (32, 32))
-    _, taps = tapped("EfficientNetLite0", base, [Tap("")])
+    base, digest = shared_base(BackboneSource("EfficientNetLite0", weights), (32, 32))
+    _, taps = build_feature_extractor("EfficientNetLite0", base, [Tap("")])
     assert digest == weights_digest(base)
     return FeatureSpec("EfficientNetLite0", digest, (32, 32), taps, "lite")
 
@@ -189,7 +189,9 @@ def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.Monk
     spec, built, options = spec_of("random:0"), [], EngineOptions(batch_size=2)
     lone_process.setattr(engine_module, "make_engine", lambda *given: built.append(given[1]) or make_engine(*given))
     with ThreadPoolExecutor(4) as pool:
-        engines = list(pool.map(lambda _: shared_engine(spec, Origin("EfficientNetLite0", "random:0"), options), range(8)))
+        engines = list(
+            pool.map(lambda _: shared_engine(spec, BackboneSource("EfficientNetLite0", "random:0"), options), range(8))
+        )
     assert len({id(engine) for engine in engines}) == 1 and built == [options]
     assert engines[0](pixels(2, side=32))[0].shape == (2, 1280)
 
@@ -199,16 +201,18 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r"the weights 'random:1' of EfficientNetLite0 have digest [0-9a-f]{12}, .* asked for with"
     ) as caught:
-        shared_engine(spec, Origin("EfficientNetLite0", "random:1"), EngineOptions())
+        shared_engine(spec, BackboneSource("EfficientNetLite0", "random:1"), EngineOptions())
     assert spec.weights_digest[:12] in str(caught.value) and "give every worker the same weights" in str(caught.value)
     with pytest.raises(UserError, match="digest"):
         shared_engine(
-            dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), EngineOptions()
+            dataclasses.replace(spec, weights_digest="0" * 64),
+            BackboneSource("EfficientNetLite0", "random:0"),
+            EngineOptions(),
         )
 
 
 def test_another_architecture_than_the_spec_s_is_refused(lone_process: pytest.MonkeyPatch) -> None:
-    origin = Origin("EfficientNetLite0", "random:0")
+    origin = BackboneSource("EfficientNetLite0", "random:0")
     base, _ = shared_base(origin, (32, 32))
     spec = dataclasses.replace(spec_of("random:0"), architecture=architecture_digest(base))
     assert shared_engine(spec, origin, EngineOptions()).name

@@ -23,7 +23,7 @@ from PIL import Image
 
 from headstart.commands.info import InfoConfig, info
 from headstart.features import files
-from headstart.features.backbones.build import Origin
+from headstart.features.backbones.build import BackboneSource
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
@@ -682,7 +682,9 @@ def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path
     spec = extract(config(photos, tmp_path / "store")).spec
     with pytest.raises(UserError, match=r"have digest .* the features were asked for with"):
         shared_engine(
-            dataclasses.replace(spec, weights_digest="0" * 64), Origin("EfficientNetLite0", "random:0"), EngineOptions()
+            dataclasses.replace(spec, weights_digest="0" * 64),
+            BackboneSource("EfficientNetLite0", "random:0"),
+            EngineOptions(),
         )
 
 
@@ -725,7 +727,7 @@ def test_mistakes_are_one_line_and_exit_status_2(
 
 
 def test_a_worker_hands_its_mistake_to_the_person(tmp_path: Path) -> None:
-    error = run_units.for_people(
+    error = run_units.to_user_error(
         RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), ""
     )
     assert isinstance(error, UserError) and str(error) == "take the other one"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from headstart.features.backbones.build import BACKBONES, Origin, build
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.build import BACKBONES, BackboneSource, build
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import FeatureMap, feature_maps, last_map, stage_ends
 from headstart.features.spec import Tap
 
@@ -30,7 +30,7 @@ ENDS = {
 
 @pytest.fixture(scope="module", params=ENDS)
 def network(request: pytest.FixtureRequest) -> tuple[str, Any, list[FeatureMap]]:
-    base = build(Origin(request.param, "random:0"), SIZE)
+    base = build(BackboneSource(request.param, "random:0"), SIZE)
     return request.param, base, feature_maps(base, SIZE)
 
 
@@ -49,16 +49,16 @@ def test_stages_end_where_the_map_halves(network: tuple[str, Any, list[FeatureMa
 def test_auto_takes_every_end_twice(network: tuple[str, Any, list[FeatureMap]]) -> None:
     name, base, maps = network
     ends = [end.layer for end in stage_ends(maps, SIZE)]
-    _, taps = tapped(base, [Tap("auto"), Tap(ends[-1], "avg")], BACKBONES[name].preprocessing, SIZE)
+    _, taps = build_feature_extractor(base, [Tap("auto"), Tap(ends[-1], "avg")], BACKBONES[name].preprocessing, SIZE)
     assert [(tap.layer, tap.pool) for tap in taps] == [(end, pool) for end in ends for pool in ("avg", "grid3")]
     assert all(tap.shape == ((tap.shape[-1],) if tap.pool == "avg" else (3, 3, tap.shape[-1])) for tap in taps)
-    _, averages = tapped(base, [Tap("auto", "avg")], BACKBONES[name].preprocessing, SIZE)
+    _, averages = build_feature_extractor(base, [Tap("auto", "avg")], BACKBONES[name].preprocessing, SIZE)
     assert averages == tuple(tap for tap in taps if tap.pool == "avg")
 
 
 def test_a_grid_larger_than_its_map_is_left_out() -> None:
-    base = build(Origin("VGG16", "random:0"), (64, 64))
-    _, taps = tapped(base, [Tap("auto")], "caffe", (64, 64))
+    base = build(BackboneSource("VGG16", "random:0"), (64, 64))
+    _, taps = build_feature_extractor(base, [Tap("auto")], "caffe", (64, 64))
     assert [tap.pool for tap in taps if tap.layer == "block5_pool"] == ["avg"]  # 2x2
     assert [tap.pool for tap in taps if tap.layer == "block4_pool"] == ["avg", "grid3"]  # 4x4
 

@@ -194,14 +194,14 @@ def test_batchnorm_that_moves_fails_the_run(
 def test_a_frozen_layer_that_moves_fails_the_run(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = checkpoint.KeepBest.restore_best
+    original = checkpoint.BestCheckpoint.restore_best
 
-    def restore(self: checkpoint.KeepBest) -> None:
+    def restore(self: checkpoint.BestCheckpoint) -> None:
         original(self)
         frozen = next(weight for weight in self.model.weights if weight.path.startswith("c_bn/moving_mean"))
         frozen.assign(frozen + 1e-6)
 
-    monkeypatch.setattr(checkpoint.KeepBest, "restore_best", restore)
+    monkeypatch.setattr(checkpoint.BestCheckpoint, "restore_best", restore)
     with pytest.raises(AssertionError, match="1 frozen weights moved: c_bn/moving_mean"):
         finetune.finetune(config(photos, maps_run, tmp_path / "run", unfreeze_last=2))
 
@@ -260,7 +260,7 @@ def test_a_store_gives_what_its_images_give(
     assert_same_training(images.path, stored.path)
     assert moved(weights_of(maps_run), weights_of(stored.path)) == {*ALL[4:], "head/logits"}
     np.testing.assert_allclose(probabilities(images.path, photos), probabilities(stored.path, photos), atol=1e-5)
-    assert stored.measured_on == str(photos) and "augmented.png" not in os.listdir(stored.path)
+    assert stored.data_source == str(photos) and "augmented.png" not in os.listdir(stored.path)
 
 
 def test_a_store_without_a_run_trains_a_head_first(
@@ -280,14 +280,14 @@ class Killed(BaseException):
 
 def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, then: Callable[[], None]) -> None:
     """Does something right after an epoch's checkpoint was written."""
-    original = checkpoint.KeepBest.save
+    original = checkpoint.BestCheckpoint.save
 
-    def save(self: checkpoint.KeepBest) -> None:
+    def save(self: checkpoint.BestCheckpoint) -> None:
         original(self)
         if self.epochs == epoch:
             then()
 
-    monkeypatch.setattr(checkpoint.KeepBest, "save", save)
+    monkeypatch.setattr(checkpoint.BestCheckpoint, "save", save)
 
 
 def die() -> None:
@@ -445,15 +445,15 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
 def test_ctrl_c_before_the_first_epoch_ends_keeps_the_beginning(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = checkpoint.KeepBest.start
+    original = checkpoint.BestCheckpoint.start
 
-    def start(self: checkpoint.KeepBest, figures: Any) -> None:
+    def start(self: checkpoint.BestCheckpoint, figures: Any) -> None:
         original(self, figures)
         press_ctrl_c()
 
     settings = config(photos, maps_run, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.KeepBest, "start", start)
+        patch.setattr(checkpoint.BestCheckpoint, "start", start)
         assert main(flags(settings)) == 130
     assert metrics_of(tmp_path / "run")["epochs"] == 0
     assert moved(weights_of(maps_run), weights_of(tmp_path / "run")) == set()
@@ -583,7 +583,7 @@ def test_two_devices_end_when_a_callback_fails(
 def test_a_head_is_warmed_up_as_it_is_asked_to_be(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.features.backbones.feature_extractor import tapped
+    from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.spec import Tap
     from headstart.training.fitting import batches
 
@@ -600,7 +600,7 @@ def test_a_head_is_warmed_up_as_it_is_asked_to_be(
     store = FeatureStore.open(str(maps_store))
     settings = from_store(maps_store, None, tmp_path / "run", class_weight="balanced")
     boundary = store.tap("a_add:none")
-    backbone, (tap,) = tapped(store.base(), [Tap("")], store.spec.preprocessing, store.spec.image_size)
+    backbone, (tap,) = build_feature_extractor(store.base(), [Tap("")], store.spec.preprocessing, store.spec.image_size)
     head = warm_up.warm_head(settings, "mixed_bfloat16", store, backbone, boundary, tap)
     ((dtype, weights, validation),) = given
     assert dtype == "bfloat16" and weights == {0: 0.5, 1: 2.0, 2: 2.0}
@@ -650,7 +650,7 @@ def test_a_frozen_run_is_measured_on_its_store(
     photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
 ) -> None:
     frozen = finetune.finetune(config(photos, maps_run, tmp_path / "run", epochs=1))
-    assert frozen.measured_on == str(maps_store)
+    assert frozen.data_source == str(maps_store)
     metrics = evaluate(EvaluateConfig(run=frozen.path))
     assert metrics["examples"] == 12 and metrics["input"] == str(maps_store)
     assert metrics["dataset_digest"] == FeatureStore.open(str(maps_store)).manifest["dataset_digest"]

@@ -15,7 +15,7 @@ from PIL import Image
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead
-from headstart.features.errors import UserError, told_inside
+from headstart.features.errors import UserError, extract_user_error
 from headstart.features.files import sha256_file
 from headstart.features.images.augment import Augmentation
 from headstart.features.spec import FeatureSpec, Tap
@@ -133,6 +133,6 @@ def test_an_image_that_changes_meanwhile_ends_it(spoil: Any, told: str, photos: 
     data = ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).shuffled(0, Augmentation())
     with pytest.raises(tf.errors.OpError) as caught:
         epochs(data, 1)
-    assert told in (told_inside(caught.value) or "") and "fern/00.jpg" in (told_inside(caught.value) or "")
+    assert told in (extract_user_error(caught.value) or "") and "fern/00.jpg" in (extract_user_error(caught.value) or "")
     with pytest.raises(UserError, match="can't be any more"):
         ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).looks(Augmentation(), range(12), 1)

@@ -81,7 +81,7 @@ run("p", lambda: print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN))
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
-QUIETLY = "from headstart.features.config import load_quietly; load_quietly()"
+QUIETLY = "from headstart.features.config import import_tensorflow_quietly; import_tensorflow_quietly()"
 PLACES = {
     "importing the command": "sys.meta_path.insert(0, OnImport('headstart.pipelines.extract_config'))",
     "importing TensorFlow": "sys.meta_path.insert(0, OnImport('tensorflow.python.framework.ops'))",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.features.backbones.build import BACKBONES, Origin, build
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.build import BACKBONES, BackboneSource, build
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.spec import Tap
 
 SHAPES = {  # at 150 pixels a side, as Keras gives them
@@ -36,8 +36,8 @@ SHAPES = {  # at 150 pixels a side, as Keras gives them
 def test_maps_are_those_of_keras(name: str, size: tuple[int, int]) -> None:
     application = getattr(keras.applications, name)
     pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    base = build(Origin(name, "random:0"), size)
-    model, (tap,) = tapped(base, [Tap("", "none")], BACKBONES[name].preprocessing, size)
+    base = build(BackboneSource(name, "random:0"), size)
+    model, (tap,) = build_feature_extractor(base, [Tap("", "none")], BACKBONES[name].preprocessing, size)
     found = model(pixels.astype(np.float32))
     reference = application(include_top=False, weights=None, input_shape=(*size, 3))
     reference.set_weights(base.get_weights())

@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 from headstart.cli import main
-from headstart.features.backbones.build import Origin, build, default_size, preprocessing_of, weights_digest
+from headstart.features.backbones.build import BackboneSource, build, default_size, preprocessing_of, weights_digest
 from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.keras_file import _numbered, load_model, save_model
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
@@ -46,25 +46,27 @@ def saved(model: keras.Model, folder: pathlib.Path, name: str = "mine.keras") ->
 
 
 def base_of(path: str, size: tuple[int, int] = (32, 32), unsafe: bool = False) -> keras.Model:
-    return build(Origin.parse(path, unsafe=unsafe), size)
+    return build(BackboneSource.parse(path, unsafe=unsafe), size)
 
 
 @pytest.mark.parametrize("options", [{}, {"size": None}, {"dtype": "uint8"}, {"top": True}])
 def test_a_model_s_features_are_its_own(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
     model = network(**options)
     base = base_of(saved(model, tmp_path))
-    features, (tap,) = tapped(base, [Tap("")], preprocessing_of(Origin("own", "x"), base), (32, 32))
+    features, (tap,) = build_feature_extractor(base, [Tap("")], preprocessing_of(BackboneSource("own", "x"), base), (32, 32))
     assert (tap.layer, tap.pool, tap.shape, tap.depth) == ("two", "avg", (6,), 1.0)
     expected = keras.Model(model.inputs, model.get_layer("two").output)(PIXELS.astype(model.inputs[0].dtype))
     np.testing.assert_allclose(features(PIXELS), np.mean(expected, axis=(1, 2)), rtol=1e-5, atol=1e-6)
-    assert default_size(Origin.parse(str(tmp_path / "mine.keras"))) == ((224, 224) if options == {"size": None} else (32, 32))
+    assert default_size(BackboneSource.parse(str(tmp_path / "mine.keras"))) == (
+        (224, 224) if options == {"size": None} else (32, 32)
+    )
 
 
 def test_a_vector_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
     base = base_of(saved(network(top=True), tmp_path))
-    assert tapped(base, [Tap("top")], "none", (32, 32))[1][0].shape == (5,)
+    assert build_feature_extractor(base, [Tap("top")], "none", (32, 32))[1][0].shape == (5,)
     with pytest.raises(UserError, match=r"'top' gives no feature map \[H, W, C\] to pool: take top:none"):
-        tapped(base, [Tap("top", "avg")], "none", (32, 32))
+        build_feature_extractor(base, [Tap("top", "avg")], "none", (32, 32))
 
 
 @pytest.mark.parametrize("preprocessing", ["none", "tf", "caffe", "torch"])
@@ -73,19 +75,19 @@ def test_preprocessing_is_asked_for_where_nothing_tells(tmp_path: pathlib.Path, 
     path = saved(model, tmp_path)
     base = base_of(path)
     with pytest.raises(UserError, match=r"holds no Rescaling or Normalization layer.*say --preprocessing tf"):
-        preprocessing_of(Origin.parse(path), base)
-    assert preprocessing_of(Origin.parse(path), base, preprocessing) == preprocessing
+        preprocessing_of(BackboneSource.parse(path), base)
+    assert preprocessing_of(BackboneSource.parse(path), base, preprocessing) == preprocessing
     mode = {"none": lambda x: x}.get(preprocessing) or (
         lambda x: keras.applications.imagenet_utils.preprocess_input(x.copy(), data_format="channels_last", mode=preprocessing)
     )
-    features, _ = tapped(base, [Tap("", "none")], preprocessing, (32, 32))
+    features, _ = build_feature_extractor(base, [Tap("", "none")], preprocessing, (32, 32))
     expected = model(mode(PIXELS)).numpy()
     np.testing.assert_allclose(features(PIXELS), expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_network_of_the_table_keeps_its_own_preprocessing() -> None:
     with pytest.raises(UserError, match="VGG16 was trained with the preprocessing caffe, not tf: leave --preprocessing out"):
-        preprocessing_of(Origin("VGG16", "random:0"), network(), "tf")
+        preprocessing_of(BackboneSource("VGG16", "random:0"), network(), "tf")
 
 
 def test_lambda_is_refused_unless_trusted(tmp_path: pathlib.Path) -> None:
@@ -122,7 +124,7 @@ def test_a_lambda_by_another_name_is_refused(tmp_path: pathlib.Path, fields: dic
     image = keras.Input((32, 32, 3))
     path = rewritten(saved(keras.Model(image, keras.layers.Lambda(lambda t: t * 2, name="twice")(image)), tmp_path), **fields)
     with pytest.raises(UserError, match=r"carries Python code in the Lambda layer twice, which would run.*say --unsafe"):
-        build(Origin.parse(backbone, path) if backbone else Origin.parse(path), (32, 32))
+        build(BackboneSource.parse(backbone, path) if backbone else BackboneSource.parse(path), (32, 32))
 
 
 def test_what_is_no_backbone_is_refused(tmp_path: pathlib.Path) -> None:
@@ -143,9 +145,9 @@ def test_what_is_no_backbone_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="is no SavedModel"):
         base_of(str(tmp_path))
     with pytest.raises(UserError, match="there is no model"):
-        Origin.parse(str(tmp_path / "none.keras"))
+        BackboneSource.parse(str(tmp_path / "none.keras"))
     with pytest.raises(UserError, match="brings its own weights: leave --weights out"):
-        Origin.parse(str(tmp_path / "0.keras"), "random:0")
+        BackboneSource.parse(str(tmp_path / "0.keras"), "random:0")
 
 
 def test_identity_is_weights_and_architecture_and_no_file_name(tmp_path: pathlib.Path) -> None:
@@ -190,7 +192,7 @@ def test_a_saved_model_gives_its_outputs(tmp_path: pathlib.Path) -> None:
         path = str(tmp_path / f"{len(digests)}")
         tf.saved_model.save(module := TwoOutputs(value), path, signatures=module.serve)
         base = base_of(path)
-        features, taps = tapped(base, [Tap("map"), Tap("vector")], "none", (32, 32))
+        features, taps = build_feature_extractor(base, [Tap("map"), Tap("vector")], "none", (32, 32))
         assert [(tap.name, tap.shape) for tap in taps] == [("map:avg", (3,)), ("vector:none", (3,))]
         for found in features(PIXELS):
             np.testing.assert_allclose(found, PIXELS.mean((1, 2)) * value, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Records: written, read back, byte-equal; and damage found with its path and offset."""
+"""ShardReader: written, read back, byte-equal; and damage found with its path and offset."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headstart.features.errors import UserError
 from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
 from headstart.features.store import record
-from headstart.features.store.shard_reader import Features, Records, Shard
+from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
 
 TAPS = (Tap("map", "none", (2, 3, 4)), Tap("mean", "avg", (5,)))
 SIZES = (7, 0, 1, 12)
@@ -51,7 +51,7 @@ def written(folder: Path, store_dtype: str = "float16") -> list[Shard]:
 @pytest.mark.parametrize("store_dtype", STORE_DTYPES)
 @pytest.mark.parametrize("tap", TAPS, ids=lambda tap: tap.name)
 def test_any_rows_in_any_order(tmp_path: Path, store_dtype: str, tap: Tap) -> None:
-    features = Features(Records(written(tmp_path, store_dtype)), spec(store_dtype), tap)
+    features = TapReader(ShardReader(written(tmp_path, store_dtype)), spec(store_dtype), tap)
     expected = values(tap, store_dtype)
     assert len(features) == COUNT
 
@@ -69,7 +69,7 @@ def test_any_rows_in_any_order(tmp_path: Path, store_dtype: str, tap: Tap) -> No
 
 
 def test_several_threads_may_take_rows(tmp_path: Path) -> None:
-    features, expected = Features(Records(written(tmp_path)), spec(), TAPS[0]), values(TAPS[0], "float16")
+    features, expected = TapReader(ShardReader(written(tmp_path)), spec(), TAPS[0]), values(TAPS[0], "float16")
     rows = [np.random.default_rng(seed).permutation(COUNT)[:8] for seed in range(50)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(features.take, rows))
@@ -81,7 +81,7 @@ def test_several_threads_may_take_rows(tmp_path: Path) -> None:
 def test_tensorflow_reads_the_same_rows_from_the_shards(tmp_path: Path, store_dtype: str, tap: Tap) -> None:
     from headstart.features.store import tf_dataset as dataset
 
-    features = Features(Records(written(tmp_path, store_dtype)), spec(store_dtype), tap)
+    features = TapReader(ShardReader(written(tmp_path, store_dtype)), spec(store_dtype), tap)
     rows = np.random.default_rng(0).permutation(COUNT)
     for gather in (dataset._from_shards(features), dataset._by_python(features), dataset._from_memory(features)):
         found = gather(tf.constant(rows)).numpy()
@@ -91,14 +91,14 @@ def test_tensorflow_reads_the_same_rows_from_the_shards(tmp_path: Path, store_dt
 def test_shards_whose_taps_begin_at_other_places_are_read_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.features.store import tf_dataset as dataset
 
-    features, called = Features(Records(written(tmp_path)), spec(), TAPS[0]), []
+    features, called = TapReader(ShardReader(written(tmp_path)), spec(), TAPS[0]), []
     features.starts[1] += 1
     monkeypatch.setattr(dataset, "_by_python", lambda features: called.append(features) or len)
     assert dataset._from_shards(features) is len and called == [features]
 
 
 def test_one_record(tmp_path: Path) -> None:
-    records = Records(written(tmp_path))
+    records = ShardReader(written(tmp_path))
     for row in (0, 6, 7, 8, COUNT - 1):
         found = record.decode(records.content(row), spec())
         assert found.label == row and found.digest == "d" * 64
@@ -114,10 +114,10 @@ def test_a_damaged_record_is_told_when_it_is_read_and_not_before(tmp_path: Path)
     content = bytearray(path.read_bytes())
     content[3 * shards[0].record_bytes + 40] ^= 1
     path.write_bytes(content)
-    features = Features(Records(shards), spec(), TAPS[0])
+    features = TapReader(ShardReader(shards), spec(), TAPS[0])
     assert np.array_equal(features.take(np.array([2, 4])), values(TAPS[0], "float16")[[2, 4]])
     for _ in range(2):
         with pytest.raises(UserError, match="shard 0' is damaged in its record 3: delete the store and extract again"):
             features.take(np.array([4, 3]))
     with pytest.raises(UserError, match="record 3"):
-        Records(shards).content(3)
+        ShardReader(shards).content(3)

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from headstart.features.backbones.build import Origin, build, default_size, weights_digest
+from headstart.features.backbones.build import BackboneSource, build, default_size, weights_digest
 from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import feature_maps
 from headstart.features.backbones.keras_file import load_model
 from headstart.features.backbones.saved_model import SavedModelLayer, _refused_in_file
@@ -44,7 +44,7 @@ def saved(module: Scaled, path: pathlib.Path) -> str:
 
 
 def base_of(path: str, size: tuple[int, int] = (32, 32), unsafe: bool = False) -> keras.Model:
-    return build(Origin.parse(path, unsafe=unsafe), size)
+    return build(BackboneSource.parse(path, unsafe=unsafe), size)
 
 
 def two_maps(image: Any, scale: Any) -> Any:
@@ -74,9 +74,9 @@ def calling_python(image: Any, scale: Any) -> Any:
 def test_two_maps_are_two_taps(tmp_path: pathlib.Path) -> None:
     base = base_of(saved(Scaled(two_maps), tmp_path / "model"))
     assert {found.layer: found.shape for found in feature_maps(base, (32, 32))} == {"coarse": (8, 8, 3), "fine": (32, 32, 3)}
-    _, taps = tapped(base, [Tap("auto", "avg")], "none", (32, 32))
+    _, taps = build_feature_extractor(base, [Tap("auto", "avg")], "none", (32, 32))
     assert [tap.layer for tap in taps] == ["fine", "coarse"]
-    model, _ = tapped(base, [Tap("coarse", "none"), Tap("fine", "avg")], "none", (32, 32))
+    model, _ = build_feature_extractor(base, [Tap("coarse", "none"), Tap("fine", "avg")], "none", (32, 32))
     coarse, fine = model(PIXELS)
     expected = 2 * PIXELS.reshape(2, 8, 4, 8, 4, 3).mean((2, 4))
     np.testing.assert_allclose(coarse, expected, rtol=1e-5)
@@ -85,9 +85,11 @@ def test_two_maps_are_two_taps(tmp_path: pathlib.Path) -> None:
 
 def test_a_vector_has_no_stages(tmp_path: pathlib.Path) -> None:
     base = base_of(saved(Scaled(mean), tmp_path / "model"))
-    assert [(tap.name, tap.shape) for tap in tapped(base, [Tap("")], "none", (32, 32))[1]] == [("mean:none", (3,))]
+    assert [(tap.name, tap.shape) for tap in build_feature_extractor(base, [Tap("")], "none", (32, 32))[1]] == [
+        ("mean:none", (3,))
+    ]
     with pytest.raises(UserError, match="has no stages for --tap auto"):
-        tapped(base, [Tap("auto")], "none", (32, 32))
+        build_feature_extractor(base, [Tap("auto")], "none", (32, 32))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 20)])
@@ -97,12 +99,12 @@ def test_images_of_any_size(tmp_path: pathlib.Path, size: tuple[int, int]) -> No
     path, pixels = str(tmp_path / "model"), np.random.default_rng(0).uniform(0, 255, (2, *size, 3)).astype(np.float32)
     model.export(path, verbose=False)
     base = base_of(path, size)
-    features, (tap,) = tapped(base, [Tap("", "none")], "none", size)
-    assert tap.shape == (size[0] // 2, size[1] // 2, 4) and default_size(Origin.parse(path)) == (224, 224)
+    features, (tap,) = build_feature_extractor(base, [Tap("", "none")], "none", size)
+    assert tap.shape == (size[0] // 2, size[1] // 2, 4) and default_size(BackboneSource.parse(path)) == (224, 224)
     np.testing.assert_allclose(features(pixels), model(pixels), atol=1e-5)
     base.save(tmp_path / "kept.keras")
     kept = load_model(str(tmp_path / "kept.keras"))
-    again, (same,) = tapped(kept, [Tap("", "none")], "none", size)
+    again, (same,) = build_feature_extractor(kept, [Tap("", "none")], "none", size)
     assert same == tap and np.array_equal(again(pixels), features(pixels))
     assert weights_digest(kept) == weights_digest(base) and architecture_digest(kept) == architecture_digest(base)
 
@@ -264,7 +266,7 @@ def test_a_model_saved_again_under_its_name_is_loaded_again(tmp_path: pathlib.Pa
     for value in (2.0, 3.0):
         module.scale.assign(value)
         saved(module, tmp_path / "model")
-        digests.append(shared_base(Origin.parse(path), (32, 32))[1])
+        digests.append(shared_base(BackboneSource.parse(path), (32, 32))[1])
     assert digests[0] != digests[1]
 
 

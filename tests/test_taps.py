@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import feature_maps
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
@@ -19,7 +19,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.floa
 
 
 def read(base: keras.Model, *asked: str) -> tuple[keras.Model, tuple[Tap, ...]]:
-    return tapped(base, [Tap.parse(text) for text in asked], "none", SIZE)
+    return build_feature_extractor(base, [Tap.parse(text) for text in asked], "none", SIZE)
 
 
 def test_whole_numbers_are_rounded_and_never_wrap() -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from headstart.features.errors import UserError
 from headstart.features.store import feature_store as store_module
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.shard_reader import Features
+from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
 from headstart.training import train as train_head
 from headstart.training.evaluation import plots
@@ -130,7 +130,7 @@ def test_from_disk_learns_what_memory_does(
     store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "SHARE_OF_MEMORY", 0.0)
-    monkeypatch.setattr(Features, "all", lambda *_: pytest.fail("the split was read into memory"))
+    monkeypatch.setattr(TapReader, "all", lambda *_: pytest.fail("the split was read into memory"))
     first, again = (train(config(store, tmp_path / name, epochs=6)) for name in ("first", "again"))
     assert metrics_of(first.path)["val_accuracy"] >= 0.8
     assert history_of(first.path) == history_of(again.path)

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.features.backbones.build import Origin, build
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.build import BackboneSource, build
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import above, frozen_boundaries
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.training.finetuning.unfreeze import Network, Unfreezing, cut, describe, shortened, training_in
+from headstart.training.finetuning.unfreeze import SplitNetwork, Unfreezing, cut, describe, shortened, training_in
 from tests.conftest import IMAGE_SIZE, little_base
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
@@ -23,13 +23,13 @@ LITTLE = [f"{block}_{layer}" for block in ("stem", "a", "b", "c") for layer in (
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, keras.Model]:
-    found = {name: build(Origin(name, "random:0"), SIZE) for name in ("VGG16", "MobileNetV2", "EfficientNetLite0")}
+    found = {name: build(BackboneSource(name, "random:0"), SIZE) for name in ("VGG16", "MobileNetV2", "EfficientNetLite0")}
     path = little_base(tmp_path_factory.mktemp("little") / "little.keras")
     return found | {"little": keras.saving.load_model(path, compile=False)}
 
 
-def network(base: keras.Model, unfreezing: Unfreezing, tap: str = "", pool: str = "", classes: int = 3) -> Network:
-    backbone, (found,) = tapped(base, [Tap(tap, pool)], "tf", SIZE)
+def network(base: keras.Model, unfreezing: Unfreezing, tap: str = "", pool: str = "", classes: int = 3) -> SplitNetwork:
+    backbone, (found,) = build_feature_extractor(base, [Tap(tap, pool)], "tf", SIZE)
     features = keras.Input(found.shape, name="feature")
     x = keras.layers.Flatten()(features) if len(found.shape) > 1 else features
     head = keras.Model(features, keras.layers.Dense(classes, "softmax", name="logits")(x), name="head")

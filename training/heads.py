@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 HIDDEN_UNITS = 256
-LEAST_DEVIATION = 0.1  # of the mean deviation: a channel that hardly moved in training must not shout later
+MIN_DEVIATION = 0.1  # of the mean deviation: a channel that hardly moved in training must not shout later
 
 
 def build_head(
@@ -40,7 +40,7 @@ def build_head(
     import keras
 
     mean, deviation = moments
-    deviation = np.maximum(deviation, max(LEAST_DEVIATION * float(deviation.mean()), 1e-6))
+    deviation = np.maximum(deviation, max(MIN_DEVIATION * float(deviation.mean()), 1e-6))
     inputs = keras.Input(tap.shape, name="feature")
     x = keras.layers.Normalization(axis=-1, mean=mean, variance=deviation**2, name="standardise", dtype="float32")(inputs)
     if kind == "linear" and tap.pool == "none" and len(tap.shape) == 3:

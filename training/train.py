@@ -29,7 +29,7 @@ HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 VALIDATION_BATCH = 256
-STEPS_AT_ONCE = 256  # between two looks of Python's at a training
+STEPS_PER_EXECUTION = 256  # between two looks of Python's at a training
 LAST_IS_BEST = "the best epoch is the last one allowed: more --epochs may do better"
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
 
@@ -193,17 +193,17 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
 
     from headstart.training.fitting.adam import adam
     from headstart.training.fitting.batches import SplitBatches, class_weights, weighted
-    from headstart.training.fitting.callbacks import Watched, jit_here
+    from headstart.training.fitting.callbacks import LossMonitor, jit_here
     from headstart.training.heads import resolve_precision
 
     accuracy = keras.metrics.SparseCategoricalAccuracy if learner.sparse else keras.metrics.CategoricalAccuracy
-    fitted = Watched(learner.head)
+    fitted = LossMonitor(learner.head)
     fitted.compile(
         adam(config.learning_rate, resolve_precision(config.precision)),
         loss=learner.loss,
         metrics=[accuracy(name="accuracy")],
         jit_compile=jit_here(),
-        steps_per_execution=min(len(training), STEPS_AT_ONCE),
+        steps_per_execution=min(len(training), STEPS_PER_EXECUTION),
     )
     store, validation = training.store, None
     weights = class_weights(config.class_weight, store.examples("train"), store.class_names)
@@ -225,14 +225,14 @@ def _fit(config: TrainConfig, work: str, training: SplitBatches, learner: _Learn
 def _callbacks(config: TrainConfig, work: str, has_validation: bool, steps: int) -> list[keras.callbacks.Callback]:
     import keras
 
-    from headstart.training.fitting.callbacks import ShowProgress, StopWhenNotFinite
+    from headstart.training.fitting.callbacks import ShowProgress, TerminateOnNonFinite
     from headstart.training.runs import run_folder
 
     monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
     mode = "max" if monitor.endswith("accuracy") else "min"
     patience = config.patience if has_validation else config.epochs
     return [
-        StopWhenNotFinite(steps),
+        TerminateOnNonFinite(steps),
         ShowProgress(config.epochs),
         keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode, restore_best_weights=True, start_from_epoch=0),
         keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
@@ -278,9 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from headstart.features.store.feature_store import FeatureStore
         from headstart.training.runs import run_folder
 
-        run_folder.check_free(config.run)
+        run_folder.check_output_folder(config.run)
         FeatureStore.open(config.store)
-        command.load_quietly(verbose)
+        command.import_tensorflow_quietly(verbose)
         run = train(config)
         print(describe(run))
 

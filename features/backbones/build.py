@@ -20,7 +20,7 @@ OWN, AUTO = "own", "auto"
 
 
 @dataclass(frozen=True)
-class Origin:
+class BackboneSource:
     """Where a base comes from; it travels with every work unit.
 
     name is one of `BACKBONES`, and weights are `imagenet`, `random:SEED`, or the path of a `.keras`, `.weights.h5` or `.h5`
@@ -33,7 +33,7 @@ class Origin:
     unsafe: bool = False
 
     @classmethod
-    def parse(cls, backbone: str, weights: str = "imagenet", unsafe: bool = False) -> Origin:
+    def parse(cls, backbone: str, weights: str = "imagenet", unsafe: bool = False) -> BackboneSource:
         """What `--backbone` and `--weights` say, paths made absolute, for workers that stand elsewhere.
 
         Raises:
@@ -138,7 +138,7 @@ def backbone_info(name: str) -> BackboneInfo:
     return BACKBONES[name]
 
 
-def build(origin: Origin, image_size: tuple[int, int]) -> keras.Model:
+def build(origin: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     """A network without its top, with its weights: preprocessed [B, H, W, 3] to its last feature map.
 
     Args:
@@ -162,7 +162,7 @@ def build(origin: Origin, image_size: tuple[int, int]) -> keras.Model:
     return in_fresh_thread(lambda: _base(info, origin, image_size))
 
 
-def default_size(origin: Origin) -> tuple[int, int]:
+def default_size(origin: BackboneSource) -> tuple[int, int]:
     """(height, width) in pixels of the images that a network takes where nobody says."""
     if not origin.is_own:
         return backbone_info(origin.name).size, backbone_info(origin.name).size
@@ -171,7 +171,7 @@ def default_size(origin: Origin) -> tuple[int, int]:
     return in_fresh_thread(lambda: own_base.own_size(own_base.load(origin.weights, None, origin.unsafe)))
 
 
-def check_preprocessing(origin: Origin, asked: str) -> None:
+def check_preprocessing(origin: BackboneSource, asked: str) -> None:
     """Raises UserError when another preprocessing is asked for than a network of the table was trained with."""
     if origin.is_own:
         return
@@ -193,7 +193,7 @@ def check_weights(weights: str) -> None:
         raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
 
 
-def preprocessing_of(origin: Origin, base: keras.Model, asked: str = AUTO) -> str:
+def preprocessing_of(origin: BackboneSource, base: keras.Model, asked: str = AUTO) -> str:
     """What a base wants done to pixels in 0..255.
 
     Args:
@@ -240,7 +240,7 @@ def _is_path(backbone: str) -> bool:
     )
 
 
-def _base(info: BackboneInfo, origin: Origin, image_size: tuple[int, int]) -> keras.Model:
+def _base(info: BackboneInfo, origin: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     import keras
 
     weights = origin.weights
@@ -297,7 +297,7 @@ def _seed(weights: str) -> int:
     return int(text)
 
 
-def _with_weights(base: keras.Model, origin: Origin) -> keras.Model:
+def _with_weights(base: keras.Model, origin: BackboneSource) -> keras.Model:
     """Fills a base from a file, or at random when its name says so."""
     name, weights = origin.name, origin.weights
     if weights.startswith("random:"):

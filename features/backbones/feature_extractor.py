@@ -26,7 +26,7 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, of pixels in 0..255
 AUTO_POOLS = ("avg", "grid3")
 
 
-def tapped(
+def build_feature_extractor(
     base: keras.Model, taps: Sequence[Tap], preprocessing: str, image_size: tuple[int, int]
 ) -> tuple[keras.Model, tuple[Tap, ...]]:
     """A base from pixels to features, and its taps with their layers named and their shapes known.

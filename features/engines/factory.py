@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from headstart.features.backbones import build as backbone
-from headstart.features.backbones.build import Origin
+from headstart.features.backbones.build import BackboneSource
 from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
@@ -86,13 +86,13 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
 LOADING = threading.RLock()  # one model a process, however many threads ask for it
 
 
-def shared_base(origin: Origin, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
+def shared_base(origin: BackboneSource, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
     """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
     with LOADING:
         return _base(origin, image_size, origin.version())
 
 
-def shared_engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine:
+def shared_engine(spec: FeatureSpec, origin: BackboneSource, options: EngineOptions) -> Engine:
     """The spec's engine, one for this process.
 
     Raises:
@@ -103,13 +103,13 @@ def shared_engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> 
 
 
 @functools.lru_cache(maxsize=1)
-def _base(origin: Origin, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
+def _base(origin: BackboneSource, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
     base = backbone.build(origin, image_size)
     return base, backbone.weights_digest(base)
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine:
+def _engine(spec: FeatureSpec, origin: BackboneSource, options: EngineOptions) -> Engine:
     base, digest = shared_base(origin, spec.image_size)
     if spec.architecture and (architecture := architecture_digest(base)) != spec.architecture:
         raise UserError(
@@ -121,4 +121,6 @@ def _engine(spec: FeatureSpec, origin: Origin, options: EngineOptions) -> Engine
             f"the weights {origin.weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
             f"{spec.weights_digest[:12]}: give every worker the same weights"
         )
-    return make_engine(tapped(base, spec.taps, spec.preprocessing, spec.image_size)[0], options, spec.compute_dtype)
+    return make_engine(
+        build_feature_extractor(base, spec.taps, spec.preprocessing, spec.image_size)[0], options, spec.compute_dtype
+    )

@@ -28,9 +28,9 @@ from headstart.features.errors import UserError, nearest
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
 from headstart.features.store import record
 from headstart.features.store.manifest import MANIFEST, Stamp, replaced, shards_of, stamped_manifest
-from headstart.features.store.numpy_batches import Epochs
+from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
-from headstart.features.store.shard_reader import Features, Records, Shard
+from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
 
 if TYPE_CHECKING:
     import keras
@@ -217,10 +217,10 @@ class FeatureStore:
         seed: int = 0,
         tap: str | None = None,
         in_memory: bool | None = None,
-    ) -> Epochs:
+    ) -> NumpyBatches:
         """The same as numpy arrays (feature [B, *tap.shape], label int64 [B]), without tf.data; each iteration is an epoch."""
         held = self._held(split, tap, in_memory)
-        return Epochs(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, held)
+        return NumpyBatches(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, held)
 
     def _held(self, split: str, tap: str | None, asked: bool | None) -> bool:
         """Whether a split is read into memory: as asked, or if its features take less than a quarter of what is free."""
@@ -232,9 +232,9 @@ class FeatureStore:
         size = self.count(split) * self.spec.views_of(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
         return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
 
-    def features(self, split: str, tap: str | None = None) -> Features:
+    def features(self, split: str, tap: str | None = None) -> TapReader:
         """A split's features of one tap, to be taken row by row in any order without reading the rest."""
-        return Features(self._records(split), self.spec, self.tap(tap), self.spec.views_of(split))
+        return TapReader(self._records(split), self.spec, self.tap(tap), self.spec.views_of(split))
 
     def example(self, split: str, row: int, view: int = 0) -> StoredExample:
         """One example, found without reading its shard.
@@ -263,17 +263,17 @@ class FeatureStore:
         features = self.features(split, tap)
         return Arrays(features.plain(), self.labels(split), [example.key for example in self.examples(split)])
 
-    def _records(self, split: str) -> Records:
+    def _records(self, split: str) -> ShardReader:
         if split not in self._opened:
             views = self.spec.views_of(split)
             shards = zip(self.shard_paths(split), self._split(split)["shards"])
-            self._opened[split] = Records(
+            self._opened[split] = ShardReader(
                 [Shard(path, row["examples"] * views, row["record_bytes"], self.stamps[row["name"]]) for path, row in shards]
             )
         return self._opened[split]
 
     @functools.cached_property
-    def _opened(self) -> dict[str, Records]:
+    def _opened(self) -> dict[str, ShardReader]:
         return {}
 
     @functools.cached_property
@@ -314,9 +314,9 @@ class FeatureStore:
         Raises:
             UserError: when the network beside the shards is not the one of the spec, or brings code along and is not trusted.
         """
-        from headstart.features.backbones.feature_extractor import tapped
+        from headstart.features.backbones.feature_extractor import build_feature_extractor
 
-        return tapped(self.base(), [tap], self.spec.preprocessing, self.spec.image_size)[0]
+        return build_feature_extractor(self.base(), [tap], self.spec.preprocessing, self.spec.image_size)[0]
 
     def base(self) -> keras.Model:
         """The network beside the shards, from preprocessed images to its last map.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from headstart.features.store.shard_reader import Features
+from headstart.features.store.shard_reader import TapReader
 
 
 def epoch_order(count: int, seed: int | None, epoch: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def epoch_views(count: int, views: int, seed: int | None, epoch: int) -> np.ndar
     return np.random.default_rng([seed, epoch, views]).integers(views, size=count)
 
 
-class Epochs:
+class NumpyBatches:
     """A split's batches. Each iteration is an epoch; where there is a seed, in an order of its own.
 
     Args:
@@ -32,7 +32,7 @@ class Epochs:
         in_memory: read all features now.
     """
 
-    def __init__(self, features: Features, labels: np.ndarray, batch_size: int, seed: int | None, in_memory: bool) -> None:
+    def __init__(self, features: TapReader, labels: np.ndarray, batch_size: int, seed: int | None, in_memory: bool) -> None:
         self.features, self.labels, self.batch_size, self.seed = features, labels, batch_size, seed
         self.table = features.all() if in_memory else None
         self.epoch = 0

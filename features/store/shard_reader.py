@@ -29,7 +29,7 @@ class Shard(NamedTuple):
     stamp: Stamp | None = None  # None: whichever stands at the path
 
 
-class Records:
+class ShardReader:
     """The records of a split, in the store's order. Each is compared with its checksum when it is first read.
 
     Raises:
@@ -92,13 +92,13 @@ def _check_stamps(shards: Sequence[Shard]) -> None:
             raise replaced(os.path.dirname(shard.path))
 
 
-class Features:
+class TapReader:
     """One tap's features of a split: `take` gives any of them, from any thread.
 
     A row is a record; where there are several views, those of an example lie one after the other.
     """
 
-    def __init__(self, records: Records, spec: FeatureSpec, tap: Tap, views: int = 1) -> None:
+    def __init__(self, records: ShardReader, spec: FeatureSpec, tap: Tap, views: int = 1) -> None:
         self.records, self.views, self.shape, self.dtype = records, views, tap.shape, record.numpy_dtype(spec.store_dtype)
         self.size = tap.size * self.dtype.itemsize  # bytes
         self.starts = [self._start(spec, tap, shard) for shard in records.shards]  # bytes into a record of each shard

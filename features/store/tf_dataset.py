@@ -16,16 +16,16 @@ import tensorflow as tf
 
 from headstart.features.store.numpy_batches import epoch_order, epoch_views
 from headstart.features.store.record import ALIGNMENT
-from headstart.features.store.shard_reader import Features
+from headstart.features.store.shard_reader import TapReader
 
 Gather = Callable[[tf.Tensor], tf.Tensor]  # row numbers int64 [B] -> their features [B, *shape]
 
-GATHERED_AT_ONCE = 2
-AHEAD = 4
+NUM_PARALLEL_CALLS = 2
+PREFETCH = 4
 
 
 def dataset(
-    features: Features,
+    features: TapReader,
     columns: Mapping[str, Any],
     batch_size: int,
     seed: int | None,
@@ -59,11 +59,11 @@ def dataset(
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
     count = len(features) // features.views
     orders = _orders(count, features.views, beside, batch_size, seed, endless_from)
-    found = orders.map(batch, num_parallel_calls=GATHERED_AT_ONCE)
+    found = orders.map(batch, num_parallel_calls=NUM_PARALLEL_CALLS)
     if endless_from is not None:
-        return found.prefetch(AHEAD).with_options(options)
+        return found.prefetch(PREFETCH).with_options(options)
     exact = found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-    return exact.prefetch(AHEAD).with_options(options)
+    return exact.prefetch(PREFETCH).with_options(options)
 
 
 def _orders(
@@ -92,7 +92,7 @@ def _orders(
     return tf.data.Dataset.range(-1, 0).flat_map(epoch)  # each iteration is the next epoch
 
 
-def _checked(features: Features, gather: Gather) -> Gather:
+def _checked(features: TapReader, gather: Gather) -> Gather:
     """Compares each record with its checksum when it is first read; once all are known to be sound, that costs nothing."""
     unread = tf.Variable(True, trainable=False)
 
@@ -110,12 +110,12 @@ def _checked(features: Features, gather: Gather) -> Gather:
     return checked
 
 
-def _from_memory(features: Features) -> Gather:
+def _from_memory(features: TapReader) -> Gather:
     held = tf.constant(features.all())
     return lambda rows: tf.gather(held, rows)
 
 
-def _from_shards(features: Features) -> Gather:
+def _from_shards(features: TapReader) -> Gather:
     """TensorFlow reads the mapped shards itself, a row as the aligned blocks that it lies in, without Python in between."""
     memory = tf.experimental.dlpack.from_dlpack(features.records.memory.reshape(-1, ALIGNMENT).__dlpack__())
     addresses = features.addresses()
@@ -137,7 +137,7 @@ def _from_shards(features: Features) -> Gather:
     return gather
 
 
-def _by_python(features: Features) -> Gather:
+def _by_python(features: TapReader) -> Gather:
     dtype = tf.as_dtype(features.dtype)
     bits = np.dtype(f"u{features.dtype.itemsize}")  # bfloat16 is no numpy type of TensorFlow's
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from headstart.features import config as command
-from headstart.features.backbones.build import Origin
+from headstart.features.backbones.build import BackboneSource
 from headstart.features.config import flag, positional
 from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, STORE_DTYPES, parse_image_size
@@ -51,9 +51,9 @@ def _layers(config: BackbonesConfig) -> Iterator[str]:
     from headstart.features.backbones import build as backbone
     from headstart.features.backbones.feature_maps import feature_maps, stage_ends
 
-    origin = backbone.Origin.parse(config.backbone, "imagenet", config.unsafe)
+    origin = backbone.BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
     size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
-    shown = origin if origin.is_own else backbone.Origin(origin.name, "random:0")  # shapes need no download
+    shown = origin if origin.is_own else backbone.BackboneSource(origin.name, "random:0")  # shapes need no download
     maps = feature_maps(backbone.build(shown, size), size)
     ends = {end.layer for end in stage_ends(maps, size)}
     number = DTYPE_BYTES[config.store_dtype]
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         config, _, verbose = command.parse(BackbonesConfig, prog, sys.argv[1:] if argv is None else argv)
         if config.backbone:
-            Origin.parse(config.backbone)
-            command.load_quietly(verbose)
+            BackboneSource.parse(config.backbone)
+            command.import_tensorflow_quietly(verbose)
         print("\n".join(list_backbones(config)))
 
     return command.run(prog, body)

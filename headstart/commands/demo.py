@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         config, _, verbose = command.parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
-        command.one_thread_a_stream()
-        command.load_quietly(verbose)
+        command.limit_intra_op_threads()
+        command.import_tensorflow_quietly(verbose)
         print(describe(config, demo(config)))
 
     return command.run(prog, body)

@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
         check_names(config)
-        run_folder.check_free(config.run)
+        run_folder.check_output_folder(config.run)
         if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
-            command.one_thread_a_stream()
-        command.load_quietly(verbose)
+            command.limit_intra_op_threads()
+        command.import_tensorflow_quietly(verbose)
         metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
         print(describe(metrics))
 

@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, _, verbose = command.parse(NotebookConfig, prog, sys.argv[1:] if argv is None else argv)
         names = {name: getattr(config, name) for name in ("input", "backbone", "weights")}
         check_names(ExtractConfig(**names, store=config.folder))
-        command.load_quietly(verbose)
+        command.import_tensorflow_quietly(verbose)
         print(describe(config, notebook(config)))
 
     return command.run(prog, body)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from headstart.features.store.verify import faults
 
         found = faults(config.store, config.unsafe)
-        command.load_quietly(verbose)
+        command.import_tensorflow_quietly(verbose)
         sound = True
         for fault in found:
             print(fault)

@@ -79,14 +79,14 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
 
 def main() -> None:
     """Measures, prints, writes."""
-    from headstart.features.config import load_quietly
+    from headstart.features.config import import_tensorflow_quietly
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", default="bench")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
-    load_quietly()
+    import_tensorflow_quietly()
     print(f"{machine()}; medians of {args.rounds} rounds\n")
     draw(measured(args.rounds, args.out), os.path.join(args.out, "benchmarks.png"))
     print(f"{args.out}/benchmarks.csv, {args.out}/benchmarks.png")

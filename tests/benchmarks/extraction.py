@@ -135,9 +135,9 @@ def beam_job(name: str, side: int) -> Job:
 
 def headstart_job(name: str, side: int, compute_dtype: str, decode: str = "full") -> Job:
     """`headstart extract` into a new store, which ends complete."""
-    from headstart.features.config import one_thread_a_stream
+    from headstart.features.config import limit_intra_op_threads
 
-    one_thread_a_stream()
+    limit_intra_op_threads()
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
 
@@ -156,17 +156,17 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
     """The engine alone, all streams busy, on pixels that are decoded and resized already."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from headstart.features.backbones.build import Origin, backbone_info
-    from headstart.features.config import one_thread_a_stream
+    from headstart.features.backbones.build import BackboneSource, backbone_info
+    from headstart.features.config import limit_intra_op_threads
     from headstart.features.engines.options import EngineOptions
 
-    one_thread_a_stream()
-    from headstart.features.backbones.feature_extractor import tapped
+    limit_intra_op_threads()
+    from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.engines.factory import make_engine, shared_base
     from headstart.features.spec import Tap
 
-    base, _ = shared_base(Origin(name, "random:0"), (side, side))
-    model, _ = tapped(base, [Tap("")], backbone_info(name).preprocessing, (side, side))
+    base, _ = shared_base(BackboneSource(name, "random:0"), (side, side))
+    model, _ = build_feature_extractor(base, [Tap("")], backbone_info(name).preprocessing, (side, side))
     engine = make_engine(model, EngineOptions(), compute_dtype)
     pixels = np.random.default_rng(0).uniform(0, 255, (engine.batch_size, side, side, 3)).astype(np.float32)
 
@@ -224,9 +224,9 @@ def few_of(folder: str, scratch: str) -> str:
 def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     """One run of one way, in this process."""
     began = time.monotonic()
-    from headstart.features.config import hush
+    from headstart.features.config import silence_library_logs
 
-    hush()
+    silence_library_logs()
     job = WAYS[way](name, side)
     with tempfile.TemporaryDirectory() as scratch:
         job(few_of(folder, scratch))

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=150)
     parser.add_argument("--images", type=int, default=400)
     options = parser.parse_args()
-    command.load_quietly()
+    command.import_tensorflow_quietly()
     with tempfile.TemporaryDirectory() as folder:
         write_photos(os.path.join(folder, "photos"), options.images)
         ways = _ways(options, folder)

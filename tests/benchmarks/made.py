@@ -86,13 +86,13 @@ def write_store(folder: str, training: int, validation: int) -> FeatureStore:
 
 def arguments(doc: str | None, examples: int, rounds: int) -> argparse.Namespace:
     """The command line of a benchmark on a made store; hushes TensorFlow."""
-    from headstart.features.config import load_quietly
+    from headstart.features.config import import_tensorflow_quietly
 
     parser = argparse.ArgumentParser(description=(doc or "").split("\n\n")[0])
     parser.add_argument("--examples", type=int, default=examples)
     parser.add_argument("--rounds", type=int, default=rounds)
     parsed = parser.parse_args()
-    load_quietly()
+    import_tensorflow_quietly()
     return parsed
 
 

@@ -16,21 +16,21 @@ def main(backbone: str = "EfficientNetLite0", engine_name: str = "auto", rounds:
     """Prints images/s of both and their ratio."""
     from headstart.features import config as command
 
-    command.one_thread_a_stream()
-    command.load_quietly()
-    from headstart.features.backbones.build import Origin, backbone_info, build
-    from headstart.features.backbones.feature_extractor import tapped
+    command.limit_intra_op_threads()
+    command.import_tensorflow_quietly()
+    from headstart.features.backbones.build import BackboneSource, backbone_info, build
+    from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.engines.factory import make_engine
     from headstart.features.engines.options import CPU_BATCH_SIZE, EngineOptions
     from headstart.features.spec import Tap
 
     info = backbone_info(backbone)
     size = (info.size, info.size)
-    base = build(Origin(backbone, "random:0"), size)
+    base = build(BackboneSource(backbone, "random:0"), size)
     pixels = np.random.default_rng(0).uniform(0, 255, (CPU_BATCH_SIZE, *size, 3)).astype(np.float32)
     engines, taps = [], []
     for asked in ("", "auto"):
-        model, found = tapped(base, [Tap(asked)], info.preprocessing, size)
+        model, found = build_feature_extractor(base, [Tap(asked)], info.preprocessing, size)
         engines.append(make_engine(model, EngineOptions(engine_name)))
         taps.append(len(found))
     ratios, rates = [], []

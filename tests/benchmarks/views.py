@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--image_size", default="150")
     parser.add_argument("--tap", default=":avg")
     options = parser.parse_args()
-    command.load_quietly()
+    command.import_tensorflow_quietly()
     for policy in ("light", "standard", "strong"):
         for head in ("linear", "mlp"):
             pairs = np.array([_pair(options, policy, head, seed) for seed in range(options.seeds)])

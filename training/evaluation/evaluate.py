@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headstart.features.dataset.sources import ImageFile
     from headstart.training.runs.run_folder import Run
 
-MOST_CLASSES_IN_A_MATRIX = 40
+MAX_CLASSES_IN_A_MATRIX = 40
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _measured_on(run: Run) -> str:
     """
     from headstart.training.runs.run_folder import STORE
 
-    path, beside = run.measured_on, os.path.join(run.path, STORE)
+    path, beside = run.data_source, os.path.join(run.path, STORE)
     if os.path.exists(path):
         return path
     if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
@@ -254,7 +254,7 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
         os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names
     )
     table = scores.confusion(found.labels, found.probabilities)
-    if len(class_names) <= MOST_CLASSES_IN_A_MATRIX:
+    if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
         plots.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
         plots.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
@@ -287,8 +287,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Run.open(config.run)
         if config.input:
             check_exists(config.input)
-        command.one_thread_a_stream()
-        command.load_quietly(verbose)
+        command.limit_intra_op_threads()
+        command.import_tensorflow_quietly(verbose)
         print(describe(evaluate(config)))
 
     return command.run(prog, body)

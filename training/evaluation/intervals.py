@@ -25,7 +25,7 @@ Measure = Callable[[Floats], Floats]  # weights [N, R] -> values [R]
 
 REPLICATES = 1000
 BOOTSTRAP_WORK = 200_000_000  # N * C * replicates: a few seconds
-FEWEST_REPLICATES = 100  # below this a 2.5 % percentile means nothing
+MIN_REPLICATES = 100  # below this a 2.5 % percentile means nothing
 BLOCK = 4_000_000  # N * replicates held at once: 32 MB an array
 
 
@@ -87,7 +87,7 @@ def bounded_replicates(examples: int, classes: int, replicates: int = REPLICATES
 
     The floor stays where the bound would go below it: then the work is 100 N C, and grows with the data.
     """
-    return min(replicates, max(FEWEST_REPLICATES, BOOTSTRAP_WORK // max(1, examples * classes)))
+    return min(replicates, max(MIN_REPLICATES, BOOTSTRAP_WORK // max(1, examples * classes)))
 
 
 def bootstrap_intervals(

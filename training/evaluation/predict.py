@@ -156,9 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
-        command.one_thread_a_stream()
+        command.limit_intra_op_threads()
         if any(map(os.path.lexists, config.images)):  # else there is nothing to load a model for
-            command.load_quietly(verbose)
+            command.import_tensorflow_quietly(verbose)
         total, failed = _write(config, min(config.top_k, classes))
         if failed:
             print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)

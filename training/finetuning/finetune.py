@@ -24,9 +24,9 @@ from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RA
 from headstart.training.train import LAST_IS_BEST
 
 if TYPE_CHECKING:
-    from headstart.training.finetuning.starting_points import Beginning
-    from headstart.training.finetuning.unfreeze import Network
-    from headstart.training.fitting.fit import Learned, Recipe
+    from headstart.training.finetuning.starting_points import StartingPoint
+    from headstart.training.finetuning.unfreeze import SplitNetwork
+    from headstart.training.fitting.fit import FitResult, Recipe
     from headstart.training.runs.run_folder import Run
 
 NO_VALIDATION = (
@@ -99,7 +99,7 @@ def _is_done(path: str, identity: dict[str, Any]) -> bool:
 
 
 def _finish(
-    config: FinetuneConfig, work: str, begin: Beginning, learned: Learned, identity: dict[str, Any], started: float
+    config: FinetuneConfig, work: str, begin: StartingPoint, learned: FitResult, identity: dict[str, Any], started: float
 ) -> None:
     """Everything into the work folder, the metrics last."""
     from headstart.training.heads import attach_head
@@ -141,7 +141,7 @@ def _finish(
     run_folder.finish(work, metrics, () if learned.interrupted else (run_folder.CHECKPOINT,))
 
 
-def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
+def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
     """What the model's features are now: a backbone with other weights makes other features."""
     from headstart.features.backbones.build import weights_digest
 
@@ -150,7 +150,7 @@ def _spec_after(spec: FeatureSpec, network: Network) -> FeatureSpec:
     return dataclasses.replace(spec.plain, weights_digest=weights_digest(network.base), taps=(network.tap,))
 
 
-def _recipe(config: FinetuneConfig, begin: Beginning, precision: str) -> Recipe:
+def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:
     from headstart.training.fitting.batches import class_weights
     from headstart.training.fitting.fit import Recipe
 
@@ -180,7 +180,7 @@ READING = ("layout", "image_column", "label_column", "split_column")  # images, 
 INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
 
 
-def _identity(config: FinetuneConfig, begin: Beginning, recipe: Recipe) -> dict[str, Any]:
+def _identity(config: FinetuneConfig, begin: StartingPoint, recipe: Recipe) -> dict[str, Any]:
     """All that decides what an epoch does: a checkpoint must have been made with the same to be taken up."""
     decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in INDIFFERENT}
     settled = {"learning_rate": recipe.learning_rate, "monitor": recipe.monitor, "precision": recipe.precision}
@@ -220,7 +220,7 @@ def _check_names(config: FinetuneConfig) -> None:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.training.runs import run_folder
 
-    run_folder.check_free(config.run)
+    run_folder.check_output_folder(config.run)
     if config.input:
         check_exists(config.input)
     if config.from_store:
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         config, _, verbose = command.parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
         _check_names(config)
-        command.load_quietly(verbose)
+        command.import_tensorflow_quietly(verbose)
         run = finetune(config)
         print(describe(run))
         return 130 if files.read_json(os.path.join(run.path, "metrics.json"))["interrupted"] else 0

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.training.finetuning.unfreeze import Network, shortened
+from headstart.training.finetuning.unfreeze import SplitNetwork, shortened
 
 STATISTICS = ("moving_mean", "moving_variance")
 
@@ -21,7 +21,7 @@ class FrozenGuard(keras.callbacks.Callback):
         AssertionError: naming what moved and must not.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: SplitNetwork) -> None:
         super().__init__()
         self.network, self.report = network, ""
         self.frozen = {weight.path: weight for weight in network.base.non_trainable_weights}

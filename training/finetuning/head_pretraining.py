@@ -12,7 +12,7 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, cut
 from headstart.training.fitting.adam import adam
 from headstart.training.fitting.batches import array_moments, class_weights
-from headstart.training.fitting.callbacks import ShowProgress, StopWhenNotFinite, Watched
+from headstart.training.fitting.callbacks import LossMonitor, ShowProgress, TerminateOnNonFinite
 from headstart.training.heads import build_head
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def warm_head(
     standard, classes = array_moments(data["train"][0]), len(store.class_names)
     weights = class_weights(config.class_weight, store.examples("train"), store.class_names)
     head = build_head(config.head, tap, classes, standard, config.dropout, precision)
-    learner = Watched(head)
+    learner = LossMonitor(head)
     learner.compile(adam(RATE, precision), "sparse_categorical_crossentropy")
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
     learner.fit(
@@ -45,7 +45,7 @@ def warm_head(
         validation_data=_weighted(data["validation"], weights) if "validation" in data else None,
         class_weight=weights,
         callbacks=[
-            StopWhenNotFinite(-(-len(data["train"][1]) // BATCH)),
+            TerminateOnNonFinite(-(-len(data["train"][1]) // BATCH)),
             ShowProgress(EPOCHS),
             *([stop] if "validation" in data else []),
         ],

@@ -28,9 +28,9 @@ from headstart.training.fitting.devices import evenly, steps_of
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
-    from headstart.training.finetuning.unfreeze import Network
+    from headstart.training.finetuning.unfreeze import SplitNetwork
 
-AHEAD = 2
+PREFETCH = 2
 ENGINE_DTYPES = {"float32": "float32", "mixed_float16": "float32", "mixed_bfloat16": "bfloat16"}
 
 
@@ -141,7 +141,7 @@ def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(AHEAD).with_options(options)
+    return batches.prefetch(PREFETCH).with_options(options)
 
 
 class SplitImages:
@@ -158,7 +158,7 @@ class SplitImages:
 
     def __init__(
         self,
-        network: Network,
+        network: SplitNetwork,
         spec: FeatureSpec,
         found: Mapping[str, ImageSplit],
         config: FinetuneConfig,
@@ -188,7 +188,7 @@ class SplitImages:
         return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
 
 
-def _frozen_engine(network: Network, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:
+def _frozen_engine(network: SplitNetwork, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:
     """What runs the frozen layers, and what they give for an image: the pixels themselves where none is frozen."""
     if network.boundary is None:
         return None, (*spec.image_size, 3)

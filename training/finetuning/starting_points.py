@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
-from headstart.features.backbones.feature_extractor import tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.dataset.dataset_table import TABLE, DatasetTable
 from headstart.features.dataset.sources import SourceOptions
 from headstart.features.errors import UserError
@@ -20,7 +20,7 @@ from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.finetuning.head_pretraining import warm_head
 from headstart.training.finetuning.image_batches import SplitImages
 from headstart.training.finetuning.same_images import find_images
-from headstart.training.finetuning.unfreeze import Network, cut
+from headstart.training.finetuning.unfreeze import SplitNetwork, cut
 from headstart.training.fitting.batches import SplitMaps
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
     from headstart.training.fitting.fit import Batches
 
-STEPS_AT_ONCE = 16  # of small maps from a store, between two looks of Python's
+STEPS_PER_EXECUTION = 16  # of small maps from a store, between two looks of Python's
 GRID_ROWS, GRID_COLUMNS = 6, 7
 CHECKED_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartingPoint:
     """A network to train, what on, and what it all is."""
 
-    network: Network
+    network: SplitNetwork
     batches: Batches
     spec: FeatureSpec
     class_names: list[str]
@@ -51,7 +51,7 @@ class Beginning:
     steps_at_once: int = 1
 
 
-def from_images(config: FinetuneConfig, precision: str) -> Beginning:
+def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     """A run, and the images that its features came from."""
     run = Run.open(config.init_from, config.unsafe)
     options = SourceOptions(
@@ -83,15 +83,15 @@ def from_images(config: FinetuneConfig, precision: str) -> Beginning:
     else:
         facts["store"] = run.config["store"]
     identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
-    return Beginning(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
+    return StartingPoint(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
 
 
-def from_store(config: FinetuneConfig, precision: str) -> Beginning:
+def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
     """Stored maps of a layer, all of whose successors are trained."""
     store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
     boundary = _stored_boundary(store, config.unfreeze_after)
     head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
-    backbone, (tap,) = tapped(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
+    backbone, (tap,) = build_feature_extractor(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
     if head is None:
         head = warm_head(config, precision, store, backbone, boundary, tap)
     network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
@@ -111,7 +111,7 @@ def from_store(config: FinetuneConfig, precision: str) -> Beginning:
     identity = {"store": store.spec.fingerprint, "dataset": store.manifest["dataset_digest"]}
     if config.init_from:
         identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
-    return Beginning(
+    return StartingPoint(
         network,
         batches,
         store.spec,
@@ -121,7 +121,7 @@ def from_store(config: FinetuneConfig, precision: str) -> Beginning:
         identity,
         check,
         lambda folder: None,
-        STEPS_AT_ONCE,
+        STEPS_PER_EXECUTION,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features.backbones.feature_extractor import pooled, tapped
+from headstart.features.backbones.feature_extractor import build_feature_extractor, pooled
 from headstart.features.backbones.feature_maps import above, feature_maps, frozen_boundaries, stage_ends
 from headstart.features.errors import UserError, nearest
 from headstart.features.spec import FeatureSpec, Tap
@@ -73,7 +73,7 @@ class Unfreezing:
 
 
 @dataclass(frozen=True)
-class Network:
+class SplitNetwork:
     """A backbone with its head, cut for training.
 
     Shares the layers and weights of backbone and head.
@@ -95,7 +95,7 @@ class Network:
         """From pixels to the boundary's features; there has to be a boundary."""
         if not self.unfrozen or self.boundary is None:
             return self.backbone
-        model, _ = tapped(self.base, [self.boundary], spec.preprocessing, spec.image_size)
+        model, _ = build_feature_extractor(self.base, [self.boundary], spec.preprocessing, spec.image_size)
         self.switch_on()
         return model
 
@@ -146,11 +146,11 @@ def cut(
     unfreezing: Unfreezing,
     image_size: tuple[int, int],
     at: str = "",
-) -> Network:
+) -> SplitNetwork:
     """Sets which weights are trained, and makes the part of the network that is.
 
     Args:
-        backbone: from `taps.tapped`, with one tap.
+        backbone: from `build_feature_extractor`, with one tap.
         head: from the tap's features to probabilities; all of it is trained.
         tap: the backbone's.
         unfreezing: which of its layers are.
@@ -167,7 +167,7 @@ def cut(
     backbone.trainable = False
     if not unfrozen:
         head.trainable = True
-        return Network(backbone, head, tap, tap, head, ())
+        return SplitNetwork(backbone, head, tap, tap, head, ())
     candidates = frozen_boundaries(base, set(unfrozen), image_size)
     if at and at not in [found.layer for found, _ in candidates]:
         raise UserError(f"not every path of the backbone leads through {at!r}: store a tap at the end of a block")
@@ -180,13 +180,15 @@ def cut(
         features = keras.Input(boundary.shape, name="feature")
         rest = keras.Model(found[1], base.outputs[0], name="rest")
         outputs = pooled(_in_inference(rest)(features), tap)
-    network = Network(backbone, head, tap, boundary, keras.Model(features, head(outputs), name="network"), tuple(unfrozen))
+    network = SplitNetwork(
+        backbone, head, tap, boundary, keras.Model(features, head(outputs), name="network"), tuple(unfrozen)
+    )
     network.switch_on()
     return network
 
 
 @contextlib.contextmanager
-def training_in(network: Network, precision: str) -> Iterator[None]:
+def training_in(network: SplitNetwork, precision: str) -> Iterator[None]:
     """Lets a network compute in a mixed dtype policy while it is trained; weights and probabilities stay float32.
 
     Standardisation stays float32 as well, and so does the preprocessing.
@@ -209,7 +211,7 @@ def training_in(network: Network, precision: str) -> Iterator[None]:
             layer.dtype_policy = "float32"
 
 
-def describe(network: Network) -> list[str]:
+def describe(network: SplitNetwork) -> list[str]:
     """What is trained, for people."""
     weights = network.trained.trainable_variables
     everything = count_weights(network.base.weights) + count_weights(network.head.weights)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from headstart.features.dataset.examples import Example
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.tf_dataset import AHEAD, GATHERED_AT_ONCE
+from headstart.features.store.tf_dataset import NUM_PARALLEL_CALLS, PREFETCH
 from headstart.training.fitting.devices import evenly, steps_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SplitBatches:
         def convert(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.cast(feature, tf.float32), label if self.sparse else tf.one_hot(label, classes)
 
-        return batches.map(convert, num_parallel_calls=GATHERED_AT_ONCE).prefetch(AHEAD)
+        return batches.map(convert, num_parallel_calls=NUM_PARALLEL_CALLS).prefetch(PREFETCH)
 
 
 class SplitMaps:

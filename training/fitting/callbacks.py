@@ -13,7 +13,7 @@ from headstart.features.errors import UserError
 from headstart.features.progress import Progress
 
 
-class Watched(keras.Model):
+class LossMonitor(keras.Model):
     """A model that is trained many steps at a time, and remembers the first one whose loss was not finite.
 
     It shares layers and weights with what it is made of, and takes what is compiled, so that no file carries that along.
@@ -42,7 +42,7 @@ def jit_here() -> bool:
     return bool(keras.backend.backend() != "tensorflow")
 
 
-class StopWhenNotFinite(keras.callbacks.Callback):
+class TerminateOnNonFinite(keras.callbacks.Callback):
     """Ends the run at the first step whose loss or gradient is NaN or infinite, or at such a validation loss.
 
     Raises:
@@ -76,7 +76,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
 
 class ShowProgress(keras.callbacks.Callback):
-    """Epochs done, of those there can be; steps, where an epoch takes long.
+    """NumpyBatches done, of those there can be; steps, where an epoch takes long.
 
     Args:
         epochs: at most.

@@ -25,7 +25,7 @@ class Interrupted(Exception):
     """Ctrl-C, taken note of between two steps."""
 
 
-class KeepBest(keras.callbacks.Callback):
+class BestCheckpoint(keras.callbacks.Callback):
     """Keeps the best epoch's weights, stops when there has been none better for a while, and leaves a checkpoint an epoch.
 
     Args:
@@ -46,7 +46,7 @@ class KeepBest(keras.callbacks.Callback):
 
     @property
     def epochs(self) -> int:
-        """Epochs done, those of an earlier run of the same command too."""
+        """NumpyBatches done, those of an earlier run of the same command too."""
         return len(next(iter(self.history.values()), ()))
 
     def start(self, figures: Mapping[str, float]) -> None:
@@ -158,7 +158,7 @@ def _state(path: str) -> dict[str, Any] | None:
         return None
 
 
-class StopWhenAsked(keras.callbacks.Callback):
+class StopOnInterrupt(keras.callbacks.Callback):
     """Ends a training between two steps once somebody asks for it.
 
     Raises:

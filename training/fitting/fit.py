@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from headstart.training.finetuning.frozen_guard import FrozenGuard
-from headstart.training.finetuning.unfreeze import Network, training_in
+from headstart.training.finetuning.unfreeze import SplitNetwork, training_in
 from headstart.training.fitting.adam import adam
 from headstart.training.fitting.batches import weighted
-from headstart.training.fitting.callbacks import ShowProgress, StopWhenNotFinite, Watched, jit_here
-from headstart.training.fitting.checkpoint import Interrupted, KeepBest, StopWhenAsked, interruptible
+from headstart.training.fitting.callbacks import LossMonitor, ShowProgress, TerminateOnNonFinite, jit_here
+from headstart.training.fitting.checkpoint import BestCheckpoint, Interrupted, StopOnInterrupt, interruptible
 from headstart.training.fitting.devices import to_device
 from headstart.training.runs import run_folder
 
@@ -58,7 +58,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Learned:
+class FitResult:
     """What a training came to; the best epoch's weights are in the network, epoch 0 being those that it began with."""
 
     history: dict[str, list[float]]
@@ -76,7 +76,7 @@ class Learned:
         return {name: column[self.best_epoch - 1] for name, column in self.history.items()}
 
 
-def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> Learned:
+def learn(network: SplitNetwork, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> FitResult:
     """Trains until the epochs or the patience end, or somebody presses Ctrl-C; goes on from a checkpoint of the same training.
 
     Args:
@@ -92,7 +92,7 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
         KeyboardInterrupt: for Ctrl-C before there was anything to keep.
     """
     with training_in(network, recipe.precision), interruptible() as asked:
-        learner = Watched(network.trained)
+        learner = LossMonitor(network.trained)
         learner.compile(
             _optimizer(recipe, batches.steps),
             loss=keras.losses.SparseCategoricalCrossentropy(),
@@ -106,7 +106,7 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
         validation = batches.validation()
         if validation is not None:
             validation = weighted(validation, recipe.class_weight, learner.output_shape[-1])
-        keep = KeepBest(
+        keep = BestCheckpoint(
             os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience, recipe.not_before
         )
         keep.set_model(learner)
@@ -115,11 +115,11 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
             figures = learner.evaluate(validation, verbose=0, return_dict=True)
             keep.start({f"val_{name}": value for name, value in figures.items()})
         callbacks = [
-            StopWhenNotFinite(batches.steps),
+            TerminateOnNonFinite(batches.steps),
             guard,
             ShowProgress(recipe.epochs, batches.steps),
             keep,
-            StopWhenAsked(asked),
+            StopOnInterrupt(asked),
             keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
         ]
         over = keep.epochs >= recipe.epochs or keep.is_over()
@@ -128,10 +128,10 @@ def learn(network: Network, batches: Batches, recipe: Recipe, work: str, identit
             raise KeyboardInterrupt
         keep.restore_best()
         guard.check()
-    return Learned(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, guard.report, interrupted)
+    return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, guard.report, interrupted)
 
 
-def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: KeepBest, validation: Any) -> bool:
+def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: BestCheckpoint, validation: Any) -> bool:
     """Whether it was interrupted."""
     classes = learner.output_shape[-1]  # Keras would weigh them after batches were copied to the device
     try:

@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_free(config.run)
         for store in config.stores:
             FeatureStore.open(store)
-        command.load_quietly(verbose)
+        command.import_tensorflow_quietly(verbose)
         print(describe(config, probe(config)))
 
     return command.run(prog, body)

@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 
 FOLDS = 5
 REGULARISATIONS = tuple(10.0 ** (step / 2) for step in range(-6, 7))  # as multiples of the mean eigenvalue, 1e-3..1e3
-LEAST_EIGENVALUE = 1e-6  # of the largest: below it float32 features hold only rounding
+MIN_EIGENVALUE = 1e-6  # of the largest: below it float32 features hold only rounding
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _decomposed(standard: Floats) -> tuple[Floats, Floats, Floats]:
     count, width = standard.shape
     gram = standard @ standard.T if width > count else standard.T @ standard
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    kept = values > LEAST_EIGENVALUE * max(float(values[-1]), 1e-30)
+    kept = values > MIN_EIGENVALUE * max(float(values[-1]), 1e-30)
     values, vectors = values[kept], vectors[:, kept]
     other = (standard.T if width > count else standard) @ (vectors / np.sqrt(values)).astype(np.float32)
     return (values, vectors, other) if width > count else (values, other.astype(np.float64), vectors.astype(np.float32))

@@ -20,9 +20,9 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
 
 if TYPE_CHECKING:
-    from headstart.training.finetuning.unfreeze import Network
+    from headstart.training.finetuning.unfreeze import SplitNetwork
 
-MOST_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
+MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 
 
 def check_agreement(
@@ -65,7 +65,7 @@ def check_agreement(
 
 
 def check_images(
-    run: Run, network: Network, spec: FeatureSpec, files: Sequence[ImageToRead], max_pixels: int
+    run: Run, network: SplitNetwork, spec: FeatureSpec, files: Sequence[ImageToRead], max_pixels: int
 ) -> dict[str, Any]:
     """Compares a network that was trained in two parts, frozen layers by the engine, with `model.keras` on image files.
 
@@ -149,10 +149,10 @@ def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: n
     resize = resizer(spec)
     exact = np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
     noise = float(np.sqrt(np.square(exact - stored).mean() / max(float(np.square(exact).mean()), 1e-30)))
-    if noise > MOST_NOISE:
+    if noise > MAX_NOISE:
         raise UserError(
             f"{spec.compute_dtype} moves the features of {spec.backbone} by {noise:.0%} of their size, expected at most "
-            f"{MOST_NOISE:.0%}: extract with --compute_dtype float32"
+            f"{MAX_NOISE:.0%}: extract with --compute_dtype float32"
         )
     return noise
 

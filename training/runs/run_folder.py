@@ -93,7 +93,7 @@ class Run:
         return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
 
     @property
-    def measured_on(self) -> str:
+    def data_source(self) -> str:
         """Where its splits are: the store of its features, or the images, where its backbone is its own."""
         return self.config.get("store") or self.config["input"]
 
@@ -143,7 +143,7 @@ def _why_not(path: str) -> str:
     return f"the run {path!r} is not complete: run the command that makes it again"
 
 
-def check_free(path: str) -> None:
+def check_output_folder(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
     held = files.names_in(path, "--run")
     if held - {STORE, LOCK} and not held & {CONFIG, WORK_FOLDER}:
@@ -162,7 +162,7 @@ def claimed(path: str) -> Iterator[bool]:
     Raises:
         UserError: when the folder holds something else, or another training is writing to it.
     """
-    check_free(path)
+    check_output_folder(path)
     existed = os.path.isdir(path)
     try:
         message = f"another training is writing to {path!r}: wait for it, or give another --run"
