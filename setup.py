@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=70.1"]  # which builds the wheel that is tested
 OPENVINO = ["openvino>=2025.0"]
 HEIC = ["pillow-heif>=0.18"]
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
