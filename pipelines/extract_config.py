@@ -102,7 +102,7 @@ class ExtractConfig:
     pipeline_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from headstart.features.dataset.examples import parse_splits
+        from headstart.features.dataset.splits import parse_splits
 
         check_fields(self)
         parse_splits(self.splits)

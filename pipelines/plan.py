@@ -15,16 +15,9 @@ from headstart.features.backbones.build import BackboneSource
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
-from headstart.features.dataset.examples import (
-    Example,
-    conflicts,
-    copies_across_splits,
-    dataset_digest,
-    divide,
-    groups_across_splits,
-    parse_splits,
-)
+from headstart.features.dataset.examples import Example, conflicts, dataset_digest
 from headstart.features.dataset.sources import Source, SourceOptions, read_source
+from headstart.features.dataset.splits import copies_across_splits, divide, groups_across_splits, parse_splits
 from headstart.features.engines.factory import Engine, shared_base, shared_engine
 from headstart.features.engines.options import EngineOptions, has_gpu, slow_dtype
 from headstart.features.engines.stream import ImageToRead, stream_features

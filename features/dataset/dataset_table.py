@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.features import files
-from headstart.features.dataset.examples import Example, from_csv, in_line
+from headstart.features.dataset.examples import Example, from_csv
+from headstart.features.dataset.splits import in_line
 
 TABLE, DEAD_LETTERS = "examples.csv", "dead_letters.jsonl"
 CONFLICTS = "conflicts.csv"  # examples of one content with several labels; there when there are some

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from headstart.features.dataset.examples import SPLIT_NAMES
+from headstart.features.dataset.splits import SPLIT_NAMES
 from headstart.features.errors import UserError, nearest
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "lost+found"}
