@@ -62,11 +62,11 @@ def parse_splits(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class _Unit:
-    """Examples that must stay together, by index; its place in the line does not change when it grows."""
+    """Examples that must stay together, by index; its position in the line does not change when it grows."""
 
     members: list[int]
     labels: Counter[str]
-    place: str
+    position: str
 
     @property
     def size(self) -> int:
@@ -101,7 +101,7 @@ def divide(
     Returns:
         The same examples in the same order, with splits.
     """
-    units = sorted((_unit(members, examples, seed) for members in _connected(examples)), key=lambda unit: unit.place)
+    units = sorted((_unit(members, examples, seed) for members in _connected(examples)), key=lambda unit: unit.position)
     shares = {name: Fraction(str(proportions[name])) for name in in_line(proportions)}
     chosen = {unit: split for unit in units if (split := _kept_split(unit, examples, kept or {}, shares))}
     new = [unit for unit in units if unit not in chosen]
@@ -121,8 +121,8 @@ def divide(
 def _unit(members: list[int], examples: Sequence[Example], seed: int) -> _Unit:
     names = {f"{seed}:group:{examples[i].group}" for i in members if examples[i].group}
     names = names or {f"{seed}:content:{examples[i].digest}" for i in members}
-    place = min(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest() for name in names)
-    return _Unit(members, Counter(label for i in members for label in examples[i].labels), place)
+    position = min(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest() for name in names)
+    return _Unit(members, Counter(label for i in members for label in examples[i].labels), position)
 
 
 def _kept_split(unit: _Unit, examples: Sequence[Example], kept: Mapping[str, str], shares: Mapping[str, Fraction]) -> str:
@@ -144,11 +144,11 @@ def _cut(line: list[_Unit], shares: Mapping[str, Fraction], held: Counter[str], 
     """
     total = held.total() + sum(unit.size for unit in line)
     most = math.ceil(max((share * total for name, share in shares.items() if name != "train"), default=total))
-    large = sorted((unit for unit in line if unit.size > most), key=lambda unit: (-unit.size, unit.place))
+    large = sorted((unit for unit in line if unit.size > most), key=lambda unit: (-unit.size, unit.position))
     loose = [unit for unit in line if unit.size <= most]
     taken = held + Counter(train=sum(unit.size for unit in large))
-    lack = [max(share * total - taken[name], Fraction(0)) for name, share in shares.items()]
-    ends = list(accumulate(lack))
+    deficit = [max(share * total - taken[name], Fraction(0)) for name, share in shares.items()]
+    ends = list(accumulate(deficit))
     bounds = list(accumulate((unit.size for unit in loose), initial=0))
     middles = [a + b for a, b in pairwise(bounds)]  # twice
     cuts = [len(large) + bisect_right(middles, 2 * end * bounds[-1] / (ends[-1] or 1)) for end in ends[:-1]]
@@ -227,12 +227,12 @@ def _fill_missing(new: Sequence[_Unit], chosen: dict[_Unit, str], splits: Sequen
 
 
 def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
-    """Declared groups that stand on more than one side, with their splits."""
+    """Declared groups that are in more than one split, with their splits."""
     return _across((example.group, example.split) for example in examples if example.group)
 
 
 def copies_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
-    """Contents that stand on more than one side, with their splits."""
+    """Contents that are in more than one split, with their splits."""
     return _across((example.digest, example.split) for example in examples if example.digest)
 
 
