@@ -28,7 +28,7 @@ class Ending:
         if again or self.at_once:
             self.end()
         logging.disable(logging.CRITICAL)  # threads that lose their work have much to say
-        threading.excepthook = lambda _: None
+        threading.excepthook = sys.unraisablehook = lambda _: None  # a finaliser takes the exception for its own
         os.write(self.told, b"!")
         raise KeyboardInterrupt
 

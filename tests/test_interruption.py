@@ -54,8 +54,20 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
         ("try:\n        press(); time.sleep(60)\n    except BaseException:\n        return 0", 130),
         ("threading.Thread(target=lambda: time.sleep(60)).start(); press(); time.sleep(60)", 130),
         ("raise KeyboardInterrupt", 130),
+        ("class Gone:\n        def __del__(self):\n            press(); time.sleep(60)\n    Gone(); time.sleep(60)", 130),
     ],
-    ids=["Ctrl-C", "SIGTERM", "another error", "a crash", "swallowed", "twice", "ignored", "a thread stays", "by hand"],
+    ids=[
+        "Ctrl-C",
+        "SIGTERM",
+        "another error",
+        "a crash",
+        "swallowed",
+        "twice",
+        "ignored",
+        "a thread stays",
+        "by hand",
+        "collecting garbage",
+    ],
 )
 def test_a_command_ends_in_one_line(body: str, status: int, tmp_path: pathlib.Path) -> None:
     code = (
