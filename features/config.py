@@ -1,4 +1,4 @@
-"""The command line of every command: one frozen dataclass in, flags out, and errors for people.
+"""The command line of every command: one frozen dataclass in, flags out.
 
 A command's configuration is a frozen dataclass. Each field is a flag named after it, with its help in the field's metadata;
 fields made by `positional` come without dashes. Nothing here imports anything heavy, so `--help` is instant.
@@ -7,34 +7,19 @@ fields made by `positional` come without dashes. Nothing here imports anything h
 from __future__ import annotations
 
 import argparse
-import atexit
-import contextlib
 import dataclasses
-import errno
-import functools
 import inspect
-import io
 import itertools
-import logging
 import numbers
 import os
-import sys
-import traceback
 import types
 import typing
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
 
-from headstart.features import interruption
-from headstart.features.errors import UserError, extract_user_error, nearest
+from headstart.features.errors import UserError, nearest
 
 Config = TypeVar("Config")
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
-LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
 
 
 def flag(default: Any, help: str, **extra: Any) -> Any:
@@ -235,192 +220,3 @@ def _underscored(argument: str) -> str:
         return argument
     name, equals, value = argument.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value
-
-
-leaves_threads = False  # whether something has threads that Python's end and they would wait for each other, for ever
-
-
-def run(prog: str, body: Callable[[], int | None]) -> int:
-    """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2, Ctrl-C one and 130."""
-    for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
-    status = 1
-    try:
-        with interruption.ending(prog) as ending:
-            status = _in_one_line(prog, lambda: _unless_interrupted(ending, body))
-        return status
-    finally:
-        if leaves_threads:
-            atexit.register(_leave, status)
-
-
-def _leave(status: int) -> None:
-    """Ends the process once all that it had to say is said, without waiting for threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def _unless_interrupted(ending: interruption.Ending, body: Callable[[], int | None]) -> int | None:
-    """A body's status. A runner makes another error of Ctrl-C's, which is nobody's mistake."""
-    try:
-        return body()
-    except BaseException:
-        if ending.signal:
-            raise KeyboardInterrupt from None
-        raise
-
-
-def _in_one_line(prog: str, body: Callable[[], int | None]) -> int:
-    try:
-        return body() or 0
-    except UserError as error:
-        return _fail(prog, str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(
-                prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again"
-            )
-        if not error.filename:
-            raise
-        if error.errno in (errno.EACCES, errno.EROFS):
-            return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
-        return _fail(prog, f"{error.filename}: {error.strerror}")
-    except Exception as error:
-        told = extract_user_error(error)  # by TensorFlow, of a mistake that was met inside a tf.data pipeline
-        if told is None:
-            raise
-        return _fail(prog, told)
-
-
-def _fail(prog: str, message: str) -> int:
-    if os.environ.get("HEADSTART_TRACEBACK"):
-        traceback.print_exc()
-    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
-def limit_intra_op_threads() -> None:
-    """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
-
-@functools.cache
-def silence_library_logs() -> None:
-    """Holds back what the libraries underneath log and warn of, in a command's process, from here on."""
-    _hushed.enter_context(quiet())
-
-
-_hushed = contextlib.ExitStack()  # never left: it ends with the process
-_speaking = False  # --verbose
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back what the libraries underneath log and warn of inside the block; what was set stands again after it.
-
-    With --verbose they speak.
-    """
-    if _speaking:
-        yield
-        return
-    root, null = logging.getLogger(), logging.NullHandler()
-    levels = {name: logging.getLogger(name).level for name in LOUD}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, level in LOUD.items():
-            logging.getLogger(name).setLevel(level)
-        root.addFilter(_is_grave)  # of what is logged without a logger's name
-        root.addHandler(null)  # where there is none, the first who logs so would add one for good
-        try:
-            yield
-        finally:
-            root.removeHandler(null)
-            root.removeFilter(_is_grave)
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-
-
-def _is_grave(entry: logging.LogRecord) -> bool:
-    return entry.levelno >= logging.ERROR
-
-
-def quietly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A function of the library's, as quiet from Python as its command is."""
-
-    @functools.wraps(function)
-    def quiet_function(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
-        with quiet():
-            _load()
-            return function(*arguments, **keywords)
-
-    return quiet_function
-
-
-def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
-    """An iterator whose steps are quiet; between them the process is as its owner has it."""
-    while True:
-        with quiet():
-            _load()
-            try:
-                each = next(found)
-            except StopIteration:
-                return
-        yield each
-
-
-def import_tensorflow_quietly(verbose: bool = False) -> None:
-    """Imports TensorFlow for a command, its chatter and Beam's held back from here on, unless verbose."""
-    global _speaking
-    _speaking = verbose
-    if not verbose:
-        silence_library_logs()
-    _load()
-
-
-def _load() -> None:
-    """Imports TensorFlow, once; GPUs give memory as it is needed."""
-    from headstart.features.engines.options import has_gpu
-
-    if "tensorflow" in sys.modules:
-        return
-    if _speaking:
-        with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
-            has_gpu()
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
-        import tensorflow as tf
-
-        has_gpu()
-        tf.constant(0)
-
-
-@contextlib.contextmanager
-def _left_out(*packages: str) -> Iterator[None]:
-    """Hides packages that are not loaded yet from whoever would import them if they are there."""
-    hidden = [name for name in packages if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-@contextlib.contextmanager
-def _stderr_to_null() -> Iterator[None]:
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        with interruption.at_once(saved):
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

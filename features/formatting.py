@@ -1,6 +1,9 @@
-"""Numbers for eyes: bytes and seconds as people write them."""
+"""Numbers and names for eyes: bytes and seconds as people write them, text that a terminal can show."""
 
 from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
 
 
 def human_bytes(count: float) -> str:
@@ -31,3 +34,20 @@ def clock(seconds: float) -> str:
     seconds = int(seconds)
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+
+
+def printable(name: str) -> str:
+    """'?' for what would move the cursor, colour the terminal or fail to encode."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def display_width(text: str) -> int:
+    """Columns on a terminal: 2 for a wide character, 0 for a combining one."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """A list for one line: its beginning and its end where it is long."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most // 2])}, ... {', '.join(names[-most // 2 :])}"

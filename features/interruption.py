@@ -1,16 +1,22 @@
-"""Ctrl-C and SIGTERM in a command: one line on stderr and exit status 130 or 143, whatever libraries and threads are doing."""
+"""A command's body, run to its end: errors in one line with exit status 2; Ctrl-C and SIGTERM in one with 130 or 143."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
+
+from headstart.features.errors import UserError, extract_user_error
 
 GRACE_S = 3.0  # for temporary files to be removed; what waits longer than that is left to the next run
 
@@ -28,7 +34,8 @@ class Ending:
         if again or self.at_once:
             self.end()
         logging.disable(logging.CRITICAL)  # threads that lose their work have much to say
-        threading.excepthook = sys.unraisablehook = lambda _: None  # a finaliser takes the exception for its own
+        threading.excepthook = lambda _: None
+        sys.unraisablehook = lambda _: None  # a finaliser takes the exception for its own
         os.write(self.told, b"!")
         raise KeyboardInterrupt
 
@@ -101,3 +108,70 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+
+
+leaves_threads = False  # whether something has threads that Python's end and they would wait for each other, for ever
+
+
+def run(prog: str, body: Callable[[], int | None]) -> int:
+    """Runs a command's body; a mistake of the user's becomes one line on stderr and exit status 2, Ctrl-C one and 130."""
+    for stream in (sys.stdout, sys.stderr):  # file names need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+    status = 1
+    try:
+        with ending(prog) as here:
+            status = _in_one_line(prog, lambda: _unless_interrupted(here, body))
+        return status
+    finally:
+        if leaves_threads:
+            atexit.register(_leave, status)
+
+
+def _leave(status: int) -> None:
+    """Ends the process once all that it had to say is said, without waiting for threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _unless_interrupted(here: Ending, body: Callable[[], int | None]) -> int | None:
+    """A body's status. A runner makes another error of Ctrl-C's, which is nobody's mistake."""
+    try:
+        return body()
+    except BaseException:
+        if here.signal:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _in_one_line(prog: str, body: Callable[[], int | None]) -> int:
+    try:
+        return body() or 0
+    except UserError as error:
+        return _fail(prog, str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(
+                prog, f"the disk is full ({error.filename or 'while writing'}): make room and run the same command again"
+            )
+        if not error.filename:
+            raise
+        if error.errno in (errno.EACCES, errno.EROFS):
+            return _fail(prog, f"no permission for {error.filename}: choose another folder or change its owner")
+        return _fail(prog, f"{error.filename}: {error.strerror}")
+    except Exception as error:
+        told = extract_user_error(error)  # by TensorFlow, of a mistake that was met inside a tf.data pipeline
+        if told is None:
+            raise
+        return _fail(prog, told)
+
+
+def _fail(prog: str, message: str) -> int:
+    if os.environ.get("HEADSTART_TRACEBACK"):
+        traceback.print_exc()
+    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from headstart.features import config as command
+from headstart.features import interruption
 from headstart.features.errors import UserError, nearest
 
 COMMANDS = {
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        return command.run("headstart", lambda: _unknown(name))
-    return command.run(f"headstart {name}", lambda: importlib.import_module(COMMANDS[name][0]).main(arguments[1:]))
+        return interruption.run("headstart", lambda: _unknown(name))
+    return interruption.run(f"headstart {name}", lambda: importlib.import_module(COMMANDS[name][0]).main(arguments[1:]))
 
 
 def script() -> NoReturn:

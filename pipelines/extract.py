@@ -20,9 +20,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
+from headstart.features import files, interruption
+from headstart.features.config import OtherFlags, parse
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly, silence_library_logs
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LOCK = ".lock"
 ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
 
 
-@command.quietly
+@quietly
 def extract(config: ExtractConfig) -> FeatureStore:
     """Makes or updates a feature store. Killed anywhere and called again, it goes on and ends with the same store.
 
@@ -90,7 +91,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     return FeatureStore.open(config.store)
 
 
-@command.quietly
+@quietly
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
     from headstart.pipelines.plan import describe, estimate, make_plan, shard_job
@@ -170,7 +171,7 @@ def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class BeamFlags(command.OtherFlags):
+class BeamFlags(OtherFlags):
     """Every option of Beam's."""
 
     def names(self) -> set[str]:
@@ -182,7 +183,7 @@ class BeamFlags(command.OtherFlags):
 
     def parser(self) -> argparse.ArgumentParser:
         """Beam's own."""
-        command.silence_library_logs()
+        silence_library_logs()
         from apache_beam.options import pipeline_options
 
         parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
@@ -196,17 +197,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart extract"
 
     def body() -> None:
-        config, beam_flags, verbose = command.parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
+        config, beam_flags, verbose = parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
         check_names(config)
-        command.limit_intra_op_threads()
-        command.import_tensorflow_quietly(verbose)
+        limit_intra_op_threads()
+        import_tensorflow_quietly(verbose)
         config = dataclasses.replace(config, pipeline_options=tuple(beam_flags))
         if config.dry_run:
             print("\n".join(dry_run(config)))
         else:
             extract(config)
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

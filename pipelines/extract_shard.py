@@ -20,11 +20,11 @@ from apache_beam.metrics.metric import Metrics
 
 from headstart.features import files
 from headstart.features.backbones.build import BackboneSource
-from headstart.features.config import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record
 from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit

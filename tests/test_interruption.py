@@ -70,10 +70,8 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
     ],
 )
 def test_a_command_ends_in_one_line(body: str, status: int, tmp_path: pathlib.Path) -> None:
-    code = (
-        f"from headstart.features.config import run\nfrom headstart.features.errors import UserError\ndef body():\n    {body}"
-    )
-    code += "\nrun('p', body)"
+    imports = "from headstart.features.errors import UserError\nfrom headstart.features.interruption import run"
+    code = f"{imports}\ndef body():\n    {body}\nrun('p', body)"
     done = in_a_process(code, tmp_path)
     word = "terminated" if status == 143 else "interrupted"
     assert (done.returncode, done.stdout) == (status, "")
@@ -83,7 +81,7 @@ def test_a_command_ends_in_one_line(body: str, status: int, tmp_path: pathlib.Pa
 def test_signals_are_the_host_s_again_afterwards(tmp_path: pathlib.Path) -> None:
     code = """
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-from headstart.features.config import run
+from headstart.features.interruption import run
 run("p", lambda: None)
 assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -93,7 +91,7 @@ run("p", lambda: print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN))
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
-QUIETLY = "from headstart.features.config import import_tensorflow_quietly; import_tensorflow_quietly()"
+QUIETLY = "from headstart.features.runtime import import_tensorflow_quietly; import_tensorflow_quietly()"
 PLACES = {
     "importing the command": "sys.meta_path.insert(0, OnImport('headstart.pipelines.extract_config'))",
     "importing TensorFlow": "sys.meta_path.insert(0, OnImport('tensorflow.python.framework.ops'))",

@@ -13,8 +13,9 @@ from headstart.features.backbones.build import BackboneSource, build
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import above, frozen_boundaries
 from headstart.features.errors import UserError
+from headstart.features.formatting import shortened
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.training.finetuning.unfreeze import SplitNetwork, Unfreezing, cut, describe, shortened, training_in
+from headstart.training.finetuning.unfreeze import SplitNetwork, Unfreezing, cut, describe, training_in
 from tests.conftest import IMAGE_SIZE, little_base
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)

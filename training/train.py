@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
-from headstart.features.config import flag, positional, required
+from headstart.features import files, interruption
+from headstart.features.config import check_fields, flag, parse, positional, required
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, quietly
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +56,7 @@ class TrainConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
@@ -68,7 +68,7 @@ class TrainConfig:
             raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
 
 
-@command.quietly
+@quietly
 def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None) -> Run:
     """Trains a head, keeps its best epoch, and saves `model.keras`: images of 0..255 in, probabilities out.
 
@@ -274,17 +274,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart train"
 
     def body() -> None:
-        config, _, verbose = command.parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
         from headstart.features.store.feature_store import FeatureStore
         from headstart.training.runs import run_folder
 
         run_folder.check_output_folder(config.run)
         FeatureStore.open(config.store)
-        command.import_tensorflow_quietly(verbose)
+        import_tensorflow_quietly(verbose)
         run = train(config)
         print(describe(run))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 def describe(run: Run) -> str:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headstart.features import config as command
+from headstart.features import interruption
 from headstart.features.backbones.build import BackboneSource
-from headstart.features.config import flag, positional
+from headstart.features.config import check_fields, flag, parse, positional
 from headstart.features.formatting import human_bytes
+from headstart.features.runtime import import_tensorflow_quietly
 from headstart.features.spec import DTYPE_BYTES, STORE_DTYPES, parse_image_size
 
 
@@ -23,7 +24,7 @@ class BackbonesConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
 
 
 def list_backbones(config: BackbonesConfig) -> list[str]:
@@ -76,13 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart backbones"
 
     def body() -> None:
-        config, _, verbose = command.parse(BackbonesConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(BackbonesConfig, prog, sys.argv[1:] if argv is None else argv)
         if config.backbone:
             BackboneSource.parse(config.backbone)
-            command.import_tensorflow_quietly(verbose)
+            import_tensorflow_quietly(verbose)
         print("\n".join(list_backbones(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

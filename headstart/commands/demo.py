@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features import config as command
-from headstart.features.config import flag
+from headstart.features import interruption
+from headstart.features.config import check_fields, flag, parse
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
 
 IMAGE_SIZE = 96
 VALIDATION_EVERY = 5
@@ -26,7 +27,7 @@ class DemoConfig:
     folder: str = flag("demo", "where to leave images, features, models and plots")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
 
 
 def write_digits(folder: str) -> int:
@@ -59,7 +60,7 @@ class DemoResult:
     figures: dict[str, Any]
 
 
-@command.quietly
+@quietly
 def demo(config: DemoConfig) -> DemoResult:
     """Reads every stage in one pass, lets a probe choose one inside the first half, and opens the second half once."""
     from headstart.pipelines.extract import extract
@@ -97,12 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart demo"
 
     def body() -> None:
-        config, _, verbose = command.parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
-        command.limit_intra_op_threads()
-        command.import_tensorflow_quietly(verbose)
+        config, _, verbose = parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
+        limit_intra_op_threads()
+        import_tensorflow_quietly(verbose)
         print(describe(config, demo(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from headstart.features import config as command
-from headstart.features.config import flag
+from headstart.features import interruption
+from headstart.features.config import flag, parse
 from headstart.features.engines.options import has_openvino
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
 from headstart.pipelines.extract import BeamFlags
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.train import TrainConfig
@@ -37,7 +38,7 @@ class FitConfig(TrainConfig, ExtractConfig):
         return self.store or os.path.join(self.run, "store")
 
 
-@command.quietly
+@quietly
 def fit(config: FitConfig) -> dict[str, Any]:
     """Extraction, training and evaluation; what exists already is not done again.
 
@@ -76,16 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from headstart.training.evaluation.evaluate import describe
         from headstart.training.runs import run_folder
 
-        config, beam_flags, verbose = command.parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
+        config, beam_flags, verbose = parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
         check_names(config)
         run_folder.check_output_folder(config.run)
         if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
-            command.limit_intra_op_threads()
-        command.import_tensorflow_quietly(verbose)
+            limit_intra_op_threads()
+        import_tensorflow_quietly(verbose)
         metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
         print(describe(metrics))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features.config import positional
+from headstart.features import interruption
+from headstart.features.config import check_fields, parse, positional
 from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
 from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
@@ -27,7 +27,7 @@ class InfoConfig:
     store: str = positional("the folder of a feature store", metavar="STORE")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
 
 
 def info(config: InfoConfig) -> list[str]:
@@ -112,10 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart info"
 
     def body() -> None:
-        config, _, _ = command.parse(InfoConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, _ = parse(InfoConfig, prog, sys.argv[1:] if argv is None else argv)
         print("\n".join(info(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features import config as command
-from headstart.features import files
-from headstart.features.config import flag, positional
+from headstart.features import files, interruption
+from headstart.features.config import check_fields, flag, parse, positional
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, quietly
 from headstart.features.spec import parse_image_size
 
 STOPPING = 0.2  # of the training split
@@ -47,7 +47,7 @@ class NotebookConfig:
     seeds: int = flag(3, "how often each head is trained, from other first weights", metavar="N", least=1)
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
         parse_image_size(self.image_size)
 
 
@@ -67,7 +67,7 @@ class Row:
         return statistics.fmean(self.accuracies)
 
 
-@command.quietly
+@quietly
 def notebook(config: NotebookConfig) -> list[Row]:
     """Runs the experiment, and leaves its table in the folder as notebook.csv.
 
@@ -221,13 +221,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         from headstart.pipelines.extract_config import ExtractConfig, check_names
 
-        config, _, verbose = command.parse(NotebookConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(NotebookConfig, prog, sys.argv[1:] if argv is None else argv)
         names = {name: getattr(config, name) for name in ("input", "backbone", "weights")}
         check_names(ExtractConfig(**names, store=config.folder))
-        command.import_tensorflow_quietly(verbose)
+        import_tensorflow_quietly(verbose)
         print(describe(config, notebook(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.features import config as command
-from headstart.features.config import flag, positional
+from headstart.features import interruption
+from headstart.features.config import check_fields, flag, parse, positional
+from headstart.features.runtime import import_tensorflow_quietly
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class VerifyConfig:
     unsafe: bool = flag(False, "run Python code that the store's backbone brings along in Lambda layers")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,12 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart verify"
 
     def body() -> int:
-        config, _, verbose = command.parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
         from headstart.features.store.manifest import read_manifest
         from headstart.features.store.verify import faults
 
         found = faults(config.store, config.unsafe)
-        command.import_tensorflow_quietly(verbose)
+        import_tensorflow_quietly(verbose)
         sound = True
         for fault in found:
             print(fault)
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
         return 0 if sound else 1
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
 
 def main() -> None:
     """Measures, prints, writes."""
-    from headstart.features.config import import_tensorflow_quietly
+    from headstart.features.runtime import import_tensorflow_quietly
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=3)

@@ -135,7 +135,7 @@ def beam_job(name: str, side: int) -> Job:
 
 def headstart_job(name: str, side: int, compute_dtype: str, decode: str = "full") -> Job:
     """`headstart extract` into a new store, which ends complete."""
-    from headstart.features.config import limit_intra_op_threads
+    from headstart.features.runtime import limit_intra_op_threads
 
     limit_intra_op_threads()
     from headstart.pipelines.extract import extract
@@ -157,8 +157,8 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
     from concurrent.futures import ThreadPoolExecutor
 
     from headstart.features.backbones.build import BackboneSource, backbone_info
-    from headstart.features.config import limit_intra_op_threads
     from headstart.features.engines.options import EngineOptions
+    from headstart.features.runtime import limit_intra_op_threads
 
     limit_intra_op_threads()
     from headstart.features.backbones.feature_extractor import build_feature_extractor
@@ -224,7 +224,7 @@ def few_of(folder: str, scratch: str) -> str:
 def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     """One run of one way, in this process."""
     began = time.monotonic()
-    from headstart.features.config import silence_library_logs
+    from headstart.features.runtime import silence_library_logs
 
     silence_library_logs()
     job = WAYS[way](name, side)

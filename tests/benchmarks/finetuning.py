@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import keras
 
-from headstart.features import config as command
+from headstart.features.runtime import import_tensorflow_quietly
 from tests.benchmarks.made import machine, write_photos
 
 FEW, MANY = 1, 4  # epochs
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=150)
     parser.add_argument("--images", type=int, default=400)
     options = parser.parse_args()
-    command.import_tensorflow_quietly()
+    import_tensorflow_quietly()
     with tempfile.TemporaryDirectory() as folder:
         write_photos(os.path.join(folder, "photos"), options.images)
         ways = _ways(options, folder)

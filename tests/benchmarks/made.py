@@ -86,7 +86,7 @@ def write_store(folder: str, training: int, validation: int) -> FeatureStore:
 
 def arguments(doc: str | None, examples: int, rounds: int) -> argparse.Namespace:
     """The command line of a benchmark on a made store; hushes TensorFlow."""
-    from headstart.features.config import import_tensorflow_quietly
+    from headstart.features.runtime import import_tensorflow_quietly
 
     parser = argparse.ArgumentParser(description=(doc or "").split("\n\n")[0])
     parser.add_argument("--examples", type=int, default=examples)

@@ -14,10 +14,10 @@ import numpy as np
 
 def main(backbone: str = "EfficientNetLite0", engine_name: str = "auto", rounds: int = 7, images: int = 64) -> None:
     """Prints images/s of both and their ratio."""
-    from headstart.features import config as command
+    from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 
-    command.limit_intra_op_threads()
-    command.import_tensorflow_quietly()
+    limit_intra_op_threads()
+    import_tensorflow_quietly()
     from headstart.features.backbones.build import BackboneSource, backbone_info, build
     from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.engines.factory import make_engine

@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 from scipy import stats
 
-from headstart.features import config as command
+from headstart.features.runtime import import_tensorflow_quietly
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--image_size", default="150")
     parser.add_argument("--tap", default=":avg")
     options = parser.parse_args()
-    command.import_tensorflow_quietly()
+    import_tensorflow_quietly()
     for policy in ("light", "standard", "strong"):
         for head in ("linear", "mlp"):
             pairs = np.array([_pair(options, policy, head, seed) for seed in range(options.seeds)])

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
-from headstart.features.config import flag, positional
+from headstart.features import files, interruption
+from headstart.features.config import check_fields, flag, parse, positional
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ class EvaluateConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, not {self.seed}")
 
@@ -57,7 +57,7 @@ class _Evaluated:
     dataset_digest: str
 
 
-@command.quietly
+@quietly
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and a plot.
 
@@ -283,15 +283,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from headstart.features.dataset.sources import check_exists
         from headstart.training.runs.run_folder import Run
 
-        config, _, verbose = command.parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
         Run.open(config.run)
         if config.input:
             check_exists(config.input)
-        command.limit_intra_op_threads()
-        command.import_tensorflow_quietly(verbose)
+        limit_intra_op_threads()
+        import_tensorflow_quietly(verbose)
         print(describe(evaluate(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

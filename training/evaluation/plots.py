@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from headstart.features.errors import UserError
 from headstart.features.files import write_bytes
-from headstart.training.evaluation.report import display_width, printable
+from headstart.features.formatting import display_width, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
-from headstart.features.config import flag, positional
+from headstart.features import files, interruption
+from headstart.features.config import check_fields, flag, parse, positional
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly_each
 
 if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run
@@ -32,7 +32,7 @@ class PredictConfig:
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
         if self.top_k < 1:
             raise UserError(f"--top_k must be at least 1, not {self.top_k}")
         if self.output and not self.output.endswith((".csv", ".jsonl")):
@@ -61,7 +61,7 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
 
     run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
     found = _predictions(run, rows, config.top_k)
-    return found if all(row.error for row in rows) else command.quietly_each(found)
+    return found if all(row.error for row in rows) else quietly_each(found)
 
 
 def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
@@ -154,17 +154,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         from headstart.training.runs.run_folder import Run
 
-        config, _, verbose = command.parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
         classes = len(Run.open(config.run).class_names)
-        command.limit_intra_op_threads()
+        limit_intra_op_threads()
         if any(map(os.path.lexists, config.images)):  # else there is nothing to load a model for
-            command.import_tensorflow_quietly(verbose)
+            import_tensorflow_quietly(verbose)
         total, failed = _write(config, min(config.top_k, classes))
         if failed:
             print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
         return 1 if failed else 0
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import contextlib
 import csv
 import io
 import math
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from headstart.features.errors import UserError
 from headstart.features.files import atomic
+from headstart.features.formatting import display_width, printable
 
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
@@ -154,16 +154,6 @@ def _text(file: Any) -> Iterator[io.TextIOWrapper]:
 
 
 # Names.
-
-
-def printable(name: str) -> str:
-    """'?' for what would move the cursor, colour the terminal or fail to encode."""
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
-def display_width(text: str) -> int:
-    """Columns on a terminal: 2 for a wide character, 0 for a combining one."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _fit(text: str, columns: int) -> str:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
+from headstart.features import files, interruption
+from headstart.features.config import parse
 from headstart.features.errors import UserError
+from headstart.features.runtime import import_tensorflow_quietly, quietly
 from headstart.features.spec import FeatureSpec
 from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
 from headstart.training.train import LAST_IS_BEST
@@ -35,7 +36,7 @@ NO_VALIDATION = (
 )
 
 
-@command.quietly
+@quietly
 def finetune(config: FinetuneConfig) -> Run:
     """Trains the head on augmented images, or layers of the backbone with it, and keeps the best epoch.
 
@@ -234,14 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart finetune"
 
     def body() -> int:
-        config, _, verbose = command.parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
         _check_names(config)
-        command.import_tensorflow_quietly(verbose)
+        import_tensorflow_quietly(verbose)
         run = finetune(config)
         print(describe(run))
         return 130 if files.read_json(os.path.join(run.path, "metrics.json"))["interrupted"] else 0
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.training.finetuning.unfreeze import SplitNetwork, shortened
+from headstart.features.formatting import shortened
+from headstart.training.finetuning.unfreeze import SplitNetwork
 
 STATISTICS = ("moving_mean", "moving_variance")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.features.backbones.feature_extractor import build_feature_extractor, pooled
 from headstart.features.backbones.feature_maps import above, feature_maps, frozen_boundaries, stage_ends
 from headstart.features.errors import UserError, nearest
+from headstart.features.formatting import shortened
 from headstart.features.spec import FeatureSpec, Tap
 
 if TYPE_CHECKING:
@@ -228,10 +229,3 @@ def describe(network: SplitNetwork) -> list[str]:
 def count_weights(weights: Sequence[Any]) -> int:
     """Numbers in some weights."""
     return sum(int(weight.numpy().size) for weight in weights)
-
-
-def shortened(names: Sequence[str], most: int = 12) -> str:
-    """A list for one line: its beginning and its end where it is long."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most // 2])}, ... {', '.join(names[-most // 2 :])}"

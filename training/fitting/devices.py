@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from headstart.features import config as command
+from headstart.features import interruption
 from headstart.features.errors import UserError
 
 
@@ -26,7 +26,7 @@ def spread_over(count: int) -> Any:
     devices = tf.config.list_logical_devices(kind)
     if len(devices) < count:
         raise UserError(f"--devices {count}: TensorFlow sees {len(devices)} {kind}{'s' * (len(devices) != 1)} here")
-    command.leaves_threads = True  # those that feed several devices go on calling Python while it ends
+    interruption.leaves_threads = True  # those that feed several devices go on calling Python while it ends
     return tf.distribute.MirroredStrategy([device.name for device in devices[:count]]).scope()
 
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import config as command
-from headstart.features import files
-from headstart.features.config import flag, positional, required
+from headstart.features import files, interruption
+from headstart.features.config import check_fields, flag, parse, positional, required
 from headstart.features.errors import UserError
 from headstart.features.formatting import human_bytes
+from headstart.features.runtime import import_tensorflow_quietly, quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ class ProbeConfig:
     seed: int = flag(0, "of the folds and the bootstrap")
 
     def __post_init__(self) -> None:
-        command.check_fields(self)
+        check_fields(self)
         if self.max_examples < 2:
             raise UserError(f"--max_examples must be at least 2, not {self.max_examples}")
         if self.seed < 0:
@@ -82,7 +82,7 @@ class ProbeResult:
     seconds: float
 
 
-@command.quietly
+@quietly
 def probe(config: ProbeConfig) -> ProbeResult:
     """Probes every tap and writes RUN/probe.csv, probe.json and probe.png.
 
@@ -288,16 +288,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = "headstart probe"
 
     def body() -> None:
-        config, _, verbose = command.parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
+        config, _, verbose = parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
         from headstart.features.store.feature_store import FeatureStore
 
         _check_free(config.run)
         for store in config.stores:
             FeatureStore.open(store)
-        command.import_tensorflow_quietly(verbose)
+        import_tensorflow_quietly(verbose)
         print(describe(config, probe(config)))
 
-    return command.run(prog, body)
+    return interruption.run(prog, body)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.features.config import check_fields, flag, parse, positional, required, run
+from headstart.features.config import check_fields, flag, parse, positional, required
 from headstart.features.errors import UserError, nearest
+from headstart.features.interruption import run
 from headstart.features.spec import parse_image_size
 from headstart.pipelines.extract_config import ExtractConfig
 
@@ -280,7 +281,7 @@ def test_the_commands_themselves_fail_in_one_line(tmp_path: Path) -> None:
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
     body = "[print('x' * 999, flush=True) for _ in range(999)] and None"
-    code = f"import sys; from headstart.features.config import run; sys.exit(run('p', lambda: {body}))"
+    code = f"import sys; from headstart.features.interruption import run; sys.exit(run('p', lambda: {body}))"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
     assert writer.stdout is not None and writer.stderr is not None
     writer.stdout.read(10)
@@ -299,7 +300,7 @@ def test_the_nearest_names() -> None:
 
 def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
     code = (
-        "import sys; from headstart.features.config import import_tensorflow_quietly; import_tensorflow_quietly(); "
+        "import sys; from headstart.features.runtime import import_tensorflow_quietly; import_tensorflow_quietly(); "
         "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib'} & set(sys.modules); "
         "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
     )

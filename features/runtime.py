@@ -1,0 +1,142 @@
+"""What a process that computes is like: its libraries quiet, TensorFlow loaded once, one thread an operation."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from headstart.features import interruption
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
+LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
+
+
+def limit_intra_op_threads() -> None:
+    """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+@functools.cache
+def silence_library_logs() -> None:
+    """Holds back what the libraries underneath log and warn of, in a command's process, from here on."""
+    _hushed.enter_context(quiet())
+
+
+_hushed = contextlib.ExitStack()  # never left: it ends with the process
+_speaking = False  # --verbose
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what the libraries underneath log and warn of inside the block; what was set stands again after it.
+
+    With --verbose they speak.
+    """
+    if _speaking:
+        yield
+        return
+    root, null = logging.getLogger(), logging.NullHandler()
+    levels = {name: logging.getLogger(name).level for name in LOUD}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, level in LOUD.items():
+            logging.getLogger(name).setLevel(level)
+        root.addFilter(_is_grave)  # of what is logged without a logger's name
+        root.addHandler(null)  # where there is none, the first who logs so would add one for good
+        try:
+            yield
+        finally:
+            root.removeHandler(null)
+            root.removeFilter(_is_grave)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def _is_grave(entry: logging.LogRecord) -> bool:
+    return entry.levelno >= logging.ERROR
+
+
+def quietly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function of the library's, as quiet from Python as its command is."""
+
+    @functools.wraps(function)
+    def quiet_function(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        with quiet():
+            _load()
+            return function(*arguments, **keywords)
+
+    return quiet_function
+
+
+def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
+    """An iterator whose steps are quiet; between them the process is as its owner has it."""
+    while True:
+        with quiet():
+            _load()
+            try:
+                each = next(found)
+            except StopIteration:
+                return
+        yield each
+
+
+def import_tensorflow_quietly(verbose: bool = False) -> None:
+    """Imports TensorFlow for a command, its chatter and Beam's held back from here on, unless verbose."""
+    global _speaking
+    _speaking = verbose
+    if not verbose:
+        silence_library_logs()
+    _load()
+
+
+def _load() -> None:
+    """Imports TensorFlow, once; GPUs give memory as it is needed."""
+    from headstart.features.engines.options import has_gpu
+
+    if "tensorflow" in sys.modules:
+        return
+    if _speaking:
+        with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
+            has_gpu()
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
+        import tensorflow as tf
+
+        has_gpu()
+        tf.constant(0)
+
+
+@contextlib.contextmanager
+def _left_out(*packages: str) -> Iterator[None]:
+    """Hides packages that are not loaded yet from whoever would import them if they are there."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _stderr_to_null() -> Iterator[None]:
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        with interruption.at_once(saved):
+            yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
