@@ -11,28 +11,25 @@ from typing import NoReturn
 from headstart.features import interruption
 from headstart.features.errors import UserError, nearest
 
-COMMANDS = {
-    "fit": ("headstart.commands.fit", "extract, train and evaluate in one go"),
-    "demo": ("headstart.commands.demo", "the same on images that ship with a dependency; downloads nothing"),
-    "notebook": ("headstart.commands.notebook", "the notebook's two techniques side by side on your images"),
-    "extract": ("headstart.pipelines.extract", "a folder or table of images to a feature store"),
-    "backbones": ("headstart.commands.backbones", "the networks, and the layers of one of them"),
-    "info": ("headstart.commands.info", "what a store holds"),
-    "verify": ("headstart.commands.verify", "reads every shard of a store and checks it"),
-    "train": ("headstart.training.train", "a feature store to a trained head and a model of images"),
-    "finetune": (
-        "headstart.training.finetuning.finetune",
-        "augmentation and fine-tuning: a run and its images to a better run",
-    ),
-    "probe": ("headstart.training.probing.probe", "which tap of which backbone transfers, by linear probes"),
-    "evaluate": ("headstart.training.evaluation.evaluate", "a run's figures, with intervals"),
-    "predict": ("headstart.training.evaluation.predict", "the classes of images"),
+COMMANDS = {  # each a module of its name in headstart/commands/
+    "fit": "extract, train and evaluate in one go",
+    "demo": "the same on images that ship with a dependency; downloads nothing",
+    "notebook": "the notebook's two techniques side by side on your images",
+    "extract": "a folder or table of images to a feature store",
+    "backbones": "the networks, and the layers of one of them",
+    "info": "what a store holds",
+    "verify": "reads every shard of a store and checks it",
+    "train": "a feature store to a trained head and a model of images",
+    "finetune": "augmentation and fine-tuning: a run and its images to a better run",
+    "probe": "which tap of which backbone transfers, by linear probes",
+    "evaluate": "a run's figures, with intervals",
+    "predict": "the classes of images",
 }
 
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: headstart COMMAND ...", "", *lines, "", "`headstart COMMAND --help` lists what it takes."])
 
 
@@ -50,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         return interruption.run("headstart", lambda: _unknown(name))
-    return interruption.run(f"headstart {name}", lambda: importlib.import_module(COMMANDS[name][0]).main(arguments[1:]))
+    return interruption.run(
+        f"headstart {name}", lambda: importlib.import_module(f"headstart.commands.{name}").main(arguments[1:])
+    )
 
 
 def script() -> NoReturn:
@@ -62,7 +61,3 @@ def script() -> NoReturn:
 
 def _unknown(name: str) -> None:
     raise UserError(f"unknown command {name!r}.{nearest(name, COMMANDS)} There are {', '.join(COMMANDS)}")
-
-
-if __name__ == "__main__":
-    script()

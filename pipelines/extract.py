@@ -6,25 +6,20 @@ without `--runner` it runs in this process.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
-import importlib.util
 import os
-import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import OtherFlags, parse
+from headstart.features import files
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly, silence_library_logs
-from headstart.pipelines.extract_config import ExtractConfig, check_names
+from headstart.features.runtime import quietly
+from headstart.pipelines.extract_config import ExtractConfig
 
 if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
@@ -169,46 +164,3 @@ def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str
 
 def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-class BeamFlags(OtherFlags):
-    """Every option of Beam's."""
-
-    def names(self) -> set[str]:
-        """What Beam's source spells out as a flag, and perhaps a few more: Beam takes a second to import."""
-        found = importlib.util.find_spec("apache_beam")
-        folder = found.submodule_search_locations[0] if found and found.submodule_search_locations else ""
-        with open(os.path.join(folder, "options", "pipeline_options.py"), encoding="utf-8") as source:
-            return set(re.findall(r"""["'](--\w+)["']""", source.read()))
-
-    def parser(self) -> argparse.ArgumentParser:
-        """Beam's own."""
-        silence_library_logs()
-        from apache_beam.options import pipeline_options
-
-        parser = pipeline_options._BeamArgumentParser(allow_abbrev=False, add_help=False)
-        for options in pipeline_options.PipelineOptions.__subclasses__():
-            options._add_argparse_args(parser)
-        return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    prog = "headstart extract"
-
-    def body() -> None:
-        config, beam_flags, verbose = parse(ExtractConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
-        check_names(config)
-        limit_intra_op_threads()
-        import_tensorflow_quietly(verbose)
-        config = dataclasses.replace(config, pipeline_options=tuple(beam_flags))
-        if config.dry_run:
-            print("\n".join(dry_run(config)))
-        else:
-            extract(config)
-
-    return interruption.run(prog, body)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,6 @@ from headstart.features.engines.options import processor
 from headstart.features.store.feature_store import FeatureStore
 
 HEAVY = ("tensorflow", "keras", "apache_beam", "numpy", "matplotlib", "PIL", "sklearn")
-MODULES = ["headstart", "headstart.cli", *(module for module, _ in COMMANDS.values())]
 NEEDED = {  # what each command must be given
     "fit": ["photos", "--run", "run"],
     "demo": [],
@@ -69,9 +68,8 @@ def test_help_loads_nothing_heavy(argv: list[str], tmp_path: pathlib.Path) -> No
     assert done.stdout
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_each_command_is_a_module_too(module: str, tmp_path: pathlib.Path) -> None:
-    done = fresh("-m", module, "--help", cwd=tmp_path)
+def test_headstart_is_a_module_too(tmp_path: pathlib.Path) -> None:
+    done = fresh("-m", "headstart", "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: headstart" in done.stdout
 

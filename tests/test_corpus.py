@@ -91,7 +91,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_an_extraction_loses_none_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from headstart.commands import verify
+    from headstart.cli import main
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
     from tests.conftest import IMAGE_SIZE, little_base
@@ -113,7 +113,7 @@ def test_an_extraction_loses_none_of_them(tmp_path: Path, capsys: pytest.Capture
     assert dead["pipe.jpg"] == "not a regular file"
     stored = {example.key for split in store.splits for example in store.examples(split)}
     assert {f"one/{name}.png" for name in corpus.ODD_NAMES} < stored
-    assert verify.main([str(tmp_path / "store")]) == 0, capsys.readouterr()
+    assert main(["verify", str(tmp_path / "store")]) == 0, capsys.readouterr()
 
 
 def test_a_little_fuzzing() -> None:

@@ -287,12 +287,13 @@ def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatc
 def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
     photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from headstart.cli import main
     from headstart.features.engines import options as engine_options
-    from headstart.pipelines.extract import main
 
     monkeypatch.setattr(engine_options, "has_bfloat16", lambda: False)
     monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
-    flags = [str(photos), "--store", str(tmp_path / "store"), "--weights", "random:0", "--compute_dtype", "bfloat16"]
+    flags = ["extract", str(photos), "--store", str(tmp_path / "store"), "--weights", "random:0"]
+    flags += ["--compute_dtype", "bfloat16"]
     assert main(flags) == 2
     assert "no bfloat16, so --compute_dtype bfloat16 would be slower than float32" in (line := one_line())
     assert "say --engine tensorflow to have it all the same" in line and not (tmp_path / "store").exists()

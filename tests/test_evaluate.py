@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cli import main
+from headstart.commands.evaluate import describe
 from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.evaluate import EvaluateConfig, describe, evaluate, main
+from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
 from tests.conftest import rewrite_manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -291,10 +293,10 @@ def test_no_run(tmp_path: pathlib.Path, store: pathlib.Path) -> None:
 
 
 def test_main_prints_the_figures(run_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run_copy), "--split", "validation"]) == 0
+    assert main(["evaluate", str(run_copy), "--split", "validation"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("validation (used for selection): 12 examples in 12 groups")
-    assert main([str(run_copy), "--split", "valid"]) == 2
+    assert main(["evaluate", str(run_copy), "--split", "valid"]) == 2
     assert "it has train, validation, test" in (line := capsys.readouterr().err) or "it has test" in line
 
 

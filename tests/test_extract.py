@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cli import main
 from headstart.commands.info import InfoConfig, info
 from headstart.features import files
 from headstart.features.backbones.build import BackboneSource
@@ -29,7 +30,7 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines import extract_shard, finish, run_units
-from headstart.pipelines.extract import dry_run, extract, main
+from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.survey import survey_file
 from headstart.pipelines.work_unit import WorkUnit
@@ -469,7 +470,7 @@ def nothing() -> object:
 def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
     for number in range(60, 400):
         paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
-    command = [sys.executable, "-m", "headstart.pipelines.extract", str(photos), "--store", str(tmp_path / "killed"),
+    command = [sys.executable, "-m", "headstart", "extract", str(photos), "--store", str(tmp_path / "killed"),
                "--weights", "random:0", "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -494,7 +495,7 @@ def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> 
 def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path) -> None:
     options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     apart = subprocess.run(
-        [sys.executable, "-m", "headstart.pipelines.extract", str(photos), "--store", str(tmp_path / "apart"),
+        [sys.executable, "-m", "headstart", "extract", str(photos), "--store", str(tmp_path / "apart"),
          "--weights", "random:0", "--image_size", "32", "--examples_per_shard", "8", *options],
         timeout=240, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -647,6 +648,7 @@ def test_a_full_disk_is_one_line(
 
     monkeypatch.setattr(extract_shard.record, "write_record", full)
     flags = [
+        "extract",
         str(photos),
         "--store",
         str(tmp_path / "store"),
@@ -720,7 +722,7 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
 def test_mistakes_are_one_line_and_exit_status_2(
     flags: list[str], words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(photos), "--store", str(tmp_path / "store"), *flags]) == 2
+    assert main(["extract", str(photos), "--store", str(tmp_path / "store"), *flags]) == 2
     err = capsys.readouterr().err.strip()
     assert words in err and "Traceback" not in err and len(err.splitlines()) == 1
     assert not (tmp_path / "store").exists()

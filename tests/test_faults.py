@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.commands.verify import main as verify
+from headstart.cli import main
 from headstart.features.dataset import dataset_table as table
 from headstart.features.errors import UserError
 from headstart.features.store import manifest as manifest_module
@@ -85,7 +85,7 @@ def test_any_changed_byte_of_any_file_is_found(store: Path, capsys: pytest.Captu
         flip for name in sorted(names) for flip in flipped(store / name) if not next(faults(str(store)), "").startswith(name)
     ]
     assert unseen == []
-    assert verify([str(store)]) == 0, capsys.readouterr().out
+    assert main(["verify", str(store)]) == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change", ["missing", "longer", "shorter"])
@@ -107,12 +107,10 @@ def test_a_file_of_another_length_is_found(change: str, store: Path) -> None:
 def test_json_of_any_kind_is_refused_in_one_line(
     name: str, content: bytes, store: Path, one_line: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from headstart.commands.info import main as info
-
     (store / name).write_bytes(content)
-    assert info([str(store)]) == 2
+    assert main(["info", str(store)]) == 2
     assert f"{name}' is" in (line := one_line()) and line.endswith("delete the store and extract again"), line
-    assert verify([str(store)]) == 1
+    assert main(["verify", str(store)]) == 1
     assert capsys.readouterr().out.startswith(name)
 
 

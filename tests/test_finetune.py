@@ -22,6 +22,7 @@ import tensorflow as tf
 from PIL import Image
 
 from headstart.cli import main
+from headstart.commands.finetune import describe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation import plots
@@ -214,7 +215,7 @@ def test_worse_than_the_beginning_keeps_the_beginning(
     assert metrics["best_epoch"] == 0 and metrics["epochs"] == 2
     assert metrics["val_loss"] == metrics["before"]["val_loss"] < min(history_of(tuned.path)["val_loss"])
     assert moved(weights_of(maps_run), weights_of(tuned.path)) == set()
-    assert "no epoch was better by val_loss than what it began with: that is kept" in finetune.describe(tuned)
+    assert "no epoch was better by val_loss than what it began with: that is kept" in describe(tuned)
 
 
 def test_patience_ends_a_training(photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None) -> None:
@@ -728,7 +729,7 @@ def test_without_validation_all_epochs_are_trained(
     metrics = metrics_of(tuned.path)
     assert metrics["epochs"] == 7 and metrics["monitor"] == "loss" and metrics["used_for_selection"] == "train"
     assert set(history_of(tuned.path)) == {"epoch", "loss", "accuracy"}
-    assert "training accuracy" in finetune.describe(tuned)
+    assert "training accuracy" in describe(tuned)
 
 
 def test_the_older_run_stays_whole_until_the_new_one_is(

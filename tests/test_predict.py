@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cli import main
 from headstart.features.errors import UserError
-from headstart.training.evaluation.predict import PredictConfig, main, predict
+from headstart.training.evaluation.predict import PredictConfig, predict
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -84,7 +85,7 @@ def test_damaged_files_keep_their_rows(
     bad, empty = tmp_path / "bad.jpg", tmp_path / "empty.png"
     bad.write_bytes(b"\xff\xd8\xff and no more")
     empty.touch()
-    assert main([str(run), str(bad), mixed[0], str(empty), mixed[2]]) == 1
+    assert main(["predict", str(run), str(bad), mixed[0], str(empty), mixed[2]]) == 1
     told = capsys.readouterr()
     assert "headstart predict: 2 of 4 failed, each with its reason in `error`" in told.err
     rows = read_csv(told.out)
@@ -105,7 +106,7 @@ def test_csv_reads_back(
     run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.csv"
-    assert main([str(run), *mixed, "--top-k", "2", "--output", str(output)]) == 0
+    assert main(["predict", str(run), *mixed, "--top-k", "2", "--output", str(output)]) == 0
     assert capsys.readouterr().out == ""
     rows = read_csv(output.read_text(encoding="utf-8"))
     assert list(rows[0]) == ["key", "class_1", "probability_1", "class_2", "probability_2", "error"]
@@ -120,7 +121,7 @@ def test_csv_reads_back(
 def test_jsonl_reads_back(run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path) -> None:
     output, bad = tmp_path / "out.jsonl", tmp_path / "bad.png"
     bad.write_bytes(b"no")
-    assert main([str(run), str(bad), *mixed, "--top_k=3", f"--output={output}"]) == 1
+    assert main(["predict", str(run), str(bad), *mixed, "--top_k=3", f"--output={output}"]) == 1
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [row["key"] for row in rows] == [str(bad), *expected_order(mixed)]
     assert rows[0]["error"].startswith("decode: ")
@@ -131,7 +132,7 @@ def test_jsonl_reads_back(run: pathlib.Path, mixed: list[str], tmp_path: pathlib
 
 
 def test_more_than_there_are_classes(run: pathlib.Path, mixed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run), mixed[0], "--top_k", "50"]) == 0
+    assert main(["predict", str(run), mixed[0], "--top_k", "50"]) == 0
     (row,) = read_csv(capsys.readouterr().out)
     assert list(row) == ["key", *(f"{name}_{rank}" for rank in (1, 2, 3) for name in ("class", "probability")), "error"]
 
@@ -142,7 +143,7 @@ def test_name_that_is_not_utf_8(run: pathlib.Path, photos: pathlib.Path, tmp_pat
     shutil.copy(photos / "test" / "fern" / "00.jpg", os.path.join(folder, b"caf\xe9.jpg"))
     for kind in ("csv", "jsonl"):
         output = tmp_path / f"out.{kind}"
-        assert main([str(run), os.fsdecode(folder), "--output", str(output)]) == 0
+        assert main(["predict", str(run), os.fsdecode(folder), "--output", str(output)]) == 0
         assert b"fern" in (content := output.read_bytes())
         assert b"caf\xe9.jpg" in content or b"caf\\udce9.jpg" in content
 
@@ -152,7 +153,7 @@ def test_paths_that_give_no_image_have_their_rows(
 ) -> None:
     (tmp_path / "empty" / "nested").mkdir(parents=True)
     missing, empty = str(tmp_path / "nowhere.jpg"), str(tmp_path / "empty")
-    assert main([str(run), missing, mixed[0], empty, mixed[2]]) == 1
+    assert main(["predict", str(run), missing, mixed[0], empty, mixed[2]]) == 1
     told = capsys.readouterr()
     assert "2 of 4 failed" in told.err
     rows = read_csv(told.out)
@@ -183,15 +184,15 @@ def test_what_is_no_image_in_a_folder_is_left_out_and_told(
 ) -> None:
     notes = pathlib.Path(mixed[1], "notes.txt")
     notes.write_text("not a picture")
-    assert main([str(run), *mixed]) == 0
+    assert main(["predict", str(run), *mixed]) == 0
     told = capsys.readouterr()
     assert [row["key"] for row in read_csv(told.out)] == expected_order(mixed)
     assert f"1 files are no images and are left out, such as {notes}" in told.err
-    assert main([str(run), str(notes)]) == 1  # asked for by name
+    assert main(["predict", str(run), str(notes)]) == 1  # asked for by name
 
 
 def test_no_run(tmp_path: pathlib.Path, mixed: list[str], one_line: Callable[[], str]) -> None:
-    assert main([str(tmp_path / "none"), mixed[0]]) == 2
+    assert main(["predict", str(tmp_path / "none"), mixed[0]]) == 2
     assert "headstart train STORE --run" in one_line()
 
 
@@ -206,6 +207,6 @@ def test_an_output_that_cannot_be_written_is_one_line(
     run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
-    assert main([str(run), str(tmp_path / "one.png"), "--output", str(tmp_path / "no" / "such.csv")]) == 2
+    assert main(["predict", str(run), str(tmp_path / "one.png"), "--output", str(tmp_path / "no" / "such.csv")]) == 2
     err = capsys.readouterr().err.strip()
     assert "No such file or directory" in err and len(err.splitlines()) == 1

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
+from headstart.commands.probe import describe
 from headstart.features.dataset.examples import from_csv, to_csv
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.intervals import PairedDifference
@@ -30,7 +31,6 @@ from headstart.training.probing.probe import (
     TapProbe,
     _rank,
     advise,
-    describe,
     probe,
 )
 from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT, rewrite_manifest

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.commands.verify import main as verify
+from headstart.cli import main
 from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
@@ -185,7 +185,7 @@ def test_a_spec_that_is_not_the_manifests_is_refused(store: FeatureStore) -> Non
 
 
 def test_a_sound_store_verifies(made: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify([made.path]) == 0
+    assert main(["verify", made.path]) == 0
     assert "sound, 70 examples" in capsys.readouterr().out
 
 
@@ -206,7 +206,7 @@ def test_no_damage_ends_in_a_traceback(
     path.unlink()
     if damage == "garbage":
         path.write_bytes(b"\x80 garbage, \xff")
-    assert verify([store.path]) == (2 if (name, damage) == ("manifest.json", "missing") else 1)
+    assert main(["verify", store.path]) == (2 if (name, damage) == ("manifest.json", "missing") else 1)
     out = capsys.readouterr()
     assert name in out.out + out.err
 
@@ -241,7 +241,7 @@ def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest
         table = Path(store.path, expected)
         old, new = ("class 0", "class 1") if fault == "relabel" else ("train", "test")
         table.write_text(table.read_text().replace(f",{old},", f",{new},", 1))
-    assert verify([store.path]) == 1
+    assert main(["verify", store.path]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(expected) for line in lines), lines
 

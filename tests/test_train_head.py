@@ -17,12 +17,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from headstart.commands.train import describe
 from headstart.features.errors import UserError
 from headstart.features.store import feature_store as store_module
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
-from headstart.training import train as train_head
 from headstart.training.evaluation import plots
 from headstart.training.fitting import batches
 from headstart.training.runs import agreement
@@ -225,7 +225,7 @@ def test_a_last_epoch_that_is_the_best_hints_at_more(store: pathlib.Path, run_co
     hint = "the best epoch is the last one allowed: more --epochs may do better"
     for best, told in ((20, True), (19, False)):
         (run_copy / "metrics.json").write_text(json.dumps({**metrics_of(run_copy), "best_epoch": best}), encoding="utf-8")
-        assert (hint in train_head.describe(opened)) is told
+        assert (hint in describe(opened)) is told
 
 
 def test_the_check_holds_one_image_at_a_time(
@@ -442,7 +442,7 @@ def test_without_validation_trains_with_a_warning(
     assert metrics["epochs"] == 15  # nothing to stop by
     assert metrics["used_for_selection"] == "train" and metrics["monitor"] == "loss"
     assert set(history_of(saved.path)) == {"epoch", "loss", "accuracy"}
-    assert "training accuracy" in train_head.describe(saved)
+    assert "training accuracy" in describe(saved)
     with pytest.raises(UserError, match="--monitor val_accuracy needs a validation split"):
         train(config(lopsided, tmp_path / "other", monitor="val_accuracy"))
 

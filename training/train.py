@@ -7,14 +7,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import check_fields, flag, parse, positional, required
+from headstart.features import files
+from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, quietly
+from headstart.features.runtime import quietly
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +30,6 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 VALIDATION_BATCH = 256
 STEPS_PER_EXECUTION = 256  # between two looks of Python's at a training
-LAST_IS_BEST = "the best epoch is the last one allowed: more --epochs may do better"
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
 
 
@@ -267,40 +266,3 @@ def _described(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool)
         "groups_declared": store.manifest["groups_declared"],
         "max_pixels": store.manifest["max_pixels"],
     }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    prog = "headstart train"
-
-    def body() -> None:
-        config, _, verbose = parse(TrainConfig, prog, sys.argv[1:] if argv is None else argv)
-        from headstart.features.store.feature_store import FeatureStore
-        from headstart.training.runs import run_folder
-
-        run_folder.check_output_folder(config.run)
-        FeatureStore.open(config.store)
-        import_tensorflow_quietly(verbose)
-        run = train(config)
-        print(describe(run))
-
-    return interruption.run(prog, body)
-
-
-def describe(run: Run) -> str:
-    """What a training came to, in two or three lines."""
-    from headstart.training.runs import run_folder
-
-    metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
-    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
-    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
-    hint = f"\n{LAST_IS_BEST}" if metrics["best_epoch"] == run.config["train"]["epochs"] else ""
-    return (
-        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
-        f"{metrics[name]:.4f} ({kind})\n{os.path.join(run.path, run_folder.MODEL)}: agrees with the stored features on "
-        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{hint}"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

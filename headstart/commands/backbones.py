@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headstart.features import interruption
+from headstart.commands.runner import run_command
 from headstart.features.backbones.build import BackboneSource
-from headstart.features.config import check_fields, flag, parse, positional
+from headstart.features.config import check_fields, flag, positional
 from headstart.features.formatting import human_bytes
-from headstart.features.runtime import import_tensorflow_quietly
 from headstart.features.spec import DTYPE_BYTES, STORE_DTYPES, parse_image_size
 
 
@@ -72,19 +70,15 @@ def _layers(config: BackbonesConfig) -> Iterator[str]:
         yield f"{mark} {found.layer:<34} {shape:<14} {found.depth:>5.0%} " + " ".join(f"{text:>9}" for text in sizes)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    prog = "headstart backbones"
-
-    def body() -> None:
-        config, _, verbose = parse(BackbonesConfig, prog, sys.argv[1:] if argv is None else argv)
-        if config.backbone:
-            BackboneSource.parse(config.backbone)
-            import_tensorflow_quietly(verbose)
-        print("\n".join(list_backbones(config)))
-
-    return interruption.run(prog, body)
+    return run_command("headstart backbones", BackbonesConfig, argv, _print, _check_name, lambda config: bool(config.backbone))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _check_name(config: BackbonesConfig) -> None:
+    if config.backbone:
+        BackboneSource.parse(config.backbone)
+
+
+def _print(config: BackbonesConfig) -> None:
+    print("\n".join(list_backbones(config)))

@@ -7,14 +7,14 @@ middle, kept as a grid so that some of the "where" stays, does well. All stages 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features import interruption
-from headstart.features.config import check_fields, flag, parse
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
+from headstart.commands.probe import describe as describe_probes
+from headstart.commands.runner import run_command
+from headstart.features.config import check_fields, flag
+from headstart.features.runtime import limit_intra_op_threads, quietly
 
 IMAGE_SIZE = 96
 VALIDATION_EVERY = 5
@@ -66,17 +66,17 @@ def demo(config: DemoConfig) -> DemoResult:
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
     from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
-    from headstart.training.probing import probe
+    from headstart.training.probing.probe import ProbeConfig, probe
     from headstart.training.train import TrainConfig, train
 
     images, store, run = (os.path.join(config.folder, name) for name in ("digits", "store", "run"))
     write_digits(images)
     extract(ExtractConfig(input=images, store=store, image_size=str(IMAGE_SIZE), taps=("auto",)))
-    asked = probe.ProbeConfig(stores=(store,), run=os.path.join(config.folder, "probe"))
-    result = probe.probe(asked)
+    asked = ProbeConfig(stores=(store,), run=os.path.join(config.folder, "probe"))
+    result = probe(asked)
     tap = result.probes[0].tap
     train(TrainConfig(store=store, run=run, tap=tap))
-    return DemoResult(probe.describe(asked, result), tap, evaluate(EvaluateConfig(run=run)))
+    return DemoResult(describe_probes(asked, result), tap, evaluate(EvaluateConfig(run=run)))
 
 
 def describe(config: DemoConfig, result: DemoResult) -> str:
@@ -93,18 +93,10 @@ def describe(config: DemoConfig, result: DemoResult) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    prog = "headstart demo"
-
-    def body() -> None:
-        config, _, verbose = parse(DemoConfig, prog, sys.argv[1:] if argv is None else argv)
-        limit_intra_op_threads()
-        import_tensorflow_quietly(verbose)
-        print(describe(config, demo(config)))
-
-    return interruption.run(prog, body)
+    return run_command("headstart demo", DemoConfig, argv, _demo, lambda config: limit_intra_op_threads())
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _demo(config: DemoConfig) -> None:
+    print(describe(config, demo(config)))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from headstart.features import interruption
-from headstart.features.config import flag, parse
+from headstart.commands import evaluate as evaluate_command
+from headstart.commands import train as train_command
+from headstart.commands.beam_flags import BeamFlags
+from headstart.commands.runner import run_command
+from headstart.features.config import flag
 from headstart.features.engines.options import has_openvino
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
-from headstart.pipelines.extract import BeamFlags
+from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.train import TrainConfig
 
@@ -54,12 +55,12 @@ def fit(config: FitConfig) -> dict[str, Any]:
     from headstart.pipelines.extract import extract
     from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
     from headstart.training.runs import run_folder
-    from headstart.training.train import describe, train
+    from headstart.training.train import train
 
     with run_folder.claimed(config.run):  # refused before the long part, if it must be
         pass
     store = extract(_part(ExtractConfig, config, batch_size=0))
-    print(describe(train(_part(TrainConfig, config))))
+    print(train_command.describe(train(_part(TrainConfig, config))))
     split = next(name for name in ("test", "validation", "train") if name in store.splits)
     return evaluate(EvaluateConfig(run=config.run, split=split, unsafe=config.unsafe))
 
@@ -69,25 +70,19 @@ def _part(kind: type[Config], config: FitConfig, **changes: Any) -> Config:
     return kind(**{**{name: getattr(config, name) for name in names}, "store": config.store_folder, **changes})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    prog = "headstart fit"
-
-    def body() -> None:
-        from headstart.training.evaluation.evaluate import describe
-        from headstart.training.runs import run_folder
-
-        config, beam_flags, verbose = parse(FitConfig, prog, sys.argv[1:] if argv is None else argv, BeamFlags())
-        check_names(config)
-        run_folder.check_output_folder(config.run)
-        if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
-            limit_intra_op_threads()
-        import_tensorflow_quietly(verbose)
-        metrics = fit(dataclasses.replace(config, pipeline_options=tuple(beam_flags)))
-        print(describe(metrics))
-
-    return interruption.run(prog, body)
+    return run_command("headstart fit", FitConfig, argv, _fit, _prepare, beam_flags=BeamFlags())
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _prepare(config: FitConfig) -> None:
+    from headstart.training.runs import run_folder
+
+    check_names(config)
+    run_folder.check_output_folder(config.run)
+    if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
+        limit_intra_op_threads()
+
+
+def _fit(config: FitConfig) -> None:
+    print(evaluate_command.describe(fit(config)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import interruption
-from headstart.features.config import check_fields, parse, positional
+from headstart.commands.runner import run_command
+from headstart.features.config import check_fields, positional
 from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
 from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
@@ -107,16 +106,10 @@ def _proportions(splits: Any) -> str:
     return ", ".join(f"{name} {share:g}" for name, share in splits.items())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    prog = "headstart info"
-
-    def body() -> None:
-        config, _, _ = parse(InfoConfig, prog, sys.argv[1:] if argv is None else argv)
-        print("\n".join(info(config)))
-
-    return interruption.run(prog, body)
+    return run_command("headstart info", InfoConfig, argv, _print, needs_tensorflow=lambda config: False)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _print(config: InfoConfig) -> None:
+    print("\n".join(info(config)))

@@ -15,16 +15,16 @@ import csv
 import io
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features import files, interruption
-from headstart.features.config import check_fields, flag, parse, positional
+from headstart.commands.runner import run_command
+from headstart.features import files
+from headstart.features.config import check_fields, flag, positional
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, quietly
+from headstart.features.runtime import quietly
 from headstart.features.spec import parse_image_size
 
 STOPPING = 0.2  # of the training split
@@ -214,21 +214,17 @@ def describe(config: NotebookConfig, rows: Sequence[Row]) -> str:
     return "\n".join([*lines, f"{config.folder}/: notebook.csv, the stores and the runs"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    prog = "headstart notebook"
-
-    def body() -> None:
-        from headstart.pipelines.extract_config import ExtractConfig, check_names
-
-        config, _, verbose = parse(NotebookConfig, prog, sys.argv[1:] if argv is None else argv)
-        names = {name: getattr(config, name) for name in ("input", "backbone", "weights")}
-        check_names(ExtractConfig(**names, store=config.folder))
-        import_tensorflow_quietly(verbose)
-        print(describe(config, notebook(config)))
-
-    return interruption.run(prog, body)
+    return run_command("headstart notebook", NotebookConfig, argv, _notebook, _check_names)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _check_names(config: NotebookConfig) -> None:
+    from headstart.pipelines.extract_config import ExtractConfig, check_names
+
+    names = {name: getattr(config, name) for name in ("input", "backbone", "weights")}
+    check_names(ExtractConfig(**names, store=config.folder))
+
+
+def _notebook(config: NotebookConfig) -> None:
+    print(describe(config, notebook(config)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.features import interruption
-from headstart.features.config import check_fields, flag, parse, positional
-from headstart.features.runtime import import_tensorflow_quietly
+from headstart.commands.runner import run_command
+from headstart.features.config import check_fields, flag, positional
 
 
 @dataclass(frozen=True)
@@ -22,28 +20,26 @@ class VerifyConfig:
         check_fields(self)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1, and a line for each fault, when something does not hold."""
-    prog = "headstart verify"
-
-    def body() -> int:
-        config, _, verbose = parse(VerifyConfig, prog, sys.argv[1:] if argv is None else argv)
-        from headstart.features.store.manifest import read_manifest
-        from headstart.features.store.verify import faults
-
-        found = faults(config.store, config.unsafe)
-        import_tensorflow_quietly(verbose)
-        sound = True
-        for fault in found:
-            print(fault)
-            sound = False
-        if sound:
-            totals = read_manifest(config.store)["totals"]
-            print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
-        return 0 if sound else 1
-
-    return interruption.run(prog, body)
+    return run_command("headstart verify", VerifyConfig, argv, _verify, _check_name)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _check_name(config: VerifyConfig) -> None:
+    from headstart.features.store.verify import faults
+
+    faults(config.store)  # refuses what is no store, and reads nothing yet
+
+
+def _verify(config: VerifyConfig) -> int:
+    from headstart.features.store.manifest import read_manifest
+    from headstart.features.store.verify import faults
+
+    sound = True
+    for fault in faults(config.store, config.unsafe):
+        print(fault)
+        sound = False
+    if sound:
+        totals = read_manifest(config.store)["totals"]
+        print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
+    return 0 if sound else 1

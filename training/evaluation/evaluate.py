@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import check_fields, flag, parse, positional
+from headstart.features import files
+from headstart.features.config import check_fields, flag, positional
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly
+from headstart.features.runtime import quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,40 +259,3 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
     else:
         plots.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
     files.write_json(os.path.join(folder, "metrics.json"), metrics)
-
-
-def describe(metrics: dict[str, Any]) -> str:
-    """The figures for a terminal."""
-    from headstart.training.evaluation import report
-
-    text = report.summary(metrics, metrics["split"], metrics["used_for_selection"], metrics["groups_declared"])
-    if metrics["seen_in_training"] and not metrics["used_for_selection"]:
-        text += f"\nwarning: {metrics['seen_in_training']} of these contents were trained on or chosen by"
-    text += f"\nplots and predictions: {metrics['folder']}"
-    if metrics["unreadable"]:
-        first = metrics["unreadable"][0]
-        text += f"\n{len(metrics['unreadable'])} images can't be read, such as {first['key']} ({first['reason']})"
-    return text
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    prog = "headstart evaluate"
-
-    def body() -> None:
-        from headstart.features.dataset.sources import check_exists
-        from headstart.training.runs.run_folder import Run
-
-        config, _, verbose = parse(EvaluateConfig, prog, sys.argv[1:] if argv is None else argv)
-        Run.open(config.run)
-        if config.input:
-            check_exists(config.input)
-        limit_intra_op_threads()
-        import_tensorflow_quietly(verbose)
-        print(describe(evaluate(config)))
-
-    return interruption.run(prog, body)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

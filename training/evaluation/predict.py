@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import check_fields, flag, parse, positional
+from headstart.features import files
+from headstart.features.config import check_fields, flag, positional
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads, quietly_each
+from headstart.features.runtime import quietly_each
 
 if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run
@@ -124,9 +124,11 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _write(config: PredictConfig, top_k: int) -> tuple[int, int]:
-    """Writes the rows; how many there are, and how many of them failed."""
-    count = Counter[bool]()
+def write_rows(config: PredictConfig) -> tuple[int, int]:
+    """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed."""
+    from headstart.training.runs.run_folder import Run
+
+    count, top_k = Counter[bool](), min(config.top_k, len(Run.open(config.run).class_names))
 
     def counted() -> Iterator[Prediction]:
         for row in predict(config):
@@ -145,27 +147,3 @@ def _write(config: PredictConfig, top_k: int) -> tuple[int, int]:
         text.flush()
         text.detach()
     return count.total(), count[True]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status: 1 when a file failed."""
-    prog = "headstart predict"
-
-    def body() -> int:
-        from headstart.training.runs.run_folder import Run
-
-        config, _, verbose = parse(PredictConfig, prog, sys.argv[1:] if argv is None else argv)
-        classes = len(Run.open(config.run).class_names)
-        limit_intra_op_threads()
-        if any(map(os.path.lexists, config.images)):  # else there is nothing to load a model for
-            import_tensorflow_quietly(verbose)
-        total, failed = _write(config, min(config.top_k, classes))
-        if failed:
-            print(f"{prog}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
-        return 1 if failed else 0
-
-    return interruption.run(prog, body)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

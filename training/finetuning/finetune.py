@@ -13,16 +13,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import parse
+from headstart.features import files
 from headstart.features.errors import UserError
-from headstart.features.runtime import import_tensorflow_quietly, quietly
+from headstart.features.runtime import quietly
 from headstart.features.spec import FeatureSpec
 from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
-from headstart.training.train import LAST_IS_BEST
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.starting_points import StartingPoint
@@ -186,64 +183,3 @@ def _identity(config: FinetuneConfig, begin: StartingPoint, recipe: Recipe) -> d
     decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in INDIFFERENT}
     settled = {"learning_rate": recipe.learning_rate, "monitor": recipe.monitor, "precision": recipe.precision}
     return {**decides, **settled, **begin.identity}
-
-
-def describe(run: Run) -> str:
-    """What a fine-tuning came to, in a few lines."""
-    from headstart.training.runs import run_folder
-
-    metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
-    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
-    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
-    before = metrics["before"].get(name)
-    began = f", {before:.4f} before" if before is not None else ""
-    lines = [
-        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
-        f"{metrics[name]:.4f}{began} ({kind})"
-    ]
-    if metrics["best_epoch"] == 0:
-        lines.append(f"no epoch was better by {metrics['monitor']} than what it began with: that is kept")
-    if metrics["best_epoch"] == run.config["finetune"]["epochs"]:
-        lines.append(LAST_IS_BEST)
-    agreement = metrics["agreement"]
-    lines.append(
-        f"{os.path.join(run.path, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
-        f"{agreement['largest_difference']:.1g}"
-    )
-    if metrics["interrupted"]:
-        lines.append("interrupted: this is the best so far; the same command goes on")
-    return "\n".join(lines)
-
-
-def _check_names(config: FinetuneConfig) -> None:
-    """Looks for what a configuration names, before anything heavy is loaded."""
-    from headstart.features.dataset.sources import check_exists
-    from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.runs import run_folder
-
-    run_folder.check_output_folder(config.run)
-    if config.input:
-        check_exists(config.input)
-    if config.from_store:
-        FeatureStore.open(config.from_store)
-    if config.init_from:
-        run_folder.Run.open(config.init_from)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    prog = "headstart finetune"
-
-    def body() -> int:
-        config, _, verbose = parse(FinetuneConfig, prog, sys.argv[1:] if argv is None else argv)
-        _check_names(config)
-        import_tensorflow_quietly(verbose)
-        run = finetune(config)
-        print(describe(run))
-        return 130 if files.read_json(os.path.join(run.path, "metrics.json"))["interrupted"] else 0
-
-    return interruption.run(prog, body)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

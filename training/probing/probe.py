@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features import files, interruption
-from headstart.features.config import check_fields, flag, parse, positional, required
+from headstart.features import files
+from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
-from headstart.features.formatting import human_bytes
-from headstart.features.runtime import import_tensorflow_quietly, quietly
+from headstart.features.runtime import quietly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +94,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
     from headstart.training.evaluation.intervals import paired_difference
 
     started = time.monotonic()
-    _check_free(config.run)
+    check_output_folder(config.run)
     stores = [FeatureStore.open(path) for path in config.stores]
     rows, groups = dict[str, list[list[int]]](), dict[str, list[str]]()
     for split in SPLITS:
@@ -119,7 +118,12 @@ def _rank(found: TapProbe) -> tuple[float, float, int]:
     return -found.accuracy, -validated, found.bytes_per_image
 
 
-def _check_free(run: str) -> None:
+def check_output_folder(run: str) -> None:
+    """Looks at the folder that a probe is to be left in.
+
+    Raises:
+        UserError: when it holds something else.
+    """
     if files.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
         raise UserError(f"--run {run!r} holds something else than a probe: give a new or empty folder")
 
@@ -223,31 +227,6 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
     return "; ".join(parts) + "."
 
 
-def describe(config: ProbeConfig, result: ProbeResult) -> str:
-    """The table and the advice, for a terminal."""
-    width = max(len(found.tap) for found in result.probes)
-    where = max(len(found.store) for found in result.probes) + 1 if len(config.stores) > 1 else 0
-    lines = ["validation accuracy of linear probes, used for selection; 95% intervals in brackets"]
-    place = "store" if where else ""
-    head = f"  {'tap':<{width}} {place:<{where}}depth  {'accuracy':<20} {'against the best, points':<24}"
-    lines.append(f"{head} {'features':>8} {'an image':>9}")
-    for found, against in zip(result.probes, result.against_best):
-        place = found.store if where else ""
-        accuracy = f"{found.accuracy:6.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-        row = f"  {found.tap:<{width}} {place:<{where}}{found.depth:>5.0%}  {accuracy:<20} "
-        row += f"{_against(found, result.probes[0], against):<24} {found.features:>8,} {human_bytes(found.bytes_per_image):>9}"
-        lines.append(row)
-    return "\n".join([*lines, f"Advice: {result.advice}", f"{config.run}: {TABLE}, {RESULT}, {PLOT} ({result.seconds:.1f} s)"])
-
-
-def _against(found: TapProbe, best: TapProbe, against: PairedDifference) -> str:
-    if found is best:
-        return "the best"
-    if not against.seen:
-        return "no difference seen"
-    return f"{100 * against.difference:.1f} [{100 * against.low:.1f}, {100 * against.high:.1f}]"
-
-
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
     from headstart.training.evaluation.plots import DepthPoint, accuracy_by_depth
 
@@ -281,24 +260,3 @@ def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
     row |= {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
     plain = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
     return {**plain, "difference_seen": against.seen}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    prog = "headstart probe"
-
-    def body() -> None:
-        config, _, verbose = parse(ProbeConfig, prog, sys.argv[1:] if argv is None else argv)
-        from headstart.features.store.feature_store import FeatureStore
-
-        _check_free(config.run)
-        for store in config.stores:
-            FeatureStore.open(store)
-        import_tensorflow_quietly(verbose)
-        print(describe(config, probe(config)))
-
-    return interruption.run(prog, body)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

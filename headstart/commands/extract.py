@@ -1,0 +1,29 @@
+"""headstart extract: a folder or table of images in, a feature store out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headstart.commands.beam_flags import BeamFlags
+from headstart.commands.runner import run_command
+from headstart.features.runtime import limit_intra_op_threads
+from headstart.pipelines.extract_config import ExtractConfig, check_names
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """The command; returns its exit status."""
+    return run_command("headstart extract", ExtractConfig, argv, _extract, _prepare, beam_flags=BeamFlags())
+
+
+def _prepare(config: ExtractConfig) -> None:
+    check_names(config)
+    limit_intra_op_threads()
+
+
+def _extract(config: ExtractConfig) -> None:
+    from headstart.pipelines.extract import dry_run, extract
+
+    if config.dry_run:
+        print("\n".join(dry_run(config)))
+    else:
+        extract(config)

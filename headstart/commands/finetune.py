@@ -1,0 +1,70 @@
+"""headstart finetune: a run and its images, or stored feature maps, in; a better run out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headstart.commands.runner import run_command
+from headstart.commands.train import LAST_IS_BEST
+from headstart.features import files
+from headstart.features.dataset.sources import check_exists
+from headstart.training.finetuning.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from headstart.training.runs.run_folder import Run
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """The command; returns its exit status: 130 when it was interrupted and kept its best so far."""
+    return run_command("headstart finetune", FinetuneConfig, argv, _finetune, _check_names)
+
+
+def _check_names(config: FinetuneConfig) -> None:
+    from headstart.features.store.feature_store import FeatureStore
+    from headstart.training.runs import run_folder
+
+    run_folder.check_output_folder(config.run)
+    if config.input:
+        check_exists(config.input)
+    if config.from_store:
+        FeatureStore.open(config.from_store)
+    if config.init_from:
+        run_folder.Run.open(config.init_from)
+
+
+def _finetune(config: FinetuneConfig) -> int:
+    from headstart.training.finetuning.finetune import finetune
+    from headstart.training.runs import run_folder
+
+    run = finetune(config)
+    print(describe(run))
+    return 130 if files.read_json(os.path.join(run.path, run_folder.METRICS))["interrupted"] else 0
+
+
+def describe(run: Run) -> str:
+    """What a fine-tuning came to, in a few lines."""
+    from headstart.training.runs import run_folder
+
+    metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
+    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
+    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    before = metrics["before"].get(name)
+    began = f", {before:.4f} before" if before is not None else ""
+    lines = [
+        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
+        f"{metrics[name]:.4f}{began} ({kind})"
+    ]
+    if metrics["best_epoch"] == 0:
+        lines.append(f"no epoch was better by {metrics['monitor']} than what it began with: that is kept")
+    if metrics["best_epoch"] == run.config["finetune"]["epochs"]:
+        lines.append(LAST_IS_BEST)
+    agreement = metrics["agreement"]
+    lines.append(
+        f"{os.path.join(run.path, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
+        f"{agreement['largest_difference']:.1g}"
+    )
+    if metrics["interrupted"]:
+        lines.append("interrupted: this is the best so far; the same command goes on")
+    return "\n".join(lines)

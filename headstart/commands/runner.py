@@ -1,0 +1,48 @@
+"""What every command does alike: flags to a configuration, a look at what it names, TensorFlow loaded quietly, the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from headstart.features.config import OtherFlags, parse
+from headstart.features.runtime import import_tensorflow_quietly
+
+Config = TypeVar("Config")
+
+
+def run_command(
+    prog: str,
+    config_class: type[Config],
+    argv: Sequence[str],
+    work: Callable[[Config], int | None],
+    prepare: Callable[[Config], None] = lambda config: None,
+    needs_tensorflow: Callable[[Config], bool] = lambda config: True,
+    beam_flags: OtherFlags | None = None,
+) -> int | None:
+    """Runs a command from its flags.
+
+    Args:
+        prog: the command as it is typed, such as `headstart train`.
+        config_class: the dataclass that its flags fill.
+        argv: the flags.
+        work: does it, prints what came of it, and returns the exit status where that is not 0. It imports the implementation.
+        prepare: looks for all that the configuration names, before anything heavy is loaded, and sets up threads.
+        needs_tensorflow: whether the work does.
+        beam_flags: Beam's, where the command takes them; they go into the configuration's `pipeline_options`.
+
+    Raises:
+        UserError: for a wrong flag, a name that is not there, or whatever the work raises.
+    """
+    config, others, verbose = parse(config_class, prog, argv, beam_flags)
+    if beam_flags:
+        config = _with_options(config, others)
+    prepare(config)
+    if needs_tensorflow(config):
+        import_tensorflow_quietly(verbose)
+    return work(config)
+
+
+def _with_options(config: Any, options: Sequence[str]) -> Any:
+    return dataclasses.replace(config, pipeline_options=tuple(options))
