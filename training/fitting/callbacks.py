@@ -76,7 +76,7 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
 
 class ShowProgress(keras.callbacks.Callback):
-    """NumpyBatches done, of those there can be; steps, where an epoch takes long.
+    """Epochs done, of those there can be; steps, where an epoch takes long.
 
     Args:
         epochs: at most.

@@ -46,7 +46,7 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     @property
     def epochs(self) -> int:
-        """NumpyBatches done, those of an earlier run of the same command too."""
+        """Epochs done, those of an earlier run of the same command too."""
         return len(next(iter(self.history.values()), ()))
 
     def start(self, figures: Mapping[str, float]) -> None:
