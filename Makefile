@@ -37,7 +37,7 @@ soak: $(MADE)
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)
-	set -e; for name in $$($(BIN)/python -c "from headstart.features.backbones.build import BACKBONES; print(*BACKBONES)"); do \
+	set -e; for name in $$($(BIN)/python -c "from headstart.features.backbones.catalogue import BACKBONES; print(*BACKBONES)"); do \
 	  $(BIN)/python -m pytest -m all_backbones --durations 0 \
 	    "tests/test_backbone.py::test_features_of_every_backbone_are_those_of_keras_applications[$$name]"; \
 	done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headstart.features.backbones.build import BackboneSource, check_preprocessing
+from headstart.features.backbones.source import BackboneSource, check_preprocessing
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS, check_exists
 from headstart.features.engines.options import ENGINES

@@ -19,7 +19,7 @@ import numpy as np
 from apache_beam.metrics.metric import Metrics
 
 from headstart.features import files
-from headstart.features.backbones.build import BackboneSource
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
-from headstart.features.backbones.build import BackboneSource
 from headstart.features.backbones.keras_file import save_model
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
 from headstart.features.engines.factory import shared_base

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features.backbones import build as backbone
-from headstart.features.backbones.build import BackboneSource
+from headstart.features.backbones.build import default_size, preprocessing_of
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
+from headstart.features.backbones.source import BackboneSource, check_preprocessing
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest
 from headstart.features.dataset.sources import Source, SourceOptions, read_source
@@ -132,10 +132,10 @@ def _engine_options(config: ExtractConfig) -> EngineOptions:
 
 def _spec(config: ExtractConfig, origin: BackboneSource) -> FeatureSpec:
     has_gpu()  # before the first network takes all of its memory
-    size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
-    backbone.check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
+    size = parse_image_size(config.image_size) if config.image_size else default_size(origin)
+    check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
     base, digest = shared_base(origin, size)
-    preprocessing = backbone.preprocessing_of(origin, base, config.preprocessing)
+    preprocessing = preprocessing_of(origin, base, config.preprocessing)
     _, taps = build_feature_extractor(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)
     return FeatureSpec(
         f"{origin.name}:{base.name}" if origin.is_own else origin.name,

@@ -78,7 +78,7 @@ def lopsided(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def build_feature_extractor(name: str, base: Any, taps: Any) -> Any:
     """`build_feature_extractor` for a base of the table's, at the size that it was built for."""
-    from headstart.features.backbones.build import BACKBONES
+    from headstart.features.backbones.catalogue import BACKBONES
     from headstart.features.backbones.feature_extractor import build_feature_extractor as tapped_at
 
     return tapped_at(base, taps, BACKBONES[name].preprocessing, tuple(base.inputs[0].shape[1:3]))

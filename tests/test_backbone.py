@@ -16,8 +16,10 @@ import pytest
 
 from headstart.features.backbones import efficientnet_lite
 from headstart.features.backbones import feature_extractor as taps
-from headstart.features.backbones.build import BACKBONES, BackboneSource, backbone_info, build, weights_digest
+from headstart.features.backbones.build import build, weights_digest
+from headstart.features.backbones.catalogue import BACKBONES, backbone_info
 from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError

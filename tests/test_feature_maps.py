@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from headstart.features.backbones.build import BACKBONES, BackboneSource, build
+from headstart.features.backbones.build import build
+from headstart.features.backbones.catalogue import BACKBONES
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import FeatureMap, feature_maps, last_map, stage_ends
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.spec import Tap
 
 SIZE = (150, 150)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from headstart.cli import main
-from headstart.features.backbones.build import BACKBONES
+from headstart.features.backbones.catalogue import BACKBONES
 
 
 def test_the_table_comes_without_tensorflow() -> None:

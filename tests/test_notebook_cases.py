@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.features.backbones.build import BACKBONES, BackboneSource, build
+from headstart.features.backbones.build import build
+from headstart.features.backbones.catalogue import BACKBONES
 from headstart.features.backbones.feature_extractor import build_feature_extractor
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.spec import Tap
 
 SHAPES = {  # at 150 pixels a side, as Keras gives them

@@ -15,10 +15,11 @@ import pytest
 import tensorflow as tf
 
 from headstart.cli import main
-from headstart.features.backbones.build import BackboneSource, build, default_size, preprocessing_of, weights_digest
+from headstart.features.backbones.build import build, default_size, preprocessing_of, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.keras_file import _numbered, load_model, save_model
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
 

@@ -13,13 +13,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from headstart.features.backbones.build import BackboneSource, build, default_size, weights_digest
+from headstart.features.backbones.build import build, default_size, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import feature_maps
 from headstart.features.backbones.keras_file import load_model
 from headstart.features.backbones.saved_model import SavedModelLayer, _refused_in_file
 from headstart.features.backbones.saved_model_operations import NETWORK, SAVER
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.factory import shared_base
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap

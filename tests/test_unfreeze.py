@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from headstart.features.backbones.build import BackboneSource, build
+from headstart.features.backbones.build import build
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import above, frozen_boundaries
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.errors import UserError
 from headstart.features.formatting import shortened
 from headstart.features.spec import FeatureSpec, Tap

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from headstart.features.backbones.build import AUTO, in_fresh_thread
+from headstart.features.backbones.build import in_fresh_thread
 from headstart.features.backbones.feature_maps import FeatureMap, last_map, maps_and_tensors, stage_ends
+from headstart.features.backbones.source import AUTO
 from headstart.features.errors import UserError, nearest
 from headstart.features.spec import Tap
 
@@ -32,7 +33,7 @@ def build_feature_extractor(
     """A base from pixels to features, and its taps with their layers named and their shapes known.
 
     Args:
-        base: from `backbone.build`.
+        base: from `build.build`.
         taps: where to read it. An empty layer means the last feature map; the layer `auto`, the end of every stage, pooled
             as it says, or `avg` and `grid3` where it says nothing.
         preprocessing: what the base wants done to pixels in 0..255; one of `spec.PREPROCESSINGS`.

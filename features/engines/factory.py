@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from headstart.features.backbones import build as backbone
-from headstart.features.backbones.build import BackboneSource
+from headstart.features.backbones.build import build, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
@@ -87,7 +87,7 @@ LOADING = threading.RLock()  # one model a process, however many threads ask for
 
 
 def shared_base(origin: BackboneSource, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
-    """`backbone.build` and its weights digest, kept for the next one in this process who asks for the same."""
+    """`build` and its weights digest, kept for the next one in this process who asks for the same."""
     with LOADING:
         return _base(origin, image_size, origin.version())
 
@@ -104,8 +104,8 @@ def shared_engine(spec: FeatureSpec, origin: BackboneSource, options: EngineOpti
 
 @functools.lru_cache(maxsize=1)
 def _base(origin: BackboneSource, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
-    base = backbone.build(origin, image_size)
-    return base, backbone.weights_digest(base)
+    base = build(origin, image_size)
+    return base, weights_digest(base)
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from headstart.commands.runner import run_command
-from headstart.features.backbones.build import BackboneSource
+from headstart.features.backbones.catalogue import BACKBONES
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.config import check_fields, flag, positional
 from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, STORE_DTYPES, parse_image_size
@@ -35,8 +36,6 @@ def list_backbones(config: BackbonesConfig) -> list[str]:
 
 
 def _table() -> Iterator[str]:
-    from headstart.features.backbones.build import BACKBONES
-
     yield f"{'backbone':<19} {'size':>4} {'smallest':>8} {'parameters':>12}  {'last map':<12} preprocessing"
     for info in BACKBONES.values():
         last = "x".join(map(str, info.feature_map))
@@ -47,13 +46,13 @@ def _table() -> Iterator[str]:
 
 
 def _layers(config: BackbonesConfig) -> Iterator[str]:
-    from headstart.features.backbones import build as backbone
+    from headstart.features.backbones.build import build, default_size
     from headstart.features.backbones.feature_maps import feature_maps, stage_ends
 
-    origin = backbone.BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
-    size = parse_image_size(config.image_size) if config.image_size else backbone.default_size(origin)
-    shown = origin if origin.is_own else backbone.BackboneSource(origin.name, "random:0")  # shapes need no download
-    maps = feature_maps(backbone.build(shown, size), size)
+    origin = BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
+    size = parse_image_size(config.image_size) if config.image_size else default_size(origin)
+    shown = origin if origin.is_own else BackboneSource(origin.name, "random:0")  # shapes need no download
+    maps = feature_maps(build(shown, size), size)
     ends = {end.layer for end in stage_ends(maps, size)}
     number = DTYPE_BYTES[config.store_dtype]
     yield f"{config.backbone} at {size[0]}x{size[1]}; bytes an image in {config.store_dtype}; * the end of a stage: --tap auto"

@@ -156,7 +156,8 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
     """The engine alone, all streams busy, on pixels that are decoded and resized already."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from headstart.features.backbones.build import BackboneSource, backbone_info
+    from headstart.features.backbones.catalogue import backbone_info
+    from headstart.features.backbones.source import BackboneSource
     from headstart.features.engines.options import EngineOptions
     from headstart.features.runtime import limit_intra_op_threads
 

@@ -18,8 +18,10 @@ def main(backbone: str = "EfficientNetLite0", engine_name: str = "auto", rounds:
 
     limit_intra_op_threads()
     import_tensorflow_quietly()
-    from headstart.features.backbones.build import BackboneSource, backbone_info, build
+    from headstart.features.backbones.build import build
+    from headstart.features.backbones.catalogue import backbone_info
     from headstart.features.backbones.feature_extractor import build_feature_extractor
+    from headstart.features.backbones.source import BackboneSource
     from headstart.features.engines.factory import make_engine
     from headstart.features.engines.options import CPU_BATCH_SIZE, EngineOptions
     from headstart.features.spec import Tap

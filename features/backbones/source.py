@@ -1,0 +1,94 @@
+"""What `--backbone` and `--weights` say in, and out comes where a base comes from. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from headstart.features.backbones.catalogue import BACKBONES, backbone_info
+from headstart.features.errors import UserError
+
+OWN, AUTO = "own", "auto"
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """Where a base comes from; it travels with every work unit.
+
+    name is one of `BACKBONES`, and weights are `imagenet`, `random:SEED`, or the path of a `.keras`, `.weights.h5` or `.h5`
+    file; or name is `own`, and weights the path of the model itself, a `.keras` file or the folder of a SavedModel. unsafe
+    lets such a file bring code along.
+    """
+
+    name: str
+    weights: str
+    unsafe: bool = False
+
+    @classmethod
+    def parse(cls, backbone: str, weights: str = "imagenet", unsafe: bool = False) -> BackboneSource:
+        """What `--backbone` and `--weights` say, paths made absolute, for workers that stand elsewhere.
+
+        Raises:
+            UserError: for a backbone that is neither in the table nor a model, for weights that are not there, and for a model
+                with weights beside it.
+        """
+        if not _is_path(backbone):
+            backbone_info(backbone)
+            check_weights(weights)
+            return cls(backbone, os.path.abspath(weights) if os.path.isfile(weights) else weights, unsafe)
+        if weights != "imagenet":
+            raise UserError(f"{backbone!r} brings its own weights: leave --weights out")
+        if not os.path.exists(backbone):
+            raise UserError(f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name")
+        return cls(OWN, os.path.abspath(backbone), unsafe)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a model of the user's."""
+        return self.name == OWN
+
+    def version(self) -> tuple[tuple[str, int, int, int], ...]:
+        """A weights file, or a SavedModel's folder, may change under its name: path, size, time and inode of each file."""
+        inside = (os.path.join(folder, name) for folder, _, names in os.walk(self.weights) for name in names)
+        found = sorted([self.weights] if os.path.isfile(self.weights) else inside)
+        return tuple((path, each.st_size, each.st_mtime_ns, each.st_ino) for path in found for each in [os.stat(path)])
+
+
+def check_preprocessing(origin: BackboneSource, asked: str) -> None:
+    """Raises UserError when another preprocessing is asked for than a network of the table was trained with."""
+    if origin.is_own:
+        return
+    own = backbone_info(origin.name).preprocessing
+    if asked not in (AUTO, own):
+        raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
+
+
+def check_weights(weights: str) -> None:
+    """Raises UserError for weights that are neither imagenet, random:SEED nor a file of a kind that is read."""
+    if weights == "imagenet":
+        return
+    if weights.startswith("random:"):
+        random_seed(weights)
+        return
+    if not os.path.isfile(weights):
+        raise UserError(f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
+    if not weights.endswith((".keras", ".h5")):
+        raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
+
+
+def random_seed(weights: str) -> int:
+    """The SEED of `random:SEED`.
+
+    Raises:
+        UserError: when it is no whole number below 2**32.
+    """
+    text = weights.partition(":")[2]
+    if not text.isdigit() or int(text) >= 2**32:
+        raise UserError(f"random weights are named random:SEED with a whole number below 2**32, not {weights!r}")
+    return int(text)
+
+
+def _is_path(backbone: str) -> bool:
+    return backbone not in BACKBONES and (
+        backbone.endswith((".keras", ".h5")) or os.sep in backbone or os.path.isdir(backbone) or os.path.isfile(backbone)
+    )
