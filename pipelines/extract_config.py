@@ -21,6 +21,7 @@ from headstart.features.spec import (
     STORE_DTYPES,
     Tap,
     parse_image_size,
+    parse_intensity,
 )
 
 
@@ -106,6 +107,7 @@ class ExtractConfig:
 
         check_fields(self)
         parse_splits(self.splits)
+        parse_intensity(self.intensity)
         for tap in self.taps:
             Tap.parse(tap)
         if self.image_size != "":

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.features.config import check_fields, flag, parse, positional, required
+from headstart.features.command_line import parse
+from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError, nearest
 from headstart.features.interruption import run
 from headstart.features.spec import parse_image_size
@@ -38,6 +39,9 @@ class Config:
     streams: int = flag(0, "batches at once (default: what suits the machine)")
     hidden: int = 7
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 LEAST = ["photos", "--store", "out"]
 
@@ -55,7 +59,8 @@ class Others:
 
 
 def parsed(*argv: str) -> Config:
-    config, others, verbose = parse(Config, "headstart thing", [*LEAST, *argv])
+    given = LEAST[1:] if "--" in argv else LEAST
+    config, others, verbose = parse(Config, "headstart thing", [*given, *argv])
     assert others == [] and not verbose
     return config
 
@@ -76,6 +81,7 @@ def test_defaults() -> None:
         (["--dry-run"], "dry_run", True),
         (["--tap", "a-b:avg", "--layer=c-d"], "tap", ("a-b:avg", "c-d")),
         (["--store=my-new-store"], "store", "my-new-store"),
+        (["--dry_run", "--", "--photos"], "input", "--photos"),
     ],
 )
 def test_flags_are_taken_with_dashes_or_underscores(argv: list[str], field: str, value: object) -> None:
@@ -92,9 +98,9 @@ def test_verbose_is_every_command_s() -> None:
         ([*LEAST, "--image-sise", "32"], r"^unknown flag --image_sise\. Did you mean --image_size\?$"),
         ([*LEAST, "--image_siz=32"], r"^unknown flag --image_siz\. Did you mean --image_size\?$"),  # no abbreviations
         ([*LEAST, "--zzzzzz"], r"^unknown flag --zzzzzz\.$"),
-        ([*LEAST, "--resize_mode", "stretch"], r"invalid choice: 'stretch' .*; `headstart thing --help` lists what it takes"),
-        ([*LEAST, "--image_size", "big"], "argument --image_size: invalid int value: 'big'"),
-        ([*LEAST, "--image_size"], "argument --image_size: expected one argument"),
+        ([*LEAST, "--resize_mode", "crob"], r"^--resize_mode is one of squash, crop, not 'crob'\. Did you mean crop\?$"),
+        ([*LEAST, "--image_size", "big"], "^--image_size takes a whole number, not 'big'$"),
+        ([*LEAST, "--image_size"], "--image_size: expected one argument; `headstart thing --help` lists what it takes"),
         (["photos"], "the following arguments are required: --store"),
         (["--store", "out"], "the following arguments are required: INPUT"),
         ([*LEAST, "more"], "unrecognized arguments: more"),

@@ -714,7 +714,7 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
         (["--max_bad_fraction", "3"], "lies from 0 to 1"),
         (["--store", "gs://bucket/store"], "a local or mounted folder"),
         (["--examples_per_shard", "0"], "at least 1"),
-        (["--resize_mode", "stretch"], "invalid choice"),
+        (["--resize_mode", "stretch"], "--resize_mode is one of squash, crop, pad, not 'stretch'"),
         (["--runner", "NoSuchRunner"], "--runner NoSuchRunner: "),
         (["--direct_num_worker", "2"], "Did you mean --direct_num_workers"),
     ],

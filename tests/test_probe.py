@@ -249,10 +249,10 @@ def test_between_identical_taps_no_difference_is_seen(
 def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training.evaluation.plots import accuracy_by_depth
+    from headstart.training.evaluation import plots
 
     drawn: list[Any] = []
-    monkeypatch.setattr(accuracy_by_depth, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))
+    monkeypatch.setattr(plots, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         shutil.copytree(store, tmp_path / folder / "store")
@@ -318,8 +318,8 @@ def test_a_run_that_holds_something_else(store: pathlib.Path, tmp_path: pathlib.
     ("flags", "told"),
     [
         (["--max_examples", "1"], "--max_examples must be at least 2, not 1"),
-        (["--seed", "-1"], "--seed must be 0 or more, not -1"),
-        (["--max_examples", "many"], "--max_examples: invalid int value"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--max_examples", "many"], "--max_examples takes a whole number, not 'many'"),
     ],
 )
 def test_bad_values(flags: list[str], told: str, tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import sys
 import time
@@ -41,30 +40,21 @@ class TrainConfig:
     run: str = required("the folder to leave the model and its figures in", metavar="RUN")
     head: str = flag("linear", "linear: a linear probe; mlp: Dense 256, ReLU, dropout, softmax", choices=HEADS)
     tap: str = flag("", "which of the store's taps, as LAYER:POOL (default: its first)")
-    epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split")
-    patience: int = flag(10, "epochs without a better --monitor before it stops")
-    batch_size: int = flag(32, "examples a step")
-    learning_rate: float = flag(3e-4, "of Adam", aliases=("--lr",))
-    dropout: float = flag(0.5, "share of the mlp's hidden units dropped")
+    epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split", least=1)
+    patience: int = flag(10, "epochs without a better --monitor before it stops", least=1)
+    batch_size: int = flag(32, "examples a step", least=1)
+    learning_rate: float = flag(3e-4, "of Adam", aliases=("--lr",), above=0)
+    dropout: float = flag(0.5, "share of the mlp's hidden units dropped", least=0, below=1)
     class_weight: str = flag(
         "none", "balanced: every class counts the same, however many examples it has", choices=CLASS_WEIGHTS
     )
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
-    seed: int = flag(0, "of the first weights, the order of examples and the dropout")
+    seed: int = flag(0, "of the first weights, the order of examples and the dropout", least=0, below=2**32)
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
 
 
 @quietly

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 
-from headstart.features.config import OtherFlags
+from headstart.features.command_line import OtherFlags
 from headstart.features.runtime import silence_library_logs
 
 

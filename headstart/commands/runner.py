@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from headstart.features.config import OtherFlags, parse
+from headstart.features.command_line import OtherFlags, parse
 from headstart.features.runtime import import_tensorflow_quietly
 
 Config = TypeVar("Config")

@@ -34,13 +34,11 @@ class EvaluateConfig:
         "a folder or table of images, or a feature store (default: the run's own)", metavar="INPUT", nargs="?", default=None
     )
     split: str = flag("", "which split (default: test; of images that have no splits, all)")
-    seed: int = flag(0, "of the bootstrap")
+    seed: int = flag(0, "of the bootstrap", least=0)
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -245,9 +243,7 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    from headstart.training.evaluation import report, scores
-    from headstart.training.evaluation.plots.confused_pairs import confused_pairs
-    from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
+    from headstart.training.evaluation import plots, report, scores
 
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -257,7 +253,7 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
     )
     table = scores.confusion(found.labels, found.probabilities)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
-        confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
+        plots.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
-        confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
+        plots.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
     files.write_json(os.path.join(folder, "metrics.json"), metrics)

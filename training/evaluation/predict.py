@@ -27,14 +27,12 @@ class PredictConfig:
 
     run: str = positional("the folder of a run", metavar="RUN")
     images: Sequence[str] = positional("images, or folders of them", metavar="IMAGE_OR_FOLDER", nargs="+")
-    top_k: int = flag(1, "classes an image")
+    top_k: int = flag(1, "classes an image", least=1)
     output: str = flag("", "a .csv or .jsonl file (default: CSV on the terminal)", metavar="FILE")
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.top_k < 1:
-            raise UserError(f"--top_k must be at least 1, not {self.top_k}")
         if self.output and not self.output.endswith((".csv", ".jsonl")):
             raise UserError(f"--output ends in .csv or .jsonl, not {self.output!r}")
 

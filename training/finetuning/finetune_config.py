@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 
@@ -39,25 +38,30 @@ class FinetuneConfig:
     no_zoom: bool = flag(False, "never zoom")
     no_shift: bool = flag(False, "never shift")
     no_colour: bool = flag(False, "never change brightness, contrast or colour")
-    epochs: int = flag(20, "at most; early stopping ends sooner where there is a validation split")
+    epochs: int = flag(20, "at most; early stopping ends sooner where there is a validation split", least=1)
     patience: int = flag(
-        5, "epochs without a better --monitor before it stops; never while the rate is above half of its peak"
+        5,
+        "epochs without a better --monitor before it stops; never while the rate is above half of its peak",
+        least=1,
     )
-    batch_size: int = flag(32, "examples a step, over all devices")
+    batch_size: int = flag(32, "examples a step, over all devices", least=1)
     learning_rate: float | None = flag(
         None,
         f"of Adam (default: {HEAD_RATE:g} for a head alone, {UNFROZEN_RATE:g} with layers of the backbone)",
         aliases=("--lr",),
+        above=0,
     )
-    layer_decay: float = flag(0.5, "each stage of the backbone below the top one learns at this share of the one above")
-    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0")
+    layer_decay: float = flag(
+        0.5, "each stage of the backbone below the top one learns at this share of the one above", above=0, most=1
+    )
+    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0", least=0, below=1)
     head: str = flag("linear", "with --from_store alone: the head to train first", choices=HEADS)
-    dropout: float = flag(0.5, "with --from_store alone: of the mlp's hidden units")
+    dropout: float = flag(0.5, "with --from_store alone: of the mlp's hidden units", least=0, below=1)
     class_weight: str = flag("none", "balanced: every class counts the same", choices=CLASS_WEIGHTS)
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
-    devices: int = flag(1, "GPUs to spread each batch over", metavar="N")
-    seed: int = flag(0, "of the order of examples, augmentation, and first weights")
+    devices: int = flag(1, "GPUs to spread each batch over", metavar="N", least=1)
+    seed: int = flag(0, "of the order of examples, augmentation, and first weights", least=0, below=2**32)
     layout: str = flag("auto", "whether INPUT's top folders are splits or classes", choices=LAYOUTS)
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")
@@ -66,19 +70,6 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("epochs", "patience", "batch_size", "devices"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate is not None and not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise UserError(f"--learning_rate must be above 0, not {self.learning_rate}")
-        if not 0 < self.layer_decay <= 1:
-            raise UserError(f"--layer_decay lies above 0 and up to 1, not at {self.layer_decay}")
-        if not 0 <= self.warm_up < 1:
-            raise UserError(f"--warm_up lies from 0 to below 1, not at {self.warm_up}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout lies from 0 to below 1, not at {self.dropout}")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"--seed lies from 0 to below 2**32, not at {self.seed}")
         if self.batch_size % self.devices:
             raise UserError(f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple")
         self._check_source()

@@ -40,15 +40,11 @@ class ProbeConfig:
 
     stores: Sequence[str] = positional("folders of feature stores", metavar="STORE", nargs="+")
     run: str = required("the folder to leave the table and the plot in", metavar="RUN")
-    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample")
-    seed: int = flag(0, "of the folds and the bootstrap")
+    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample", least=2)
+    seed: int = flag(0, "of the folds and the bootstrap", least=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.max_examples < 2:
-            raise UserError(f"--max_examples must be at least 2, not {self.max_examples}")
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more, not {self.seed}")
         if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
             raise UserError(f"a store is named twice: {' '.join(self.stores)}")
 
@@ -228,7 +224,7 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
-    from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
+    from headstart.training.evaluation.plots import DepthPoint, accuracy_by_depth
 
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
     text = io.StringIO(newline="")

@@ -1,0 +1,142 @@
+"""The command line of every command: flags in, its configuration out. Imports nothing heavy, so `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import itertools
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from headstart.features.config import from_text, notes
+from headstart.features.errors import UserError, nearest
+
+Config = TypeVar("Config")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists what it takes")
+
+
+class OtherFlags(Protocol):
+    """Somebody else's flags, that a command takes too: their names, and, which may take long, the parser that knows them."""
+
+    def names(self) -> set[str]:
+        """Of all flags, as `--name`; some more do no harm."""
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Knows how many values each of them takes."""
+
+
+def parse(
+    config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None
+) -> tuple[Config, list[str], bool]:
+    """Flags to (configuration, somebody else's flags, verbose).
+
+    Flags are taken with `-` or `_` between their words. The parser of `others` (Beam's) is only made when a flag is not the
+    command's own.
+
+    Raises:
+        UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
+    """
+    hints = typing.get_type_hints(config_class)
+    parser = _make_parser(config_class, prog, others)
+    end = argv.index("--") if "--" in argv else len(argv)  # what follows is no flag
+    mine, theirs = _divide([_underscored(argument) for argument in argv[:end]], parser, others)
+    values = vars(parser.parse_args([*mine, *argv[end:]]))
+    verbose = values.pop("verbose")
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        if isinstance(values.get(field.name), str):
+            values[field.name] = from_text(values[field.name], field, hints[field.name])
+    return config_class(**values), theirs, verbose
+
+
+def _make_parser(config_class: type, prog: str, others: OtherFlags | None) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        description=_summary(config_class),
+        allow_abbrev=False,
+        epilog="Any Beam pipeline option may follow, such as --runner." if others else None,
+    )
+    hints, groups = typing.get_type_hints(config_class), dict[type, Any]({config_class: parser})
+    for field in dataclasses.fields(config_class):
+        if field.metadata:
+            owner = config_class if field.metadata.get("positional") else _owner(config_class, field.name)
+            if owner not in groups:
+                groups[owner] = parser.add_argument_group(_summary(owner).removesuffix("."))
+            _add_field(groups[owner], field, hints[field.name])
+    parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
+    return parser
+
+
+def _owner(config_class: type, name: str) -> type:
+    """The class that a field is of, where a configuration joins several."""
+    return next(kind for kind in config_class.__mro__ if name in inspect.get_annotations(kind))
+
+
+def _summary(config_class: type) -> str:
+    return (config_class.__doc__ or "").split("\n\n")[0]
+
+
+def _divide(argv: list[str], parser: argparse.ArgumentParser, others: OtherFlags | None) -> tuple[list[str], list[str]]:
+    """Sorts flags, with their values, into the command's own and others'."""
+    own = parser._option_string_actions
+    unknown = [argument for argument in argv if argument.startswith("--") and argument.partition("=")[0] not in own]
+    if not unknown:
+        return argv, []
+    names = others.names() if others else set[str]()
+    for argument in unknown:
+        if (name := argument.partition("=")[0]) not in names:
+            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *names])}")
+    known = others.parser()._option_string_actions if others else {}
+    mine: list[str] = []
+    theirs: list[str] = []
+    waiting = iter(argv)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if argument not in unknown:
+            mine.append(argument)
+            continue
+        if name not in known:
+            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *known])}")
+        theirs.append(argument)
+        if known[name].nargs != 0 and not equals:
+            theirs.extend(itertools.islice(waiting, 1))
+    return mine, theirs
+
+
+def _add_field(parser: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    options = {key: value for key, value in field.metadata.items() if key in ("help", "metavar", "nargs")}
+    if field.metadata.get("positional"):
+        if field.default is not dataclasses.MISSING:
+            options["default"] = field.default
+        parser.add_argument(field.name, **options)
+        return
+    names = [field.metadata.get("flag", f"--{field.name}"), *field.metadata.get("aliases", ())]
+    if hint is bool:
+        parser.add_argument(*names, action="store_true", help=options["help"])
+        return
+    options["help"] += notes(field, hint)
+    if choices := field.metadata.get("choices"):
+        options.setdefault("metavar", f"{{{','.join(choices)}}}")
+    if typing.get_origin(hint) is tuple:  # a flag that may be repeated
+        options["action"] = _Append
+    required = field.metadata.get("required", False)
+    parser.add_argument(*names, dest=field.name, default=None if required else field.default, required=required, **options)
+
+
+class _Append(argparse.Action):
+    """A flag that may be repeated, into a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value

@@ -1,1 +1,0 @@
-"""Plots for people, a module each: numbers in, PNG files out that are whole or not there."""
