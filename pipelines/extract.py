@@ -65,13 +65,13 @@ def extract(config: ExtractConfig) -> FeatureStore:
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
             whole = os.path.exists(os.path.join(config.store, MANIFEST))  # a store that is complete has it already
-            saved = None if whole else beside.submit(save_backbone, work, plan.spec, job.origin)
+            saved = None if whole else beside.submit(save_backbone, work, plan.backbone)
             run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             if saved:
                 saved.result()
         provenance = {
             "input": os.path.abspath(config.input),
-            "weights": job.origin.weights,
+            "weights": plan.backbone.source.weights,
             "versions": versions(),
             "engines": plan.engines,  # of the features that are copied; those of the others are added
         }

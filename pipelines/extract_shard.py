@@ -55,7 +55,7 @@ class ShardJob:
     """
 
     spec: FeatureSpec
-    origin: BackboneSource
+    backbone_source: BackboneSource
     class_names: tuple[str, ...]
     folder: str
     engine: EngineOptions
@@ -108,7 +108,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> dict[str, Any]:
     beat = _Heartbeat(job, unit)
     digest, size, stored = hashlib.sha256(), 0, 0
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
-    engine = shared_engine(job.spec, job.origin, job.engine) if fresh else None
+    engine = shared_engine(job.spec, job.backbone_source, job.engine) if fresh else None
     views = unit.views if unit.views > 1 else 0
     computed = stream_features(fresh, job.spec, engine, job.max_pixels, views) if engine else iter(())
     identities = ((example.key, example.digest, example.labels) for example in unit.examples)

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
+from headstart.features.backbones.backbone import Backbone
 from headstart.features.backbones.keras_file import save_model
-from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
-from headstart.features.engines.factory import shared_base
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record
@@ -131,10 +130,9 @@ def _write_conflicts(folder: str, examples: Sequence[Example]) -> list[str]:
     return [CONFLICTS]
 
 
-def save_backbone(folder: str, spec: FeatureSpec, origin: BackboneSource) -> None:
+def save_backbone(folder: str, backbone: Backbone) -> None:
     """Keeps the backbone beside the shards, so that what trains on the store needs nothing else."""
-    base, _ = shared_base(origin, spec.image_size)
-    save_model(base, os.path.join(folder, BACKBONE))
+    save_model(backbone.base, os.path.join(folder, BACKBONE))
 
 
 def _backbone_digest(folder: str) -> str:

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.features.backbones.build import default_size, preprocessing_of
-from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import build_feature_extractor
-from headstart.features.backbones.source import BackboneSource, check_preprocessing
+from headstart.features.backbones.backbone import Backbone, resolve_backbone
+from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest
 from headstart.features.dataset.sources import Source, SourceOptions, read_source
 from headstart.features.dataset.splits import copies_across_splits, divide, groups_across_splits, parse_splits
-from headstart.features.engines.factory import Engine, shared_base, shared_engine
+from headstart.features.engines.factory import Engine, shared_engine
 from headstart.features.engines.options import EngineOptions, has_gpu, slow_dtype
 from headstart.features.engines.stream import ImageToRead, stream_features
 from headstart.features.errors import UserError
@@ -43,7 +41,7 @@ class ExtractionPlan:
     """All that is known before the backbone runs."""
 
     spec: FeatureSpec
-    origin: BackboneSource
+    backbone: Backbone
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     units: tuple[WorkUnit, ...]
@@ -90,8 +88,8 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
     source = read_source(config.input, SourceOptions(**options))
     old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
-    origin = BackboneSource.parse(config.backbone, config.weights, config.unsafe)
-    spec = _spec(config, origin)
+    backbone = _backbone(config)
+    spec = _spec(config, backbone)
     if old:
         FeatureStore.open(config.store, spec)  # refuses another spec, naming both values
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
@@ -113,7 +111,7 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     unread = _unread(source, surveyed)
     return ExtractionPlan(
         spec,
-        origin,
+        backbone,
         source.class_names,
         tuple(examples),
         tuple(units),
@@ -130,24 +128,28 @@ def _engine_options(config: ExtractConfig) -> EngineOptions:
     return EngineOptions(config.engine, config.batch_size, config.streams)
 
 
-def _spec(config: ExtractConfig, origin: BackboneSource) -> FeatureSpec:
+def _backbone(config: ExtractConfig) -> Backbone:
     has_gpu()  # before the first network takes all of its memory
-    size = parse_image_size(config.image_size) if config.image_size else default_size(origin)
-    check_preprocessing(origin, config.preprocessing)  # before anything is downloaded
-    base, digest = shared_base(origin, size)
-    preprocessing = preprocessing_of(origin, base, config.preprocessing)
-    _, taps = build_feature_extractor(base, [Tap.parse(text) for text in config.taps or ("",)], preprocessing, size)
+    return resolve_backbone(
+        BackboneSource.parse(config.backbone, config.weights, config.unsafe),
+        parse_image_size(config.image_size) if config.image_size else None,
+        config.preprocessing,
+        [Tap.parse(text) for text in config.taps or ("",)],
+    )
+
+
+def _spec(config: ExtractConfig, backbone: Backbone) -> FeatureSpec:
     return FeatureSpec(
-        f"{origin.name}:{base.name}" if origin.is_own else origin.name,
-        digest,
-        size,
-        taps,
-        preprocessing,
+        backbone.name,
+        backbone.weights_digest,
+        backbone.image_size,
+        backbone.taps,
+        backbone.preprocessing,
         config.resize_mode,
         config.interpolation,
         compute_dtype=config.compute_dtype,
         store_dtype=config.store_dtype,
-        architecture=architecture_digest(base),
+        architecture=backbone.architecture,
         decode=config.decode,
         intensity=config.intensity,
         views=config.views,
@@ -259,7 +261,7 @@ def estimate(plan: ExtractionPlan, job: ShardJob, share: float = 1.0) -> str:
     fresh = [ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None]
     if not fresh:
         return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
-    engine = shared_engine(plan.spec, job.origin, job.engine)
+    engine = shared_engine(plan.spec, job.backbone_source, job.engine)
     few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
     kind = f"{engine.name} in {plan.spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
     if PASSES * len(few) > share * len(fresh):
@@ -303,7 +305,7 @@ def shard_job(config: ExtractConfig, plan: ExtractionPlan, work: str) -> ShardJo
         raise UserError(too_many_dead(letters, max_dead))
     return ShardJob(
         plan.spec,
-        plan.origin,
+        plan.backbone.source,
         plan.class_names,
         os.path.abspath(work),
         _engine_options(config),

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.features.backbones import backbone as backbone_module
+from headstart.features.backbones.backbone import resolve_backbone
 from headstart.features.backbones.build import build, weights_digest
-from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines import factory as engine_module
-from headstart.features.engines.factory import Engine, make_engine, shared_base, shared_engine
+from headstart.features.engines.factory import Engine, make_engine, shared_engine
 from headstart.features.engines.options import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
@@ -172,18 +173,17 @@ def test_an_engine_does_not_change_with_its_model(name: str) -> None:
 @pytest.fixture
 def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No network shared yet, and none left behind."""
-    engine_module._base.cache_clear()
+    backbone_module._base.cache_clear()
     engine_module._engine.cache_clear()
     yield monkeypatch
-    engine_module._base.cache_clear()
+    backbone_module._base.cache_clear()
     engine_module._engine.cache_clear()
 
 
 def spec_of(weights: str) -> FeatureSpec:
-    base, digest = shared_base(BackboneSource("EfficientNetLite0", weights), (32, 32))
-    _, taps = build_feature_extractor("EfficientNetLite0", base, [Tap("")])
-    assert digest == weights_digest(base)
-    return FeatureSpec("EfficientNetLite0", digest, (32, 32), taps, "lite")
+    found = resolve_backbone(BackboneSource("EfficientNetLite0", weights), (32, 32))
+    assert found.weights_digest == weights_digest(found.base)
+    return FeatureSpec(found.name, found.weights_digest, found.image_size, found.taps, found.preprocessing)
 
 
 def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.MonkeyPatch) -> None:
@@ -213,12 +213,11 @@ def test_other_weights_than_the_spec_s_are_refused(lone_process: pytest.MonkeyPa
 
 
 def test_another_architecture_than_the_spec_s_is_refused(lone_process: pytest.MonkeyPatch) -> None:
-    origin = BackboneSource("EfficientNetLite0", "random:0")
-    base, _ = shared_base(origin, (32, 32))
-    spec = dataclasses.replace(spec_of("random:0"), architecture=architecture_digest(base))
-    assert shared_engine(spec, origin, EngineOptions()).name
+    source = BackboneSource("EfficientNetLite0", "random:0")
+    spec = dataclasses.replace(spec_of("random:0"), architecture=resolve_backbone(source, (32, 32)).architecture)
+    assert shared_engine(spec, source, EngineOptions()).name
     with pytest.raises(UserError, match=r"EfficientNetLite0 has the architecture [0-9a-f]{12} here, .* same version of Keras"):
-        shared_engine(dataclasses.replace(spec, architecture="0" * 64), origin, EngineOptions())
+        shared_engine(dataclasses.replace(spec, architecture="0" * 64), source, EngineOptions())
 
 
 def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

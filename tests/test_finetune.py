@@ -25,14 +25,13 @@ from headstart.cli import main
 from headstart.commands.finetune import describe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation import plots
 from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
 from headstart.training.finetuning import finetune, unfreeze
 from headstart.training.finetuning import head_pretraining as warm_up
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
-from headstart.training.runs import run_folder
+from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
 from tests.conftest import CLASSES, IMAGE_SIZE, write_photos
 from tests.test_train_head import history_of, metrics_of
@@ -45,7 +44,7 @@ ALL = [f"{block}_{layer}" for block in ("stem", "a", "b", "c") for layer in ("co
 
 @pytest.fixture
 def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "learning_curve", lambda *_: None)
+    monkeypatch.setattr(save_run, "learning_curve", lambda *_: None)
 
 
 def config(photos: pathlib.Path, start: pathlib.Path, run: pathlib.Path, **changes: Any) -> FinetuneConfig:

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import plots
-from headstart.training.evaluation.plots import DepthPoint
+from headstart.training.evaluation.plots import canvas
+from headstart.training.evaluation.plots.accuracy_by_depth import COLOURS, DepthPoint, _spread, accuracy_by_depth
+from headstart.training.evaluation.plots.confused_pairs import confused_pairs
+from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
+from headstart.training.evaluation.plots.learning_curve import learning_curve
 
 NAMES = ["Hündchen", "ねこ", "$5_a$", "кот", "new\nline", "a very long class name that goes on and on"]
 
@@ -47,18 +50,18 @@ def history(epochs: int, validation: bool = True) -> dict[str, list[float]]:
 @pytest.mark.parametrize(("epochs", "validation"), [(1, True), (1, False), (25, True), (40, False)])
 def test_learning_curve(tmp_path: pathlib.Path, epochs: int, validation: bool) -> None:
     best = epochs if validation else None
-    plots.learning_curve(history(epochs, validation), str(tmp_path / "curve.png"), "a $title$", best)
+    learning_curve(history(epochs, validation), str(tmp_path / "curve.png"), "a $title$", best)
     content = pixels(tmp_path / "curve.png")
     half = content.shape[1] // 2
-    assert has(content[:, :half], plots.TRAIN) and has(content[:, half:], plots.TRAIN)
-    assert has(content, plots.VALIDATION) == validation
+    assert has(content[:, :half], canvas.TRAIN) and has(content[:, half:], canvas.TRAIN)
+    assert has(content, canvas.VALIDATION) == validation
 
 
 def test_a_history_without_accuracy_is_drawn_and_one_without_epochs_refused(tmp_path: pathlib.Path) -> None:
-    plots.learning_curve({"loss": [1.0, 0.5]}, str(tmp_path / "curve.png"), "loss only")
+    learning_curve({"loss": [1.0, 0.5]}, str(tmp_path / "curve.png"), "loss only")
     pixels(tmp_path / "curve.png")
     with pytest.raises(UserError, match=r"at least 1 epoch, got the keys \['accuracy', 'loss'\]"):
-        plots.learning_curve({"loss": [], "accuracy": []}, str(tmp_path / "none.png"), "none")
+        learning_curve({"loss": [], "accuracy": []}, str(tmp_path / "none.png"), "none")
     assert not (tmp_path / "none.png").exists()
 
 
@@ -67,21 +70,21 @@ def test_confusion_matrix(tmp_path: pathlib.Path, classes: int) -> None:
     counts = np.random.default_rng(0).integers(0, 30, size=(classes, classes)) + 900 * np.eye(classes, dtype=int)
     counts[-1] = 0 if classes > 2 else counts[-1]  # a class without examples
     names = NAMES if classes == 6 else [f"class {i}" for i in range(classes)]
-    plots.confusion_matrix(counts, names, str(tmp_path / "matrix.png"))
+    confusion_matrix(counts, names, str(tmp_path / "matrix.png"))
     height, width, _ = pixels(tmp_path / "matrix.png").shape
     assert max(height, width) < 3000 and min(height, width) > 40 * classes
 
 
 def test_confusion_matrix_of_the_wrong_size_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"matrix \[3, 3\], got shape \(2, 2\)"):
-        plots.confusion_matrix(np.eye(2, dtype=int), ["a", "b", "c"], str(tmp_path / "matrix.png"))
+        confusion_matrix(np.eye(2, dtype=int), ["a", "b", "c"], str(tmp_path / "matrix.png"))
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_confused_pairs(tmp_path: pathlib.Path, count: int) -> None:
     pairs = [{"truth": NAMES[i % 6], "predicted": NAMES[(i + 1) % 6], "count": 30 - i} for i in range(count)]
-    plots.confused_pairs(pairs, str(tmp_path / "pairs.png"))
-    assert has(pixels(tmp_path / "pairs.png"), plots.TRAIN) == (count > 0)
+    confused_pairs(pairs, str(tmp_path / "pairs.png"))
+    assert has(pixels(tmp_path / "pairs.png"), canvas.TRAIN) == (count > 0)
 
 
 # Accuracy by depth.
@@ -129,7 +132,7 @@ def drawn(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     )
 
     def draw(points: list[DepthPoint]) -> Any:
-        plots.accuracy_by_depth(points, str(tmp_path / "depth.png"), "VGG16 on photos")
+        accuracy_by_depth(points, str(tmp_path / "depth.png"), "VGG16 on photos")
         return saved[-1]
 
     return draw
@@ -137,10 +140,10 @@ def drawn(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 @pytest.mark.parametrize("points", DEPTHS.values(), ids=DEPTHS)
 def test_accuracy_by_depth_has_a_colour_for_each_series(tmp_path: pathlib.Path, points: list[DepthPoint]) -> None:
-    plots.accuracy_by_depth(points, str(tmp_path / "depth.png"), "a $title$")
+    accuracy_by_depth(points, str(tmp_path / "depth.png"), "a $title$")
     content, count = pixels(tmp_path / "depth.png"), len({point.series for point in points})
     assert max(content.shape) < 2600
-    assert [has(content, colour) for colour in plots.COLOURS] == [True] * count + [False] * (8 - count)
+    assert [has(content, colour) for colour in COLOURS] == [True] * count + [False] * (8 - count)
 
 
 @pytest.mark.parametrize("points", DEPTHS.values(), ids=DEPTHS)
@@ -202,7 +205,7 @@ def test_an_interval_that_leaves_its_value_out_is_drawn_from_the_value(drawn: An
 
 def test_no_points_and_points_out_of_range_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="at least 1 layer's accuracy to draw, got none"):
-        plots.accuracy_by_depth([], str(tmp_path / "none.png"), "none")
+        accuracy_by_depth([], str(tmp_path / "none.png"), "none")
     assert not (tmp_path / "none.png").exists()
     with pytest.raises(UserError, match=r"within 0\.\.1, got 13 and 0\.5"):
         DepthPoint("avg", "pool", 13, 0.5, 0.4, 0.6)
@@ -212,7 +215,7 @@ def test_no_points_and_points_out_of_range_are_refused(tmp_path: pathlib.Path) -
 
 @given(st.lists(st.floats(0, 1), max_size=20).map(sorted))
 def test_spread_places_keep_their_order_a_gap_apart_and_move_only_when_they_must(wanted: list[float]) -> None:
-    places = plots._spread(wanted, 0.04)
+    places = _spread(wanted, 0.04)
     assert all(np.diff(places) >= 0.04 - 1e-9)
     assert not places or (min(places) >= 0 and max(places) <= 1)
     if not wanted or (all(np.diff(wanted) >= 0.04)):
@@ -230,25 +233,25 @@ def test_plots_are_the_same_bytes_twice_and_leave_settings_alone(
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would now fail
     matrix = np.array([[3, 1], [0, 4]])
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        plots.confusion_matrix(matrix, ["a", "b"], str(tmp_path / "1.png"))
+        confusion_matrix(matrix, ["a", "b"], str(tmp_path / "1.png"))
         assert matplotlib.rcParams["font.size"] == 30
-    plots.confusion_matrix(matrix, ["a", "b"], str(tmp_path / "2.png"))
+    confusion_matrix(matrix, ["a", "b"], str(tmp_path / "2.png"))
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     for name in ("3.png", "4.png"):
-        plots.accuracy_by_depth(DEPTHS["two series"], str(tmp_path / name), "VGG16")
+        accuracy_by_depth(DEPTHS["two series"], str(tmp_path / name), "VGG16")
     assert (tmp_path / "3.png").read_bytes() == (tmp_path / "4.png").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "2.png", "3.png", "4.png"]  # no temporary file
 
 
 def test_matplotlib_loads_only_to_draw() -> None:
     root = pathlib.Path(__file__).parent.parent
-    check = "import sys; from headstart.training.evaluation import plots, scores; sys.exit('matplotlib' in sys.modules"
-    check += " or 'scipy' in sys.modules)"
+    check = "import sys; from headstart.training.evaluation import scores; import headstart.training.evaluation.plots.canvas; "
+    check += "sys.exit('matplotlib' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0
 
 
 def test_labels_are_short_and_say_what_cannot_be_drawn() -> None:
-    assert plots._label("кот") == "кот"
-    assert plots._label("a\x1b[31m\udcff") == "a?[31m?"
-    assert plots._label("\U0001f9ff") in ("\U0001f9ff", "\\U0001f9ff")  # drawn only where a font has it
-    assert len(plots._label("x" * 100)) == plots.LONGEST_LABEL
+    assert canvas.label("кот") == "кот"
+    assert canvas.label("a\x1b[31m\udcff") == "a?[31m?"
+    assert canvas.label("\U0001f9ff") in ("\U0001f9ff", "\\U0001f9ff")  # drawn only where a font has it
+    assert len(canvas.label("x" * 100)) == canvas.MAX_LABEL

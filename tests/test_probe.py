@@ -249,10 +249,10 @@ def test_between_identical_taps_no_difference_is_seen(
 def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training.evaluation import plots
+    from headstart.training.evaluation.plots import accuracy_by_depth
 
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))
+    monkeypatch.setattr(accuracy_by_depth, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         shutil.copytree(store, tmp_path / folder / "store")

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from headstart.features.backbones.backbone import resolve_backbone
 from headstart.features.backbones.build import build, default_size, weights_digest
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
@@ -21,7 +22,6 @@ from headstart.features.backbones.keras_file import load_model
 from headstart.features.backbones.saved_model import SavedModelLayer, _refused_in_file
 from headstart.features.backbones.saved_model_operations import NETWORK, SAVER
 from headstart.features.backbones.source import BackboneSource
-from headstart.features.engines.factory import shared_base
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
 
@@ -267,7 +267,7 @@ def test_a_model_saved_again_under_its_name_is_loaded_again(tmp_path: pathlib.Pa
     for value in (2.0, 3.0):
         module.scale.assign(value)
         saved(module, tmp_path / "model")
-        digests.append(shared_base(BackboneSource.parse(path), (32, 32))[1])
+        digests.append(resolve_backbone(BackboneSource.parse(path), (32, 32), "none").weights_digest)
     assert digests[0] != digests[1]
 
 

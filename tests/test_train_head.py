@@ -23,9 +23,8 @@ from headstart.features.store import feature_store as store_module
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
-from headstart.training.evaluation import plots
 from headstart.training.fitting import batches
-from headstart.training.runs import agreement
+from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import TrainConfig, train
 from tests.conftest import rewrite_manifest
@@ -73,7 +72,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, stand_in: keras.Model) -> None:
     agreed = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
     monkeypatch.setattr(FeatureStore, "backbone", lambda self, tap: stand_in)
     monkeypatch.setattr(agreement, "check_agreement", lambda *_: agreed)
-    monkeypatch.setattr(plots, "learning_curve", lambda *_: None)
+    monkeypatch.setattr(save_run, "learning_curve", lambda *_: None)
 
 
 def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: pathlib.Path) -> None:

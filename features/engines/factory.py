@@ -9,15 +9,12 @@ they agree to 1e-5 of the largest feature (tests/test_engine.py).
 from __future__ import annotations
 
 import functools
-import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from headstart.features.backbones.build import build, weights_digest
-from headstart.features.backbones.custom import architecture_digest
-from headstart.features.backbones.feature_extractor import build_feature_extractor
+from headstart.features.backbones.backbone import LOADING, resolve_for_spec
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
@@ -83,44 +80,16 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
     return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
 
 
-LOADING = threading.RLock()  # one model a process, however many threads ask for it
-
-
-def shared_base(origin: BackboneSource, image_size: tuple[int, int]) -> tuple[keras.Model, str]:
-    """`build` and its weights digest, kept for the next one in this process who asks for the same."""
-    with LOADING:
-        return _base(origin, image_size, origin.version())
-
-
-def shared_engine(spec: FeatureSpec, origin: BackboneSource, options: EngineOptions) -> Engine:
+def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions) -> Engine:
     """The spec's engine, one for this process.
 
     Raises:
-        UserError: when the weights here are not those of the spec, or as `make_engine` does.
+        UserError: when the network or the weights here are not those of the spec, or as `make_engine` does.
     """
     with LOADING:
-        return _engine(spec, origin, options)
+        return _engine(spec, source, options)
 
 
 @functools.lru_cache(maxsize=1)
-def _base(origin: BackboneSource, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str]:
-    base = build(origin, image_size)
-    return base, weights_digest(base)
-
-
-@functools.lru_cache(maxsize=1)
-def _engine(spec: FeatureSpec, origin: BackboneSource, options: EngineOptions) -> Engine:
-    base, digest = shared_base(origin, spec.image_size)
-    if spec.architecture and (architecture := architecture_digest(base)) != spec.architecture:
-        raise UserError(
-            f"{spec.backbone} has the architecture {architecture[:12]} here, the features were asked for with "
-            f"{spec.architecture[:12]}: give every worker the same model and the same version of Keras"
-        )
-    if digest != spec.weights_digest:
-        raise UserError(
-            f"the weights {origin.weights!r} of {spec.backbone} have digest {digest[:12]}, the features were asked for with "
-            f"{spec.weights_digest[:12]}: give every worker the same weights"
-        )
-    return make_engine(
-        build_feature_extractor(base, spec.taps, spec.preprocessing, spec.image_size)[0], options, spec.compute_dtype
-    )
+def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions) -> Engine:
+    return make_engine(resolve_for_spec(spec, source).extractor, options, spec.compute_dtype)

@@ -156,19 +156,16 @@ def bare_job(name: str, side: int, compute_dtype: str) -> Job:
     """The engine alone, all streams busy, on pixels that are decoded and resized already."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from headstart.features.backbones.catalogue import backbone_info
     from headstart.features.backbones.source import BackboneSource
     from headstart.features.engines.options import EngineOptions
     from headstart.features.runtime import limit_intra_op_threads
 
     limit_intra_op_threads()
-    from headstart.features.backbones.feature_extractor import build_feature_extractor
-    from headstart.features.engines.factory import make_engine, shared_base
-    from headstart.features.spec import Tap
+    from headstart.features.backbones.backbone import resolve_backbone
+    from headstart.features.engines.factory import make_engine
 
-    base, _ = shared_base(BackboneSource(name, "random:0"), (side, side))
-    model, _ = build_feature_extractor(base, [Tap("")], backbone_info(name).preprocessing, (side, side))
-    engine = make_engine(model, EngineOptions(), compute_dtype)
+    backbone = resolve_backbone(BackboneSource(name, "random:0"), (side, side))
+    engine = make_engine(backbone.extractor, EngineOptions(), compute_dtype)
     pixels = np.random.default_rng(0).uniform(0, 255, (engine.batch_size, side, side, 3)).astype(np.float32)
 
     def job(folder: str) -> int:

@@ -243,7 +243,9 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    from headstart.training.evaluation import plots, report, scores
+    from headstart.training.evaluation import report, scores
+    from headstart.training.evaluation.plots.confused_pairs import confused_pairs
+    from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
 
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -253,7 +255,7 @@ def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequen
     )
     table = scores.confusion(found.labels, found.probabilities)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
-        plots.confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
+        confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
-        plots.confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
+        confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
     files.write_json(os.path.join(folder, "metrics.json"), metrics)

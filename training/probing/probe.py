@@ -224,7 +224,7 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
-    from headstart.training.evaluation.plots import DepthPoint, accuracy_by_depth
+    from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
 
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
     text = io.StringIO(newline="")

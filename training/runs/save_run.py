@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headstart.features import files
 from headstart.features.backbones.keras_file import save_model
-from headstart.training.evaluation import plots
+from headstart.training.evaluation.plots.learning_curve import learning_curve
 from headstart.training.runs import run_folder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def save_history(run: Run, history: dict[str, list[float]], best_epoch: int) -> 
     """Every epoch's figures as a table and as a plot, the best one marked; epoch 0 is before the first."""
     files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _csv(history))
     title = f"{run.spec.backbone} {run.tap.name}, {run.title}"
-    plots.learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch or None)
+    learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch or None)
 
 
 def save_classifier(run: Run, classifier: keras.Model) -> None:

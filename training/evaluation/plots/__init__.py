@@ -1,0 +1,1 @@
+"""Plots for people, a module each: numbers in, PNG files out that are whole or not there."""
