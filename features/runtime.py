@@ -1,4 +1,4 @@
-"""What a process that computes is like: its libraries quiet, TensorFlow loaded once, one thread an operation."""
+"""What a process computes with, and how: its cores and GPUs, one thread an operation, TensorFlow loaded once and quietly."""
 
 from __future__ import annotations
 
@@ -23,6 +23,30 @@ LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": loggin
 def limit_intra_op_threads() -> None:
     """Asks TensorFlow for one thread an operation, so that streams do not fight; heeded if it has not started yet."""
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_available() -> bool:
+    """Whether TensorFlow sees a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def configure_gpus() -> None:
+    """Makes GPUs take memory as it is needed, if they have not started yet, and compute float32 exactly."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # already started, with whatever was chosen then
+            return
 
 
 @functools.cache
@@ -100,19 +124,17 @@ def import_tensorflow_quietly(verbose: bool = False) -> None:
 
 def _load() -> None:
     """Imports TensorFlow, once; GPUs give memory as it is needed."""
-    from headstart.features.engines.options import has_gpu
-
     if "tensorflow" in sys.modules:
         return
     if _speaking:
         with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
-            has_gpu()
+            configure_gpus()
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
-        has_gpu()
+        configure_gpus()
         tf.constant(0)
 
 

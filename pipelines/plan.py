@@ -16,11 +16,13 @@ from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, spl
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest
 from headstart.features.dataset.sources import Source, SourceOptions, read_source
 from headstart.features.dataset.splits import copies_across_splits, divide, groups_across_splits, parse_splits
-from headstart.features.engines.factory import Engine, shared_engine
-from headstart.features.engines.options import EngineOptions, has_gpu, slow_dtype
+from headstart.features.engines.base import Engine
+from headstart.features.engines.factory import shared_engine
+from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.engines.stream import ImageToRead, stream_features
 from headstart.features.errors import UserError
 from headstart.features.formatting import pace
+from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import MANIFEST
@@ -129,7 +131,7 @@ def _engine_options(config: ExtractConfig) -> EngineOptions:
 
 
 def _backbone(config: ExtractConfig) -> Backbone:
-    has_gpu()  # before the first network takes all of its memory
+    configure_gpus()  # before the first network takes all of its memory
     return resolve_backbone(
         BackboneSource.parse(config.backbone, config.weights, config.unsafe),
         parse_image_size(config.image_size) if config.image_size else None,

@@ -17,8 +17,8 @@ from typing import Any
 import apache_beam as beam
 
 from headstart.features import files
-from headstart.features.engines.options import cores
 from headstart.features.images.file_kinds import image_format, not_an_image
+from headstart.features.runtime import cores
 
 FILES_PER_CHUNK = 2_000
 

@@ -141,7 +141,8 @@ def models() -> dict[str, Any]:
 @pytest.fixture
 def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads each saved model, and makes its engine, once for all tests: most of the time would go there."""
-    from headstart.features.engines.factory import Engine, make_engine
+    from headstart.features.engines.base import Engine
+    from headstart.features.engines.factory import make_engine
     from headstart.features.files import sha256_file
     from headstart.training.evaluation import classify
     from headstart.training.runs.run_folder import MODEL, Run

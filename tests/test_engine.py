@@ -20,17 +20,17 @@ from headstart.features.backbones.backbone import resolve_backbone
 from headstart.features.backbones.build import build, weights_digest
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines import factory as engine_module
-from headstart.features.engines.factory import Engine, make_engine, shared_engine
+from headstart.features.engines.base import Engine
+from headstart.features.engines.factory import make_engine, shared_engine
 from headstart.features.engines.options import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
     EngineOptions,
-    cores,
-    has_gpu,
     has_openvino,
     slow_dtype,
 )
 from headstart.features.errors import UserError
+from headstart.features.runtime import cores, gpu_available
 from headstart.features.spec import FeatureSpec, Tap
 from tests.conftest import build_feature_extractor
 
@@ -135,7 +135,8 @@ def test_a_lesser_processor_agrees_to_rounding(tmp_path: pathlib.Path) -> None:
             for number, here in enumerate(engine_of(model, name, 4)(pixels(4))):
                 there = lesser[f"{name}{number}"]
                 assert np.abs(here - there).max() <= 1e-5 * np.abs(here).max()
-                assert has_gpu() or platform.machine() != "x86_64" or not np.array_equal(here, there)  # it was another one
+                # it was another one
+                assert gpu_available() or platform.machine() != "x86_64" or not np.array_equal(here, there)
 
 
 def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
@@ -223,24 +224,24 @@ def test_another_architecture_than_the_spec_s_is_refused(lone_process: pytest.Mo
 def test_defaults_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.features.engines import options as engine_options
 
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
-    settled = EngineOptions().here("float32")
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
+    settled = EngineOptions().resolve("float32")
     assert settled.name in ENGINES and (settled.batch_size, settled.streams) == (CPU_BATCH_SIZE, cores())
-    assert EngineOptions("tensorflow", 3, 5).here("float32") == EngineOptions("tensorflow", 3, 5)
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: True)
-    assert EngineOptions().here("bfloat16") == EngineOptions("tensorflow", GPU_BATCH_SIZE, engine_options.GPU_STREAMS)
+    assert EngineOptions("tensorflow", 3, 5).resolve("float32") == EngineOptions("tensorflow", 3, 5)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: True)
+    assert EngineOptions().resolve("bfloat16") == EngineOptions("tensorflow", GPU_BATCH_SIZE, engine_options.GPU_STREAMS)
 
 
 def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.features.engines import options as engine_options
 
     with pytest.raises(UserError, match="--engine is one of auto, tensorflow, openvino, jax, not 'torch'"):
-        EngineOptions("torch").here("float32")
+        EngineOptions("torch").resolve("float32")
     monkeypatch.setattr(engine_options.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     with pytest.raises(UserError, match=r"openvino is not installed: pip install 'headstart\[openvino\]'"):
-        EngineOptions("openvino").here("float32")
-    assert EngineOptions().here("float32").name == "tensorflow"
+        EngineOptions("openvino").resolve("float32")
+    assert EngineOptions().resolve("float32").name == "tensorflow"
 
 
 def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
@@ -278,10 +279,10 @@ def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatc
     from headstart.features.engines import options as engine_options
 
     monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda core=None: False)
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     with pytest.raises(UserError, match="no bfloat16: take --compute_dtype float32"):
         engine_of(model, "openvino", 2, "bfloat16")
-    assert EngineOptions().here("bfloat16").name == "tensorflow"  # a run that was made elsewhere can still be applied
+    assert EngineOptions().resolve("bfloat16").name == "tensorflow"  # a run that was made elsewhere can still be applied
 
 
 def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
@@ -291,7 +292,7 @@ def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
     from headstart.features.engines import options as engine_options
 
     monkeypatch.setattr(engine_options, "has_bfloat16", lambda: False)
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     flags = ["extract", str(photos), "--store", str(tmp_path / "store"), "--weights", "random:0"]
     flags += ["--compute_dtype", "bfloat16"]
     assert main(flags) == 2
@@ -307,7 +308,7 @@ def test_what_computed_is_on_record(tmp_path: pathlib.Path, monkeypatch: pytest.
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 fma rdtscp avx512f avx512_bf16\nbugs\t: avx\n")
     monkeypatch.setattr(engine_options, "CPUINFO", str(cpuinfo))
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     monkeypatch.setattr(engine_options, "has_openvino", lambda: False)
     assert engine_options.instruction_sets() == ("fma", "avx2", "avx512f", "avx512_bf16") and engine_options.has_bfloat16()
     found = EngineOptions("tensorflow", 2, 4).provenance
@@ -326,7 +327,7 @@ def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any
         raise UserError("OpenVINO can't read this network")
 
     monkeypatch.setattr(openvino_engine, "_network", unreadable)
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     assert make_engine(model, EngineOptions()).name == "tensorflow"
     with pytest.raises(UserError, match="can't read this network"):
         make_engine(model, EngineOptions("openvino"))

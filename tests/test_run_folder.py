@@ -196,11 +196,10 @@ def test_everything_is_synced_before_the_marker(tmp_path: pathlib.Path, monkeypa
 
 def test_a_run_that_is_trained_again_while_it_is_read_is_told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.features.backbones import keras_file as model_file
-    from headstart.features.engines import options as engine_options
 
     older_run(tmp_path / "run")
     opened = Run.open(str(tmp_path / "run"))
-    monkeypatch.setattr(engine_options, "has_gpu", lambda: False)
+    monkeypatch.setattr(run_folder, "configure_gpus", lambda: None)
     monkeypatch.setattr(model_file, "load_model", lambda *_: "a model")
     assert opened.model() == "a model" and opened.seen()  # type: ignore[comparison-overlap]
     shutil.rmtree(tmp_path / "run" / "store")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
-from headstart.features.runtime import quietly
+from headstart.features.runtime import configure_gpus, quietly
 
 if TYPE_CHECKING:
     import keras
@@ -74,10 +74,9 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
         UserError: for a store that is not complete, a head that does not fit, a loss that is not finite (naming the step),
             or a saved model that does not agree with the features it was trained on.
     """
-    from headstart.features.engines.options import has_gpu
     from headstart.training.runs import run_folder
 
-    has_gpu()  # memory grows with need
+    configure_gpus()  # memory grows with need
     with run_folder.claimed(config.run) as published:
         return _train(config, head, loss, published)
 

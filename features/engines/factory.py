@@ -9,51 +9,18 @@ they agree to 1e-5 of the largest feature (tests/test_engine.py).
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from headstart.features.backbones.backbone import LOADING, resolve_for_spec
 from headstart.features.backbones.source import BackboneSource
+from headstart.features.engines.base import Engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
+from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import keras
-
-
-class Engine(ABC):
-    """A backbone model as a graph of one batch shape. Safe to call from several threads."""
-
-    name: ClassVar[str]
-
-    def __init__(self, batch_size: int, streams: int) -> None:
-        self.batch_size, self.streams = batch_size, streams
-
-    def __call__(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Features of up to `batch_size` images.
-
-        Args:
-            pixels: float32 [n, H, W, 3], 0..255, already resized; n from 1 to batch_size.
-
-        Returns:
-            float32 [n, *shape] for each tap.
-        """
-        count = len(pixels)
-        if count < self.batch_size:
-            pixels = np.concatenate([pixels, np.zeros((self.batch_size - count, *pixels.shape[1:]), pixels.dtype)])
-        return [output[:count] for output in self.run(pixels)]
-
-    @abstractmethod
-    def run(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Features of one whole batch."""
-
-    @property
-    def options(self) -> EngineOptions:
-        """What it is, for the record."""
-        return EngineOptions(self.name, self.batch_size, self.streams)
 
 
 def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str = "float32") -> Engine:
@@ -62,7 +29,8 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
     Raises:
         UserError: when the engine is not installed, or does not take this network or dtype.
     """
-    settled = options.here(compute_dtype)
+    configure_gpus()
+    settled = options.resolve(compute_dtype)
     if settled.name == "jax":
         from headstart.features.engines.jax_engine import JaxEngine
 

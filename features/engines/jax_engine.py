@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.features.engines.factory import Engine
+from headstart.features.engines.base import Engine
 from headstart.features.engines.freeze import computing_in, weights_of
 
 if TYPE_CHECKING:

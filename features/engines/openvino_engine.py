@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
-from headstart.features.engines.factory import Engine
+from headstart.features.engines.base import Engine
 from headstart.features.engines.freeze import feature_name, frozen_graph
 from headstart.features.errors import UserError
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headstart.features.errors import UserError
+from headstart.features.runtime import cores, gpu_available
 
 ENGINES = ("auto", "tensorflow", "openvino", "jax")
 CPU_BATCH_SIZE = 2  # small batches stay in a core's cache
@@ -33,7 +34,7 @@ class EngineOptions:
     batch_size: int = 0
     streams: int = 0
 
-    def here(self, compute_dtype: str) -> EngineOptions:
+    def resolve(self, compute_dtype: str) -> EngineOptions:
         """The options with everything settled for this machine.
 
         Raises:
@@ -41,9 +42,9 @@ class EngineOptions:
         """
         if self.name not in ENGINES:
             raise UserError(f"--engine is one of {', '.join(ENGINES)}, not {self.name!r}")
-        on_gpu = self.name != "openvino" and has_gpu()
+        on_gpu = self.name != "openvino" and gpu_available()
         return EngineOptions(
-            _engine_here(self.name, compute_dtype, on_gpu),
+            _engine_name(self.name, compute_dtype, on_gpu),
             self.batch_size or (GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE),
             self.streams or (GPU_STREAMS if on_gpu else cores()),
         )
@@ -54,7 +55,7 @@ class EngineOptions:
         return {**asdict(self), "processor": processor(self.name)}
 
 
-def _engine_here(name: str, compute_dtype: str, on_gpu: bool) -> str:
+def _engine_name(name: str, compute_dtype: str, on_gpu: bool) -> str:
     installed = has_openvino()
     if name == "openvino" and not installed:
         raise UserError("--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow")
@@ -78,14 +79,14 @@ def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
     Raises:
         UserError: for bfloat16 on such a processor, unless the engine was asked for by name; for an engine that is not there.
     """
-    options.here(compute_dtype)
-    on_gpu = options.name != "openvino" and has_gpu()
+    options.resolve(compute_dtype)
+    on_gpu = options.name != "openvino" and gpu_available()
     if compute_dtype == "float32" or on_gpu or has_bfloat16():
         return ""
     if options.name in ("auto", "openvino"):
         raise UserError(
             f"this processor has no bfloat16, so --compute_dtype bfloat16 would be slower than float32: take --compute_dtype "
-            f"float32, or say --engine {_engine_here('auto', compute_dtype, on_gpu)} to have it all the same"
+            f"float32, or say --engine {_engine_name('auto', compute_dtype, on_gpu)} to have it all the same"
         )
     return "warning: this processor has no bfloat16: --compute_dtype bfloat16 takes longer here than float32"
 
@@ -102,7 +103,7 @@ def has_bfloat16() -> bool:
 
 def processor(engine: str) -> str:
     """What an engine computes on: the GPU's name, or the processor's kind and those of its instruction sets that matter."""
-    if engine != "openvino" and has_gpu():
+    if engine != "openvino" and gpu_available():
         import tensorflow as tf
 
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
@@ -126,22 +127,3 @@ def instruction_sets() -> tuple[str, ...]:
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return importlib.util.find_spec("openvino") is not None
-
-
-def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU; makes it take memory as it grows, if it has not started yet, and compute exactly."""
-    import tensorflow as tf
-
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # already started, with whatever was chosen then
-            break
-    return bool(gpus)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

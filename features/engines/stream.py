@@ -23,12 +23,12 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from headstart.features.engines.factory import Engine
-from headstart.features.engines.options import cores
+from headstart.features.engines.base import Engine
 from headstart.features.errors import DecodeError
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
 from headstart.features.images.resize import resizer
+from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 
 READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand

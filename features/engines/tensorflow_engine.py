@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from headstart.features.engines.factory import Engine
+from headstart.features.engines.base import Engine
 from headstart.features.engines.freeze import PIXELS, computing_in, feature_name, frozen_graph
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.errors import UserError
-from headstart.features.runtime import quietly
+from headstart.features.runtime import configure_gpus, quietly
 from headstart.features.spec import FeatureSpec
 from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
 
@@ -49,10 +49,9 @@ def finetune(config: FinetuneConfig) -> Run:
         UserError: for a layer that does not exist, other images or classes than the run's, a store without the tap, a
             precision that the device lacks, or a loss or gradient that is not finite (naming the step).
     """
-    from headstart.features.engines.options import has_gpu
     from headstart.training.runs import run_folder
 
-    has_gpu()  # memory grows with need
+    configure_gpus()  # memory grows with need
     with run_folder.claimed(config.run) as published:
         return _finetune(config, published)
 

@@ -16,11 +16,13 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from headstart.features.engines.factory import Engine, make_engine
-from headstart.features.engines.options import EngineOptions, cores
+from headstart.features.engines.base import Engine
+from headstart.features.engines.factory import make_engine
+from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
 from headstart.features.images.augment import Augmentation
+from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import SHARE_OF_MEMORY
 from headstart.features.store.numpy_batches import epoch_order

@@ -10,11 +10,11 @@ import numpy as np
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.sources import SourceOptions, read_source
-from headstart.features.engines.options import cores
 from headstart.features.engines.stream import ImageToRead
 from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
 from headstart.features.progress import Progress
+from headstart.features.runtime import cores
 from headstart.training.finetuning.image_batches import ImageSplit
 
 

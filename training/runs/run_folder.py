@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.errors import UserError
+from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap
 
 if TYPE_CHECKING:
@@ -111,9 +112,8 @@ class Run:
             UserError: when another training took the run's place since it was opened.
         """
         from headstart.features.backbones.keras_file import load_model
-        from headstart.features.engines.options import has_gpu
 
-        has_gpu()  # memory grows with need
+        configure_gpus()  # memory grows with need
         model = load_model(os.path.join(self.path, MODEL), self.unsafe)
         self._check_same()
         return model
