@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.features.augmentation import NOTHING, Augmentation
 from headstart.features.errors import UserError
-from headstart.features.images.augment import NOTHING, Augmentation
 
 STORE_DTYPES = ("float16", "bfloat16", "float32")
 RESIZE_MODES = ("squash", "crop", "pad")
@@ -126,7 +126,7 @@ class FeatureSpec:
         return sum(tap.size for tap in self.taps) * DTYPE_BYTES[self.store_dtype]
 
     def views_of(self, split: str) -> int:
-        """How many looks at each image of a split there are: what is measured on is never augmented."""
+        """How many views of each image of a split there are: what is measured on is never augmented."""
         return self.views if split == "train" else 1
 
     @property

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headstart.commands.fit import FitConfig, fit
+    from headstart.features.augmentation import Augmentation
     from headstart.features.errors import UserError
-    from headstart.features.images.augment import Augmentation
     from headstart.features.spec import FeatureSpec, Tap
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.extract import dry_run, extract
@@ -43,7 +43,7 @@ _HOME = {
     "extract": "headstart.pipelines.extract",
     "EvaluateConfig": "headstart.training.evaluation.evaluate",
     "evaluate": "headstart.training.evaluation.evaluate",
-    "Augmentation": "headstart.features.images.augment",
+    "Augmentation": "headstart.features.augmentation",
     "FinetuneConfig": "headstart.training.finetuning.finetune_config",
     "finetune": "headstart.training.finetuning.finetune",
     "PredictConfig": "headstart.training.evaluation.predict",

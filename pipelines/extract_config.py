@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.backbones.source import BackboneSource, check_preprocessing
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS, check_exists
 from headstart.features.engines.options import ENGINES
 from headstart.features.errors import UserError
 from headstart.features.files import names_in
-from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
 from headstart.features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
@@ -62,7 +62,7 @@ class ExtractConfig:
     )
     compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
     views: int = flag(
-        1, "looks at each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MAX_VIEWS
+        1, "views of each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MAX_VIEWS
     )
     augment: str = flag("standard", "with --views: what is done to the others", choices=POLICIES)
     augment_seed: int = flag(0, "with --views: another seed is other views")

@@ -75,7 +75,7 @@ class ExtractionPlan:
         return sum(example.stored_at is not None for unit in self.to_do for example in unit.examples)
 
     @property
-    def looks(self) -> int:
+    def inferences(self) -> int:
         """Images that the backbone has to see, each view of an image being one."""
         return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.to_do)
 
@@ -269,7 +269,7 @@ def estimate(plan: ExtractionPlan, job: ShardJob, share: float = 1.0) -> str:
     if PASSES * len(few) > share * len(fresh):
         return f"engine    {kind}"
     rate = _rate(engine, plan.spec, few, job.max_pixels)
-    return f"engine    {kind}\ntime      about {plan.looks / rate:,.0f} s at {pace(rate, 'images')} here"
+    return f"engine    {kind}\ntime      about {plan.inferences / rate:,.0f} s at {pace(rate, 'images')} here"
 
 
 def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int) -> float:

@@ -13,8 +13,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.errors import UserError
-from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
+from headstart.features.images.augment import array_augmenter, augmenter, view_seed
 
 SIZE = 32
 CHANGING = [policy for policy in POLICIES if policy != "none"]
@@ -22,11 +23,11 @@ CHANGING = [policy for policy in POLICIES if policy != "none"]
 
 @functools.lru_cache
 def of_arrays(policy: str, without: tuple[str, ...] = ()) -> Any:
-    return Augmentation(policy, without).of_arrays()
+    return array_augmenter(Augmentation(policy, without))
 
 
 def seed_of(number: int) -> np.ndarray:
-    return Augmentation().seed_of(f"{number}", 0)
+    return view_seed(Augmentation(), f"{number}", 0)
 
 
 def seen(policy: str, without: tuple[str, ...], pixels: np.ndarray, number: int) -> np.ndarray:
@@ -139,7 +140,7 @@ def test_strong_differs_between_seeds() -> None:
 
 @pytest.mark.parametrize("policy", CHANGING)
 def test_the_same_seed_gives_the_same_pixels_in_any_way(policy: str) -> None:
-    augment, seeds = Augmentation(policy).augmenter(), np.stack([seed_of(number) for number in range(16)])
+    augment, seeds = augmenter(Augmentation(policy)), np.stack([seed_of(number) for number in range(16)])
     eager = [augment(tf.constant(noise(n)), tf.constant(seeds[n])).numpy() for n in range(6)]
     again = [augment(tf.constant(noise(n)), tf.constant(seeds[n])).numpy() for n in reversed(range(6))][::-1]
     np.testing.assert_array_equal(eager, again)
@@ -161,12 +162,12 @@ def test_the_same_seed_gives_the_same_pixels_in_any_way(policy: str) -> None:
 @pytest.mark.parametrize("policy", CHANGING)
 def test_another_seed_digest_or_look_gives_other_pixels(policy: str) -> None:
     seeds = [
-        Augmentation(policy, seed=seed).seed_of(digest, draw)
+        view_seed(Augmentation(policy, seed=seed), digest, draw)
         for seed, digest, draw in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))
     ]
     answers = [of_arrays(policy)(noise(), seed) for seed in seeds]
     assert all(np.abs(a - b).max() > 1 for row, a in enumerate(answers) for b in answers[:row])
-    np.testing.assert_array_equal(Augmentation(policy).seed_of("a", 0), seeds[0])
+    np.testing.assert_array_equal(view_seed(Augmentation(policy), "a", 0), seeds[0])
     assert seeds[0].dtype == np.int64 and seeds[0].shape == (2,)
 
 

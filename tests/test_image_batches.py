@@ -12,12 +12,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from headstart.features.augmentation import Augmentation
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead
 from headstart.features.errors import UserError, extract_user_error
 from headstart.features.files import sha256_file
-from headstart.features.images.augment import Augmentation
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.finetuning.augmentation_grid import GAP, save_grid
 from headstart.training.finetuning.image_batches import ImageBatches, ImageSplit
@@ -78,20 +78,20 @@ def test_a_later_epoch_is_the_same_from_wherever_it_began(policy: str, batches: 
 
 def test_what_the_picture_shows_is_what_the_network_sees(batches: ImageBatches, tmp_path: pathlib.Path) -> None:
     augmentation = Augmentation("standard", seed=3)
-    looks = batches.looks(augmentation, [0, 4], 2)
-    assert looks.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE, 3)
+    views = batches.preview(augmentation, [0, 4], 2)
+    assert views.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE, 3)
     plain, _ = joined(epochs(batches.in_order(), 1)[0])
-    np.testing.assert_array_equal(looks[:, 0], plain[[0, 4]])
+    np.testing.assert_array_equal(views[:, 0], plain[[0, 4]])
     for number, epoch in enumerate(epochs(batches.shuffled(3, augmentation), 2)):
         pixels, _ = joined(epoch)
-        for look in looks[:, number + 1]:
-            assert np.abs(pixels - look).max(axis=(1, 2, 3)).min() < 0.01
-    save_grid(looks, str(tmp_path / "looks.png"))
-    with Image.open(tmp_path / "looks.png") as image:
+        for view in views[:, number + 1]:
+            assert np.abs(pixels - view).max(axis=(1, 2, 3)).min() < 0.01
+    save_grid(views, str(tmp_path / "views.png"))
+    with Image.open(tmp_path / "views.png") as image:
         assert image.size == (3 * (IMAGE_SIZE + GAP) - GAP, 2 * (IMAGE_SIZE + GAP) - GAP)
         corner = np.asarray(image)[:IMAGE_SIZE, :IMAGE_SIZE]
-    np.testing.assert_allclose(corner, np.round(looks[0, 0]), atol=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["looks.png"]
+    np.testing.assert_allclose(corner, np.round(views[0, 0]), atol=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["views.png"]
 
 
 def test_large_looks_are_shrunk(tmp_path: pathlib.Path) -> None:
@@ -135,4 +135,4 @@ def test_an_image_that_changes_meanwhile_ends_it(spoil: Any, told: str, photos: 
         epochs(data, 1)
     assert told in (extract_user_error(caught.value) or "") and "fern/00.jpg" in (extract_user_error(caught.value) or "")
     with pytest.raises(UserError, match="can't be any more"):
-        ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).looks(Augmentation(), range(12), 1)
+        ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).preview(Augmentation(), range(12), 1)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.features.augmentation import Augmentation
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import READ_AHEAD, ByteBudget, ImageToRead, Unreadable, stream_features
-from headstart.features.images.augment import Augmentation
 from headstart.features.images.decode import decode_image
 from headstart.features.images.resize import resizer
 from headstart.features.runtime import cores

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
+from headstart.features.augmentation import Augmentation
 from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
-from headstart.features.images.augment import Augmentation
+from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.decode import decode_image
 from headstart.features.images.resize import resizer
 from headstart.features.store.feature_store import FeatureStore
@@ -32,11 +33,11 @@ def config(photos: pathlib.Path, store: pathlib.Path, **changes: Any) -> Extract
 
 @pytest.fixture(scope="module")
 def views(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """`photos` with three looks at each training image."""
+    """`photos` with three views of each training image."""
     return extract(config(photos, tmp_path_factory.mktemp("views") / "store", examples_per_shard=20))
 
 
-def looks_of(store: FeatureStore, split: str = "train") -> np.ndarray:
+def features_of(store: FeatureStore, split: str = "train") -> np.ndarray:
     """Every view of every example, [N, views, *tap.shape]."""
     features = store.features(split)
     return features.all().reshape(-1, features.views, *features.shape)
@@ -44,26 +45,26 @@ def looks_of(store: FeatureStore, split: str = "train") -> np.ndarray:
 
 def test_the_first_view_is_the_plain_image_and_the_others_are_not(views: FeatureStore, store: pathlib.Path) -> None:
     plain = FeatureStore.open(str(store)).arrays("train")
-    looks = looks_of(views)
-    assert looks.shape == (36, VIEWS, 1280)
+    stored = features_of(views)
+    assert stored.shape == (36, VIEWS, 1280)
     assert views.arrays("train").keys == plain.keys
-    assert np.array_equal(looks[:, 0], plain.features) and np.array_equal(views.arrays("train").features, plain.features)
-    assert all((looks[:, one] != looks[:, other]).any(1).all() for one, other in ((0, 1), (0, 2), (1, 2)))
+    assert np.array_equal(stored[:, 0], plain.features) and np.array_equal(views.arrays("train").features, plain.features)
+    assert all((stored[:, one] != stored[:, other]).any(1).all() for one, other in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_what_is_measured_on_is_never_augmented(views: FeatureStore, store: pathlib.Path, split: str) -> None:
-    assert np.array_equal(looks_of(views, split)[:, 0], FeatureStore.open(str(store)).arrays(split).features)
-    assert looks_of(views, split).shape[1] == 1
+    assert np.array_equal(features_of(views, split)[:, 0], FeatureStore.open(str(store)).arrays(split).features)
+    assert features_of(views, split).shape[1] == 1
 
 
 def test_a_view_is_what_its_seed_makes_of_the_image(views: FeatureStore, photos: pathlib.Path) -> None:
     example = views.examples("train")[5]
     pixels = resizer(views.spec)(decode_image((photos / example.key).read_bytes()))
-    augment, augmentation = views.spec.augmentation.of_arrays(), views.spec.augmentation
+    augment, augmentation = array_augmenter(views.spec.augmentation), views.spec.augmentation
     backbone = views.backbone(views.tap())
     for view in (1, 2):
-        seen = augment(pixels, augmentation.seed_of(example.digest, view))
+        seen = augment(pixels, view_seed(augmentation, example.digest, view))
         feature = views.example("train", 5, view)
         assert (feature.key, feature.view) == (example.key, view)
         np.testing.assert_allclose(feature.features[views.tap().name], np.asarray(backbone(seen[None]))[0], atol=0.01)
@@ -79,13 +80,13 @@ def test_the_same_views_whatever_the_batches(views: FeatureStore, photos: pathli
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("kind", ["dataset", "batches"])
 def test_a_shuffled_epoch_takes_one_view_of_each_example(views: FeatureStore, kind: str, in_memory: bool) -> None:
-    looks, labels = looks_of(views), views.labels("train")
+    stored, labels = features_of(views), views.labels("train")
     reader = getattr(views, kind)("train", 8, shuffle=True, seed=1, in_memory=in_memory)
     drawn = []
     for _ in range(4):
         batches = list(reader.as_numpy_iterator() if kind == "dataset" else reader)
         features, found = (np.concatenate(column) for column in zip(*batches))
-        which = np.array([np.argwhere((looks == feature).all(-1))[0] for feature in features])  # (example, view)
+        which = np.array([np.argwhere((stored == feature).all(-1))[0] for feature in features])  # (example, view)
         assert sorted(which[:, 0]) == list(range(36)) and np.array_equal(labels[which[:, 0]], found)
         drawn.append(which[np.argsort(which[:, 0]), 1])
     assert {view for epoch in drawn for view in epoch} == {0, 1, 2}
@@ -118,7 +119,7 @@ def test_tfds_reads_every_view(views: FeatureStore) -> None:
     assert builder.info.splits["train"].num_examples == 36 * VIEWS and builder.info.splits["test"].num_examples == 12
     rows = list(tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)))
     assert [row["view"] for row in rows[:4]] == [0, 1, 2, 0]
-    assert np.array_equal(rows[1][views.tap().name], looks_of(views)[0, 1])
+    assert np.array_equal(rows[1][views.tap().name], features_of(views)[0, 1])
 
 
 def test_it_is_sound_and_a_swapped_view_is_not(
@@ -147,7 +148,7 @@ def test_an_image_that_comes_into_the_training_split_is_seen_again(photos: pathl
     again = extract(config(moved, tmp_path / "store"))
     fresh = extract(config(moved, tmp_path / "fresh"))
     assert first.count("train") + 1 == again.count("train")
-    assert np.array_equal(looks_of(again), looks_of(fresh)) and list(again.faults()) == []
+    assert np.array_equal(features_of(again), features_of(fresh)) and list(again.faults()) == []
 
 
 def test_info_tells_the_policy(views: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from headstart.features.engines.base import Engine
 from headstart.features.errors import DecodeError
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
+from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.resize import resizer
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
@@ -75,7 +76,7 @@ def stream_features(
         views: views of each image; files then carry their digests, which decide how they are augmented.
     """
     load, turns = image_loader(spec, max_pixels), threading.Semaphore(engine.streams)
-    augment = spec.augmentation.of_arrays() if views > 1 else None
+    augment = array_augmenter(spec.augmentation) if views > 1 else None
 
     def pixels_of(file: ImageToRead, failed: dict[int, Unreadable], number: int) -> Iterator[np.ndarray]:
         pixels = load(file)
@@ -84,7 +85,7 @@ def stream_features(
             return
         yield pixels
         if augment:
-            yield from (augment(pixels, spec.augmentation.seed_of(file.digest, view)) for view in range(1, views))
+            yield from (augment(pixels, view_seed(spec.augmentation, file.digest, view)) for view in range(1, views))
 
     def through_engine(pixels: np.ndarray) -> list[np.ndarray]:
         with turns:

@@ -1,11 +1,8 @@
 """Augmentation: pixels and a seed in, the same photograph seen a little differently out.
 
-Policies are named, and each of their operations can be switched off. All randomness of an example comes from its seed alone,
-so the same seed gives the same pixels, in whatever order, batch or thread. Flip, rotation, zoom and shift are one warp: an
-image is interpolated once, and what comes in from outside is its own mirror image.
-
-Sources: the amounts of `standard` are those of https://keras.io/guides/transfer_learning and of Chollet, Deep Learning with
-Python; `strong` is RandAugment, https://arxiv.org/abs/1909.13719, with Keras's own layers.
+All randomness of an image comes from its seed alone, so the same seed gives the same pixels, in whatever order, batch or
+thread. Flip, rotation, zoom and shift are one warp: an image is interpolated once, and what comes in from outside is its own
+mirror image.
 """
 
 from __future__ import annotations
@@ -14,21 +11,12 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headstart.features.errors import UserError
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from headstart.features.augmentation import Augmentation
 
-POLICIES = ("none", "light", "standard", "strong")
-OPERATIONS = ("flip", "rotation", "zoom", "shift", "colour")
-AMOUNTS = {  # rotation in turns, zoom and shift in shares of a side, colour in shares of what is there; each to both sides
-    "light": {"flip": 1.0, "zoom": 0.1, "shift": 0.05},
-    "standard": {"flip": 1.0, "rotation": 0.1, "zoom": 0.2, "shift": 0.1, "colour": 0.2},
-    "strong": {"flip": 1.0, "zoom": 0.2},
-}
 RANDAUGMENT_OPERATIONS, RANDAUGMENT_FACTOR = 2, 0.5  # Keras's defaults
 RANDAUGMENT_LAYERS = (  # what each of its layers is, for the switches
     ("RandomShear", "rotation"),
@@ -48,66 +36,44 @@ LUMA = (0.299, 0.587, 0.114)
 Augmenter = Callable[[Any, Any], Any]  # (float32 [H, W, 3] in 0..255, int64 [2]) -> float32 [H, W, 3] in 0..255
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """A policy of `POLICIES`, those of its operations that are switched off, and the seed of it all."""
+def view_seed(augmentation: Augmentation, digest: str, draw: int) -> np.ndarray:
+    """The seed of one view of an image, int64 [2]: of its content digest, the policy's seed, and which view it is."""
+    found = hashlib.sha256(f"{augmentation.seed}:{digest}:{draw}".encode()).digest()
+    return np.frombuffer(found[:16], "<i8").astype(np.int64)
 
-    policy: str = "none"
-    without: tuple[str, ...] = ()
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "without", tuple(self.without))
-        if self.policy not in POLICIES:
-            raise UserError(f"--augment is one of {', '.join(POLICIES)}, not {self.policy!r}")
-        if unknown := set(self.without) - set(OPERATIONS):
-            raise UserError(f"augmentation has the operations {', '.join(OPERATIONS)}, not {', '.join(sorted(unknown))}")
+def augmenter(augmentation: Augmentation) -> Augmenter:
+    """A policy as a function of TensorFlow tensors: float32 [H, W, 3] in 0..255 and a seed, int64 [2], to the like.
 
-    def amount(self, operation: str) -> float:
-        """How much of an operation the policy has; 0 where it has none, or it is switched off."""
-        return 0.0 if operation in self.without else AMOUNTS.get(self.policy, {}).get(operation, 0.0)
+    It does not change values beyond rounding when every operation is off.
+    """
+    steps = [(number, make(augmentation)) for number, make in enumerate((_warping, _colouring, _randaugment))]
 
-    def seed_of(self, digest: str, draw: int) -> np.ndarray:
-        """The seed of one look at an example, int64 [2]: of its content digest, this seed, and which look it is."""
-        import numpy as np
-
-        found = hashlib.sha256(f"{self.seed}:{digest}:{draw}".encode()).digest()
-        return np.frombuffer(found[:16], "<i8").astype(np.int64)
-
-    def augmenter(self) -> Augmenter:
-        """The policy as a function of TensorFlow tensors: float32 [H, W, 3] in 0..255 and a seed, int64 [2], to the like.
-
-        It does not change values beyond rounding when every operation is off.
-        """
-        steps = [(number, make(self)) for number, make in enumerate((_warping, _colouring, _randaugment))]
-
-        def augment(pixels: Any, seed: Any) -> Any:
-            import tensorflow as tf
-
-            for number, step in steps:  # one that is switched off leaves the draws of the others as they are
-                if step is not None:
-                    pixels = step(pixels, tf.random.fold_in(seed, number))
-            return tf.clip_by_value(pixels, 0.0, 255.0)
-
-        return augment
-
-    @functools.cache  # noqa: B019  a policy is small, and tracing it takes a second
-    def of_arrays(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """The same for numpy images, float32 [H, W, 3], one by one, and seeds, int64 [2]; safe in several threads."""
+    def augment(pixels: Any, seed: Any) -> Any:
         import tensorflow as tf
 
+        for number, step in steps:  # one that is switched off leaves the draws of the others as they are
+            if step is not None:
+                pixels = step(pixels, tf.random.fold_in(seed, number))
+        return tf.clip_by_value(pixels, 0.0, 255.0)
+
+    return augment
+
+
+@functools.cache  # a policy is small, and tracing it takes a second
+def array_augmenter(augmentation: Augmentation) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The same for numpy images, float32 [H, W, 3], one by one, and seeds, int64 [2]; safe in several threads."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        signature = [tf.TensorSpec((None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int64)]
+        traced = tf.function(augmenter(augmentation), input_signature=signature).get_concrete_function()
+
+    def augment(pixels: np.ndarray, seed: np.ndarray) -> np.ndarray:
         with tf.device("CPU"):
-            signature = [tf.TensorSpec((None, None, 3), tf.float32), tf.TensorSpec((2,), tf.int64)]
-            traced = tf.function(self.augmenter(), input_signature=signature).get_concrete_function()
+            return traced(tf.constant(pixels), tf.constant(seed, tf.int64)).numpy()
 
-        def augment(pixels: np.ndarray, seed: np.ndarray) -> np.ndarray:
-            with tf.device("CPU"):
-                return traced(tf.constant(pixels), tf.constant(seed, tf.int64)).numpy()
-
-        return augment
-
-
-NOTHING = Augmentation()
+    return augment
 
 
 def _warping(augmentation: Augmentation) -> Augmenter | None:

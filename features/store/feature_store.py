@@ -242,7 +242,7 @@ class FeatureStore:
         Args:
             split: its name.
             row: its number in the store's order, from 0.
-            view: which look at it, from 0, the plain one.
+            view: which of its views, from 0, the plain one.
 
         Raises:
             IndexError: when there is no such row or view.

@@ -15,7 +15,7 @@ def epoch_order(count: int, seed: int | None, epoch: int) -> np.ndarray:
 
 
 def epoch_views(count: int, views: int, seed: int | None, epoch: int) -> np.ndarray:
-    """Which look at each example an epoch takes, int64 [count]: one drawn for each, or the plain one when there is no seed."""
+    """Which view of each example an epoch takes, int64 [count]: one drawn for each, or the plain one when there is no seed."""
     if views == 1 or seed is None:
         return np.zeros(count, np.int64)
     return np.random.default_rng([seed, epoch, views]).integers(views, size=count)

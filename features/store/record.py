@@ -5,7 +5,7 @@
 | key         | bytes       | the image's path below the input, UTF-8                        |
 | digest      | bytes       | sha256 of the image file, hex                                  |
 | label       | int64 list  | class ids (one)                                                |
-| view        | int64       | which look at the image: 0 is the plain one, others are augmented |
+| view        | int64       | which view of the image: 0 is the plain one, others are augmented |
 | LAYER:POOL  | bytes       | the tap's feature, C order, little endian, in the store's dtype |
 | padding     | bytes       | zeros, so that all records of a shard have one length           |
 """
@@ -66,7 +66,7 @@ def encode(key: str, digest: str, labels: Sequence[int], packed: dict[str, bytes
         labels: class ids.
         packed: each tap's bytes by the tap's name.
         length: bytes that the record shall have, from `common_length`; 0 for what it needs.
-        view: which look at the image it is.
+        view: which view of the image it is.
 
     The encoding is protobuf's own, written by hand because the order matters: taps first, so that they lie at the same place
     in every record of a shard, then what varies, then the padding that makes up for it.

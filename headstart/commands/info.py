@@ -13,7 +13,7 @@ from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
 
 if TYPE_CHECKING:
-    from headstart.features.images.augment import Augmentation
+    from headstart.features.augmentation import Augmentation
     from headstart.features.store.feature_store import FeatureStore
 
 DEAD_LETTERS_SHOWN = 10

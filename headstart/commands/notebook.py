@@ -41,7 +41,7 @@ class NotebookConfig:
     backbone: str = flag("EfficientNetLite0", "as in headstart extract", metavar="NAME|PATH")
     weights: str = flag("imagenet", "as in headstart extract")
     image_size: str | int | tuple[int, int] = flag("150", "pixels a side", metavar="N|H,W")
-    views: int = flag(6, "looks at each training image in 1v", metavar="K", least=2)
+    views: int = flag(6, "views of each training image in 1v", metavar="K", least=2)
     augment: str = flag("standard", "of 1v, 2 and 2f", choices=("light", "standard", "strong"))
     epochs: int = flag(8, "of 2 and of 2f, at most", least=1)
     seeds: int = flag(3, "how often each head is trained, from other first weights", metavar="N", least=1)

@@ -11,15 +11,15 @@ GAP = 4  # pixels between images
 LARGEST = 160  # pixels a side of one
 
 
-def save_grid(looks: np.ndarray, path: str) -> None:
+def save_grid(images: np.ndarray, path: str) -> None:
     """Writes float32 [rows, columns, H, W, 3] in 0..255 as a PNG."""
-    rows, columns, height, width = looks.shape[:4]
+    rows, columns, height, width = images.shape[:4]
     shrink = min(1.0, LARGEST / max(height, width))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
     sheet = Image.new("RGB", (columns * (size[0] + GAP) - GAP, rows * (size[1] + GAP) - GAP), "white")
     for row in range(rows):
         for column in range(columns):
-            image = Image.fromarray(np.round(looks[row, column].clip(0, 255)).astype(np.uint8))
+            image = Image.fromarray(np.round(images[row, column].clip(0, 255)).astype(np.uint8))
             sheet.paste(image.resize(size, Image.Resampling.BICUBIC), (column * (size[0] + GAP), row * (size[1] + GAP)))
     temporary = f"{path}.unfinished"
     sheet.save(temporary, "PNG")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS
 from headstart.features.errors import UserError
-from headstart.features.images.augment import OPERATIONS, POLICIES, Augmentation
 from headstart.training.finetuning.unfreeze import Unfreezing
 from headstart.training.train import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 

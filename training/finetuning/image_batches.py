@@ -16,12 +16,13 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from headstart.features.augmentation import Augmentation
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
-from headstart.features.images.augment import Augmentation
+from headstart.features.images.augment import array_augmenter, augmenter, view_seed
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import SHARE_OF_MEMORY
@@ -87,9 +88,9 @@ class ImageBatches:
         batches = self._epoch(tf.constant(0, tf.int64), None, Augmentation())
         return _quick(batches.apply(tf.data.experimental.assert_cardinality(len(self))))
 
-    def looks(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
+    def preview(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
         """What the network sees of some images, float32 [len(rows), 1 + epochs, H, W, 3] in 0..255; the plain ones first."""
-        augment = augmentation.of_arrays()
+        augment = array_augmenter(augmentation)
         found = []
         for row in rows:
             pixels = self._read(row)
@@ -98,7 +99,7 @@ class ImageBatches:
         return np.array(found)
 
     def _epoch(self, epoch: tf.Tensor, seed: int | None, augmentation: Augmentation) -> tf.data.Dataset:
-        augment, labels = augmentation.augmenter(), tf.constant(self.split.labels, tf.int64)
+        augment, labels = augmenter(augmentation), tf.constant(self.split.labels, tf.int64)
         count, pixels_shape = len(self.split.files), (*self.spec.image_size, 3)
 
         def load(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -135,7 +136,7 @@ class ImageBatches:
         return pixels
 
     def _seed(self, row: int, epoch: int, augmentation: Augmentation) -> np.ndarray:
-        return augmentation.seed_of(self.split.files[row].digest, epoch)
+        return view_seed(augmentation, self.split.files[row].digest, epoch)
 
 
 def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:

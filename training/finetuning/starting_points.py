@@ -72,7 +72,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     def picture(folder: str) -> None:
         if config.augmentation.policy != "none":
             rows = range(min(GRID_ROWS, len(found["train"].files)))
-            save_grid(batches.train.looks(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
+            save_grid(batches.train.preview(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
 
     def check(after: Run) -> dict[str, Any]:
         return check_images(after, network, run.spec, found["train"].files[:CHECKED_IMAGES], run.config["max_pixels"])
