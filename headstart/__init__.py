@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.extract import dry_run, extract
     from headstart.pipelines.extract_config import ExtractConfig
-    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
-    from headstart.training.evaluation.predict import PredictConfig, predict
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
+    from headstart.training.evaluation.predict import predict
+    from headstart.training.evaluation.predict_config import PredictConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
-    from headstart.training.probing.probe import ProbeConfig, probe
+    from headstart.training.probing.probe import probe
+    from headstart.training.probing.probe_config import ProbeConfig
     from headstart.training.runs.run_folder import Run
     from headstart.training.train import TrainConfig, train
 
@@ -41,14 +44,14 @@ _HOME = {
     "ExtractConfig": "headstart.pipelines.extract_config",
     "dry_run": "headstart.pipelines.extract",
     "extract": "headstart.pipelines.extract",
-    "EvaluateConfig": "headstart.training.evaluation.evaluate",
+    "EvaluateConfig": "headstart.training.evaluation.evaluate_config",
     "evaluate": "headstart.training.evaluation.evaluate",
     "Augmentation": "headstart.features.augmentation",
     "FinetuneConfig": "headstart.training.finetuning.finetune_config",
     "finetune": "headstart.training.finetuning.finetune",
-    "PredictConfig": "headstart.training.evaluation.predict",
+    "PredictConfig": "headstart.training.evaluation.predict_config",
     "predict": "headstart.training.evaluation.predict",
-    "ProbeConfig": "headstart.training.probing.probe",
+    "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",
     "Run": "headstart.training.runs.run_folder",
     "TrainConfig": "headstart.training.train",

@@ -8,7 +8,8 @@ import pytest
 
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.train import TrainConfig, train
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cats_and_dogs_small"

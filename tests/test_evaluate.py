@@ -19,7 +19,8 @@ from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from tests.conftest import rewrite_manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")

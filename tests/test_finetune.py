@@ -25,7 +25,8 @@ from headstart.cli import main
 from headstart.commands.finetune import describe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.finetuning import finetune, unfreeze
 from headstart.training.finetuning import head_pretraining as warm_up
 from headstart.training.finetuning.finetune_config import FinetuneConfig

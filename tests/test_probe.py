@@ -22,17 +22,8 @@ from headstart.features.dataset.examples import from_csv, to_csv
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.intervals import PairedDifference
 from headstart.training.probing import ridge
-from headstart.training.probing.probe import (
-    PLOT,
-    RESULT,
-    TABLE,
-    ProbeConfig,
-    ProbeResult,
-    TapProbe,
-    _rank,
-    advise,
-    probe,
-)
+from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
+from headstart.training.probing.probe_config import ProbeConfig
 from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT, rewrite_manifest
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
@@ -249,10 +240,8 @@ def test_between_identical_taps_no_difference_is_seen(
 def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headstart.training.evaluation.plots import accuracy_by_depth
-
     drawn: list[Any] = []
-    monkeypatch.setattr(accuracy_by_depth, "accuracy_by_depth", lambda points, path, title: drawn.extend(points))
+    monkeypatch.setattr("headstart.training.probing.probe.accuracy_by_depth", lambda points, path, title: drawn.extend(points))
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         shutil.copytree(store, tmp_path / folder / "store")

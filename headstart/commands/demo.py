@@ -65,8 +65,10 @@ def demo(config: DemoConfig) -> DemoResult:
     """Reads every stage in one pass, lets a probe choose one inside the first half, and opens the second half once."""
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
-    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
-    from headstart.training.probing.probe import ProbeConfig, probe
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
+    from headstart.training.probing.probe import probe
+    from headstart.training.probing.probe_config import ProbeConfig
     from headstart.training.train import TrainConfig, train
 
     images, store, run = (os.path.join(config.folder, name) for name in ("digits", "store", "run"))

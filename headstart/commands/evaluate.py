@@ -8,7 +8,7 @@ from typing import Any
 from headstart.commands.runner import run_command
 from headstart.features.dataset.sources import check_exists
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.evaluation.evaluate import EvaluateConfig
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 
 
 def main(argv: Sequence[str]) -> int | None:

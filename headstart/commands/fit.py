@@ -53,7 +53,8 @@ def fit(config: FitConfig) -> dict[str, Any]:
         UserError: whatever the three may raise.
     """
     from headstart.pipelines.extract import extract
-    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.runs import run_folder
     from headstart.training.train import train
 

@@ -143,7 +143,8 @@ def _one_seed(config: NotebookConfig, table: str, boundary: str, seed: int, seco
 
 
 def _score(run: str) -> dict[str, Any]:
-    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
 
     return evaluate(EvaluateConfig(run=run, split=HELD_OUT))["accuracy"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from headstart.commands.runner import run_command
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.evaluation.predict import PredictConfig
+from headstart.training.evaluation.predict_config import PredictConfig
 
 PROG = "headstart predict"
 

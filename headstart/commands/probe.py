@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.features.formatting import human_bytes
-from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeConfig
+from headstart.training.probing.probe_config import ProbeConfig
 
 if TYPE_CHECKING:
     from headstart.training.evaluation.intervals import PairedDifference
@@ -36,6 +36,8 @@ def _probe(config: ProbeConfig) -> None:
 
 def describe(config: ProbeConfig, result: ProbeResult) -> str:
     """The table and the advice, for a terminal."""
+    from headstart.training.probing.probe import PLOT, RESULT, TABLE
+
     width = max(len(found.tap) for found in result.probes)
     where = max(len(found.store) for found in result.probes) + 1 if len(config.stores) > 1 else 0
     lines = ["validation accuracy of linear probes, used for selection; 95% intervals in brackets"]

@@ -52,7 +52,8 @@ FOLDER = tempfile.TemporaryDirectory(prefix="headstart-views-")
 
 def _pair(options: argparse.Namespace, policy: str, head: str, seed: int) -> tuple[float, float]:
     """Accuracies of a head without and with views."""
-    from headstart.training.evaluation.evaluate import EvaluateConfig, evaluate
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.train import TrainConfig, train
 
     found = []

@@ -8,37 +8,27 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from headstart.features import files
-from headstart.features.config import check_fields, flag, positional
+from headstart.features.dataset.examples import Example, dataset_digest
+from headstart.features.dataset.sources import ImageFile, image_root, read_source
+from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
+from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from headstart.features.dataset.examples import Example
-    from headstart.features.dataset.sources import ImageFile
-    from headstart.training.runs.run_folder import Run
+from headstart.features.store.feature_store import WORK_FOLDER, FeatureStore
+from headstart.features.store.manifest import MANIFEST
+from headstart.training.evaluation import report, scores
+from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.plots.confused_pairs import confused_pairs
+from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
+from headstart.training.runs.run_folder import EVALUATION, STORE, Run
 
 MAX_CLASSES_IN_A_MATRIX = 40
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Measures a trained run on a split of its store, on another store, or on another folder or table of images."""
-
-    run: str = positional("the folder of a run", metavar="RUN")
-    input: str | None = positional(
-        "a folder or table of images, or a feature store (default: the run's own)", metavar="INPUT", nargs="?", default=None
-    )
-    split: str = flag("", "which split (default: test; of images that have no splits, all)")
-    seed: int = flag(0, "of the bootstrap", least=0)
-    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -68,9 +58,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
     """
-    from headstart.training.evaluation import scores
-    from headstart.training.runs.run_folder import EVALUATION, Run
-
     run = Run.open(config.run, config.unsafe)
     path = config.input or _measured_on(run)
     found = (_of_store if _is_store(path) else _of_images)(run, path, config.split)
@@ -102,8 +89,6 @@ def _measured_on(run: Run) -> str:
     Raises:
         UserError: when they have moved.
     """
-    from headstart.training.runs.run_folder import STORE
-
     path, beside = run.data_source, os.path.join(run.path, STORE)
     if os.path.exists(path):
         return path
@@ -117,16 +102,10 @@ def _measured_on(run: Run) -> str:
 
 
 def _is_store(path: str) -> bool:
-    from headstart.features.store.feature_store import WORK_FOLDER
-    from headstart.features.store.manifest import MANIFEST
-
     return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
 
 
 def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
-    from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.evaluation.classify import classify_split
-
     store = FeatureStore.open(path)
     split = asked or "test"
     if split not in store.splits:
@@ -158,8 +137,6 @@ class _Images:
 
 def _own_images(run: Run, split: str) -> _Images:
     """A split of the dataset that the run was trained on, from its images."""
-    from headstart.features.dataset.sources import ImageFile, image_root
-
     splits, root = run.table.splits, image_root(run.config["input"])
     if split not in splits:
         raise UserError(f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split")
@@ -173,8 +150,6 @@ def _own_images(run: Run, split: str) -> _Images:
 
 def _other_images(path: str, asked: str) -> _Images:
     """All of another folder or table, or one of its splits."""
-    from headstart.features.dataset.sources import read_source
-
     if not os.path.exists(path):
         raise UserError(f"the input {path!r} does not exist: give a folder or table of images, or a feature store")
     source = read_source(path, least_classes=1)
@@ -190,13 +165,6 @@ def _other_images(path: str, asked: str) -> _Images:
 
 def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
     """A folder or table of images, the run's own or another."""
-    import numpy as np
-
-    from headstart.features.dataset.examples import Example, dataset_digest
-    from headstart.features.engines.stream import Unreadable
-    from headstart.features.progress import Progress
-    from headstart.training.evaluation.classify import class_ids, classify_files
-
     own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
     images = _own_images(run, asked or "test") if own else _other_images(path, asked)
     names = sorted({image.labels[0] for image in images.chosen})
@@ -243,10 +211,6 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    from headstart.training.evaluation import report, scores
-    from headstart.training.evaluation.plots.confused_pairs import confused_pairs
-    from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
-
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     groups = [example.group for example in found.examples]

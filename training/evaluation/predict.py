@@ -10,31 +10,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstart.features import files
-from headstart.features.config import check_fields, flag, positional
-from headstart.features.errors import UserError
+from headstart.features.dataset.sources import image_files
+from headstart.features.engines.stream import Unreadable
+from headstart.features.progress import Progress
 from headstart.features.runtime import quietly_each
-
-if TYPE_CHECKING:
-    from headstart.training.runs.run_folder import Run
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """Names the classes of images with a trained run."""
-
-    run: str = positional("the folder of a run", metavar="RUN")
-    images: Sequence[str] = positional("images, or folders of them", metavar="IMAGE_OR_FOLDER", nargs="+")
-    top_k: int = flag(1, "classes an image", least=1)
-    output: str = flag("", "a .csv or .jsonl file (default: CSV on the terminal)", metavar="FILE")
-    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.output and not self.output.endswith((".csv", ".jsonl")):
-            raise UserError(f"--output ends in .csv or .jsonl, not {self.output!r}")
+from headstart.training.evaluation.classify import classify_files
+from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -55,21 +40,13 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
     Raises:
         UserError: for a run that is not complete.
     """
-    from headstart.training.runs.run_folder import Run
-
     run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
     found = _predictions(run, rows, config.top_k)
     return found if all(row.error for row in rows) else quietly_each(found)
 
 
 def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
-    from headstart.features.engines.stream import Unreadable
-    from headstart.features.progress import Progress
-
-    if paths := [row.key for row in rows if not row.error]:  # else nothing heavy is loaded
-        from headstart.training.evaluation.classify import classify_files
-
-        answers = classify_files(run, paths)
+    answers = classify_files(run, [row.key for row in rows if not row.error])  # loads the model for the first of them
     progress, dead = Progress("predict", len(rows)), 0
     for done, row in enumerate(rows, 1):
         answer = None if row.error else next(answers)
@@ -94,8 +71,6 @@ def _of_file(path: str) -> Prediction:
 
 
 def _in_folder(path: str) -> list[Prediction]:
-    from headstart.features.dataset.sources import image_files
-
     images, others, unlisted = image_files(path)
     if others:
         print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
@@ -124,8 +99,6 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
 
 def write_rows(config: PredictConfig) -> tuple[int, int]:
     """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed."""
-    from headstart.training.runs.run_folder import Run
-
     count, top_k = Counter[bool](), min(config.top_k, len(Run.open(config.run).class_names))
 
     def counted() -> Iterator[Prediction]:

@@ -15,38 +15,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from headstart.features import files
-from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
+from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from headstart.features.dataset.examples import Example
-    from headstart.features.spec import Tap
-    from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.evaluation.intervals import PairedDifference
+from headstart.features.spec import DTYPE_BYTES, Tap
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.intervals import PairedDifference, accuracy_interval, paired_difference
+from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
+from headstart.training.probing import ridge
+from headstart.training.probing.probe_config import ProbeConfig
 
 TABLE, RESULT, PLOT = "probe.csv", "probe.json", "probe.png"
 SPLITS = ("train", "validation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """Fits a linear probe to every tap of one or more stores, and tells which tap of which backbone to take."""
-
-    stores: Sequence[str] = positional("folders of feature stores", metavar="STORE", nargs="+")
-    run: str = required("the folder to leave the table and the plot in", metavar="RUN")
-    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample", least=2)
-    seed: int = flag(0, "of the folds and the bootstrap", least=0)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
-            raise UserError(f"a store is named twice: {' '.join(self.stores)}")
 
 
 @dataclass(frozen=True)
@@ -85,10 +71,6 @@ def probe(config: ProbeConfig) -> ProbeResult:
         UserError: for a store that is not complete or lacks a split, stores of other images or classes, or a folder that holds
             something else.
     """
-    from headstart.features.progress import Progress
-    from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.evaluation.intervals import paired_difference
-
     started = time.monotonic()
     check_output_folder(config.run)
     stores = [FeatureStore.open(path) for path in config.stores]
@@ -159,10 +141,6 @@ def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
 
 
 def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups: dict[str, list[str]], seed: int) -> TapProbe:
-    from headstart.features.spec import DTYPE_BYTES
-    from headstart.training.evaluation.intervals import accuracy_interval
-    from headstart.training.probing import ridge
-
     (features, labels), (unseen, truth) = (_read(store, tap, split, rows[split]) for split in SPLITS)
     fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
     correct = fitted.predict(unseen) == truth
@@ -185,8 +163,6 @@ def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups
 
 def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, int64 [N]."""
-    import numpy as np
-
     stored, found = store.features(split, tap.name), list[np.ndarray]()
     for start in range(0, len(rows), 256):
         wide = stored.take(np.asarray(rows[start : start + 256]) * stored.views).astype(np.float32)
@@ -224,8 +200,6 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
-    from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
-
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")

@@ -1,0 +1,25 @@
+"""What `headstart predict` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headstart.features.config import check_fields, flag, positional
+from headstart.features.errors import UserError
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Names the classes of images with a trained run."""
+
+    run: str = positional("the folder of a run", metavar="RUN")
+    images: Sequence[str] = positional("images, or folders of them", metavar="IMAGE_OR_FOLDER", nargs="+")
+    top_k: int = flag(1, "classes an image", least=1)
+    output: str = flag("", "a .csv or .jsonl file (default: CSV on the terminal)", metavar="FILE")
+    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.output and not self.output.endswith((".csv", ".jsonl")):
+            raise UserError(f"--output ends in .csv or .jsonl, not {self.output!r}")

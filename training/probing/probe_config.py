@@ -1,0 +1,25 @@
+"""What `headstart probe` takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Fits a linear probe to every tap of one or more stores, and tells which tap of which backbone to take."""
+
+    stores: Sequence[str] = positional("folders of feature stores", metavar="STORE", nargs="+")
+    run: str = required("the folder to leave the table and the plot in", metavar="RUN")
+    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample", least=2)
+    seed: int = flag(0, "of the folds and the bootstrap", least=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
+            raise UserError(f"a store is named twice: {' '.join(self.stores)}")
