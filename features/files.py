@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -133,6 +134,19 @@ def read_bytes(path: str) -> bytes:
     """Reads a whole file."""
     with open(path, "rb") as file:
         return file.read()
+
+
+@contextlib.contextmanager
+def open_regular(path: str) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading. A pipe in its place is refused: it would be waited for without end.
+
+    Raises:
+        OSError: when it can't be opened, or is no regular file.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "not a regular file")
+        yield file
 
 
 def sha256_file(path: str) -> str:

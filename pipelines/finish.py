@@ -188,7 +188,7 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
             if kept == SAMPLE_SIZE or (kept >= SAMPLE_LEAST and file.tell() > SAMPLE_BYTES):
                 break
             try:
-                with open(example.path, "rb") as image:
+                with files.open_regular(example.path) as image:
                     encoded = image.read()
             except OSError:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from headstart.features.files import open_regular
 from headstart.features.images.decode import deep_peak
 from headstart.features.images.file_kinds import image_format
 
@@ -33,7 +34,7 @@ def dark_warning(paths: Sequence[str], max_pixels: int) -> str:
 def _peaks(paths: Sequence[str], max_pixels: int) -> Iterator[int]:
     for path in paths:
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 head = file.read(32)
                 data = head + file.read() if image_format(head) in ("PNG", "TIFF") else b""
         except OSError:  # the survey has told of it

@@ -40,7 +40,7 @@ def survey_file(path: str) -> Surveyed:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             return Surveyed(path, 0, 0, "", "not a regular file")
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             head = file.read(1 << 20)
             digest = hashlib.sha256(head)
             while piece := file.read(1 << 20):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from headstart.features.errors import UserError
-from headstart.features.files import atomic, locked, read_json, sha256_file, sync_folder, write_bytes, write_json
+from headstart.features.files import atomic, locked, open_regular, read_json, sha256_file, sync_folder, write_bytes, write_json
 
 
 def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
@@ -122,3 +122,12 @@ def test_a_lock_file_that_its_holder_removed_is_no_lock(
         assert len(tries) == 2 and path.stat().st_ino == tries[1] != tries[0]
         with pytest.raises(UserError), locked(str(path), "wait for it"):
             raise AssertionError("both hold it")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "image.jpg").write_bytes(b"bytes")
+    with open_regular(str(tmp_path / "image.jpg")) as file:
+        assert file.read() == b"bytes"
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(OSError, match="not a regular file"), open_regular(str(tmp_path / "pipe.jpg")):
+        pass

@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import itertools
 import math
-import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +23,7 @@ import psutil
 
 from headstart.features.engines.base import Engine
 from headstart.features.errors import DecodeError
+from headstart.features.files import open_regular
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
@@ -133,20 +132,13 @@ def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], 
 def _read(file: ImageToRead) -> bytes | Unreadable:
     """A file's content, if it is still the one that was surveyed."""
     try:
-        data = _content(file.path)
+        with open_regular(file.path) as opened:
+            data = opened.read()
     except (OSError, ValueError) as error:
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
     if file.digest and hashlib.sha256(data).hexdigest() != file.digest:
         return Unreadable("read", "the file changed after it was surveyed")
     return data
-
-
-def _content(path: str) -> bytes:
-    """The bytes of a regular file; a pipe that took its place would be waited for without end."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-            raise OSError(0, "not a regular file")
-        return opened.read()
 
 
 class ByteBudget:

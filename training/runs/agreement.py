@@ -13,6 +13,7 @@ from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader, stream_features
 from headstart.features.errors import UserError
+from headstart.features.files import open_regular
 from headstart.features.images.decode import decoder
 from headstart.features.images.resize import resizer
 from headstart.features.spec import FeatureSpec, Tap
@@ -124,7 +125,7 @@ def _compare(
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read()
 
 
