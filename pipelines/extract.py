@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.features import files
 from headstart.features.errors import UserError
@@ -43,10 +43,13 @@ def extract(config: ExtractConfig) -> FeatureStore:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.features.store.manifest import MANIFEST
-    from headstart.pipelines.finish import DIGESTS, finish, publish, save_backbone, versions
-    from headstart.pipelines.plan import describe, estimate, is_done, make_plan, remove_stale_outputs, shard_job
+    from headstart.features.store.manifest import Provenance
+    from headstart.pipelines.finish import finish, save_backbone, versions
+    from headstart.pipelines.plan import check_problems, is_done, make_plan, remove_stale_outputs
+    from headstart.pipelines.plan_report import describe, estimate
+    from headstart.pipelines.publish import publish
     from headstart.pipelines.run_units import run_units
+    from headstart.pipelines.survey import DIGESTS
 
     with _claimed(config.store) as work:
         publish(config.store)  # 1. what an earlier run finished and did not put in place
@@ -54,46 +57,41 @@ def extract(config: ExtractConfig) -> FeatureStore:
         plan = make_plan(config, work)  # 2. survey, divide, plan
         for note in plan.notes:
             _log(note)
-        if is_done(config.store, plan):
+        if plan.old and is_done(plan.old, plan):
             shutil.rmtree(work)
             _log(f"{config.store} already holds this: nothing to do")
-            return FeatureStore.open(config.store)
-        job = shard_job(config, plan, work)
-        remove_stale_outputs(work, plan)
-        for line in (describe(plan)[-1], estimate(plan, job, ESTIMATE_SHARE)):
+            return plan.old
+        check_problems(plan)
+        remove_stale_outputs(plan)
+        for line in (describe(plan)[-1], estimate(plan, ESTIMATE_SHARE)):
             _log(line)
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
-            whole = os.path.exists(os.path.join(config.store, MANIFEST))  # a store that is complete has it already
-            saved = None if whole else beside.submit(save_backbone, work, plan.backbone)
-            run_units(plan.units, plan.unread, job, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
+            saved = None if plan.old else beside.submit(save_backbone, work, plan.backbone)  # a complete store has it
+            run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             if saved:
                 saved.result()
-        provenance = {
-            "input": os.path.abspath(config.input),
-            "weights": plan.backbone.source.weights,
-            "versions": versions(),
-            "engines": plan.engines,  # of the features that are copied; those of the others are added
-        }
-        manifest = finish(
-            work, plan.spec, plan.examples, plan.class_names, plan.units, plan.unread, plan.dataset, provenance, job.max_dead
-        )
+        copied = plan.old.manifest.provenance.engines if plan.old else ()
+        finish(plan, Provenance(os.path.abspath(config.input), plan.backbone.source.weights, versions(), copied))
         publish(config.store)  # 4. the manifest comes last
-        if any(letter["stage"] == "read" for letter in FeatureStore.open(config.store).dead_letters):
+        store = FeatureStore.open(config.store)
+        if any(letter.stage == "read" for letter in store.dead_letters):
             os.remove(os.path.join(config.store, DIGESTS))  # what could not be read is surveyed anew next time
-        for line in _closing(config, plan, manifest, time.monotonic() - started):
+        for line in _closing(store, plan, time.monotonic() - started):
             _log(line)
-    return FeatureStore.open(config.store)
+    return store
 
 
 @quietly
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
-    from headstart.pipelines.plan import describe, estimate, make_plan, shard_job
+    from headstart.pipelines.plan import check_problems, make_plan
+    from headstart.pipelines.plan_report import describe, estimate
 
     with _claimed(config.store) as work:
         plan = make_plan(config, work)
-        return [*plan.notes, *describe(plan), estimate(plan, shard_job(config, plan, work))]
+        check_problems(plan)
+        return [*plan.notes, *describe(plan), estimate(plan)]
 
 
 @contextlib.contextmanager
@@ -105,7 +103,7 @@ def _claimed(store: str) -> Iterator[str]:
     """
     from headstart.features.store.feature_store import WORK_FOLDER
     from headstart.features.store.manifest import MANIFEST
-    from headstart.pipelines.finish import DIGESTS
+    from headstart.pipelines.survey import DIGESTS
 
     held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}
     if held and not held & {WORK_FOLDER, MANIFEST}:
@@ -128,7 +126,7 @@ def _claimed(store: str) -> Iterator[str]:
 
 def _leave_no_trace(store: str, work: str) -> None:
     """Removes what holds nothing, so that a refused or a dry run leaves the disk as it was; and what a killed run left."""
-    from headstart.pipelines.finish import DIGESTS
+    from headstart.pipelines.survey import DIGESTS
 
     with contextlib.suppress(OSError):  # it holds something
         os.rmdir(work)
@@ -139,16 +137,16 @@ def _leave_no_trace(store: str, work: str) -> None:
             os.remove(os.path.join(store, name))
 
 
-def _closing(config: ExtractConfig, plan: ExtractionPlan, manifest: dict[str, Any], seconds: float) -> list[str]:
-    totals = manifest["totals"]
-    done = f"{config.store}: {totals['stored']:,} of {totals['planned']:,} images stored in {seconds:.1f} s"
-    if not totals["dead"]:
+def _closing(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> list[str]:
+    totals, manifest = store.manifest.totals, store.manifest
+    done = f"{store.path}: {totals.stored:,} of {totals.planned:,} images stored in {seconds:.1f} s"
+    if not totals.dead:
         return [done]
-    by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest["dead_by_split"].items())
-    lines = [f"{done}; {totals['dead']} dead letters ({by}), each with its reason in {config.store}/dead_letters.jsonl"]
+    by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest.dead_by_split.items())
+    lines = [f"{done}; {totals.dead} dead letters ({by}), each with its reason in {store.path}/dead_letters.jsonl"]
     planned = Counter(label for example in plan.examples for label in example.labels)
     planned.update(letter.label for letter in plan.unread)
-    return lines + uneven_dead_letters(planned, manifest["dead_by_class"])
+    return lines + uneven_dead_letters(planned, manifest.dead_by_class)
 
 
 def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str]:

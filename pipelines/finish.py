@@ -1,8 +1,4 @@
-"""From finished shards to a complete store: tables, sample, TFDS metadata and manifest, then everything into its place.
-
-An extraction works in STORE/.partial. `publish` moves a finished one over whatever the store held; killed anywhere, the
-next run goes on from there, because the new manifest in .partial says what belongs where until the last rename.
-"""
+"""From finished shards to a complete store in STORE/.partial: tables, sample, TFDS metadata, and the manifest."""
 
 from __future__ import annotations
 
@@ -10,12 +6,11 @@ import contextlib
 import csv
 import hashlib
 import io
-import json
 import os
 import platform
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -25,7 +20,9 @@ from headstart.features import files
 from headstart.features.backbones.backbone import Backbone
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
+from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
+from headstart.features.dataset.splits import copies_across_splits, groups_across_splits
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record
@@ -37,95 +34,83 @@ from headstart.features.store.feature_store import (
     SAMPLE_LEAST,
     SAMPLE_SIZE,
     SPEC,
-    WORK_FOLDER,
 )
-from headstart.features.store.manifest import FORMAT, MANIFEST, read_manifest, shards_of, write_manifest
-from headstart.pipelines.extract_shard import DeadLetter, read_marker, too_many_dead
+from headstart.features.store.manifest import Manifest, Provenance, ShardEntry, SplitEntry, Totals, write_manifest
+from headstart.pipelines.markers import ShardMarker, read_marker
+from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.work_unit import WorkUnit
 
-TABLES = (SPEC, TABLE, DEAD_LETTERS, SAMPLE)
 TFDS_INFO = ("features.json", "dataset_info.json")
-DIGESTS = ".digests.jsonl"  # the survey's cache; not part of the store's identity
 
 
-def finish(
-    folder: str,
-    spec: FeatureSpec,
-    examples: Sequence[Example],
-    class_names: Sequence[str],
-    units: Sequence[WorkUnit],
-    unread: Sequence[DeadLetter],
-    dataset: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    max_dead: int,
-) -> dict[str, Any]:
-    """Writes all that stands beside the shards, the manifest last; returns the manifest.
+def finish(plan: ExtractionPlan, provenance: Provenance) -> None:
+    """Writes all that stands beside the shards, the manifest last.
 
     Args:
-        folder: where the shards and their markers are.
-        spec: what a feature is.
-        examples: the dataset, divided; files that could not be read at all are not among them.
-        class_names: in the order of their ids.
-        units: every one of them done.
-        unread: dead letters of files that could not be read at all.
-        dataset: what the manifest says of it beside its digest: how it was divided, whether groups were declared.
-        provenance: what does not decide any byte: where from, with which versions.
-        max_dead: images that the job may lose.
+        plan: whose units are all done.
+        provenance: where from, with which versions, and with which engines what is copied was computed.
 
     Raises:
-        UserError: when more images were lost.
+        UserError: when more images were lost than may.
         AssertionError: when a unit has no marker.
     """
-    markers = [read_marker(folder, unit) for unit in units]
-    rows: list[dict[str, Any]] = [marker for marker in markers if marker]
-    if len(rows) < len(units):
-        raise AssertionError(f"{len(units) - len(rows)} of {len(units)} units ended without a marker")
-    letters = [vars(letter) for letter in unread] + [letter for row in rows for letter in row["dead_letters"]]
-    if len(letters) > max_dead:
-        raise UserError(too_many_dead(letters, max_dead))
-    totals = _totals(len(examples) + len(unread), rows, len(letters), sum(dataset["left_out"].values()))
-    files.write_json(os.path.join(folder, SPEC), spec.to_json())
-    files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(examples)))
-    lines = (json.dumps(letter, ensure_ascii=False, sort_keys=True) + "\n" for letter in letters)
-    files.write_bytes(os.path.join(folder, DEAD_LETTERS), "".join(lines).encode("utf-8", "surrogateescape"))
-    _write_sample(os.path.join(folder, SAMPLE), units, {letter["key"] for letter in letters})
-    tables = [*TABLES, *_write_conflicts(folder, examples)]
-    splits = _splits(rows)
-    _write_tfds_metadata(folder, spec, class_names, splits)
-    manifest = {
-        "format": FORMAT,
-        "fingerprint": spec.fingerprint,
-        "dataset_digest": dataset_digest(examples, class_names),
-        "class_names": list(class_names),
-        "splits": splits,
-        "totals": totals,
-        "dead_by_class": dict(sorted(Counter(letter["label"] for letter in letters).items())),
-        "dead_by_split": dict(sorted(Counter(letter["split"] for letter in letters).items())),
-        "files": {name: _synced_digest(os.path.join(folder, name)) for name in (*tables, *_tfds_files(folder))}
-        | {BACKBONE: _backbone_digest(folder)},
-        **dataset,
-        "provenance": {**provenance, "engines": _engines(provenance["engines"], rows)},
-    }
+    folder, spec, class_names = plan.job.folder, plan.job.spec, plan.job.class_names
+    markers = [marker for unit in plan.units if (marker := read_marker(folder, unit))]
+    if len(markers) < len(plan.units):
+        raise AssertionError(f"{len(plan.units) - len(markers)} of {len(plan.units)} units ended without a marker")
+    letters = [*plan.unread, *(letter for marker in markers for letter in marker.dead_letters)]
+    if reason := plan.job.too_many_dead(letters):
+        raise UserError(reason)
+    splits = _splits(markers)
+    manifest = Manifest(
+        fingerprint=spec.fingerprint,
+        dataset_digest=dataset_digest(plan.examples, class_names),
+        class_names=class_names,
+        splits=splits,
+        totals=_totals(plan, splits, len(letters)),
+        dead_by_class=dict(sorted(Counter(letter.label for letter in letters).items())),
+        dead_by_split=dict(sorted(Counter(letter.split for letter in letters).items())),
+        files=_write_files(plan, splits, letters),
+        division=plan.division,
+        groups_declared=plan.groups_declared,
+        max_pixels=plan.job.max_pixels,
+        groups_across_splits=len(groups_across_splits(plan.examples)),
+        copies_across_splits=len(copies_across_splits(plan.examples)),
+        left_out=plan.left_out,
+        provenance=replace(provenance, engines=_engines(provenance.engines, markers)),
+    )
     files.sync_folder(folder)
-    return write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
 
 
-def _totals(planned: int, rows: Sequence[dict[str, Any]], dead: int, left_out: int) -> dict[str, int]:
-    """Every file that was found, accounted for."""
-    stored = sum(row["examples"] for row in rows)
-    if stored + dead != planned:
-        raise AssertionError(f"{stored} stored + {dead} dead is not {planned} planned")
-    return {"found": planned + left_out, "left_out": left_out, "planned": planned, "stored": stored, "dead": dead}
+def _totals(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], dead: int) -> Totals:
+    stored, left_out = sum(split.examples for split in splits.values()), sum(plan.left_out.values())
+    if stored + dead != plan.planned:
+        raise AssertionError(f"{stored} stored + {dead} dead is not {plan.planned} planned")
+    return Totals(plan.planned + left_out, left_out, plan.planned, stored, dead)
+
+
+def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters: Sequence[DeadLetter]) -> dict[str, str]:
+    """Writes the files beside the shards; their names and digests."""
+    folder, spec = plan.job.folder, plan.job.spec
+    files.write_json(os.path.join(folder, SPEC), spec.to_json())
+    files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(plan.examples)))
+    files.write_bytes(os.path.join(folder, DEAD_LETTERS), to_json_lines(letters))
+    _write_sample(os.path.join(folder, SAMPLE), plan.units, {letter.key for letter in letters})
+    conflicting = _write_conflicts(folder, plan.examples)
+    _write_tfds_metadata(folder, spec, plan.job.class_names, splits)
+    names = [SPEC, TABLE, DEAD_LETTERS, SAMPLE, *conflicting, *_tfds_files(folder)]
+    return {name: _synced_digest(os.path.join(folder, name)) for name in names} | {BACKBONE: _backbone_digest(folder)}
 
 
 def _write_conflicts(folder: str, examples: Sequence[Example]) -> list[str]:
     """Lists the examples of one content with several labels, key,digest,label; its name, where there are any."""
-    if not (torn := conflicts(examples)):
+    if not (conflicting := conflicts(examples)):
         return []
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(("key", "digest", "label"))
-    writer.writerows((example.key, example.digest, label) for example in torn for label in example.labels)
+    writer.writerows((example.key, example.digest, label) for example in conflicting for label in example.labels)
     files.write_bytes(os.path.join(folder, CONFLICTS), text.getvalue().encode("utf-8", "surrogateescape"))
     return [CONFLICTS]
 
@@ -163,20 +148,20 @@ def _tfds_files(folder: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name in TFDS_INFO or name.endswith(".labels.txt"))
 
 
-def _splits(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    splits: dict[str, Any] = {}
-    for row in rows:
-        split = splits.setdefault(row["split"], {"examples": 0, "bytes": 0, "shards": []})
-        split["examples"] += row["examples"]
-        split["bytes"] += row["bytes"]
-        split["shards"].append({key: row[key] for key in ("name", "examples", "bytes", "record_bytes", "sha256", "unit")})
-    return splits
+def _splits(markers: Sequence[ShardMarker]) -> dict[str, SplitEntry]:
+    shards: dict[str, list[ShardEntry]] = {}
+    for marker in markers:
+        shards.setdefault(marker.split, []).append(marker.shard)
+    return {
+        split: SplitEntry(sum(shard.examples for shard in found), sum(shard.bytes for shard in found), tuple(found))
+        for split, found in shards.items()
+    }
 
 
-def _engines(older: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _engines(older: Sequence[dict[str, Any]], markers: Sequence[ShardMarker]) -> tuple[dict[str, Any], ...]:
     """What computed the features: each engine once."""
-    found = [*older, *(row["engine"] for row in rows if row["engine"])]
-    return [engine for number, engine in enumerate(found) if engine not in found[:number]]
+    found = [*older, *(marker.engine for marker in markers if marker.engine)]
+    return tuple(engine for number, engine in enumerate(found) if engine not in found[:number])
 
 
 def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
@@ -199,7 +184,7 @@ def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
             kept += 1
 
 
-def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, Any]) -> None:
+def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, SplitEntry]) -> None:
     """So that `tfds.builder_from_directory(STORE)` reads the store with equal values."""
     import tensorflow_datasets as tfds
 
@@ -223,8 +208,8 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
     infos = [
         tfds.core.SplitInfo(
             name=name,
-            shard_lengths=[shard["examples"] * spec.views_of(name) for shard in split["shards"]],
-            num_bytes=split["bytes"],
+            shard_lengths=[shard.examples * spec.views_of(name) for shard in split.shards],
+            num_bytes=split.bytes,
             filename_template=template.replace(split=name),
         )
         for name, split in splits.items()
@@ -232,28 +217,3 @@ def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[s
     tfds.folder_dataset.write_metadata(
         data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
     )
-
-
-def publish(store: str) -> bool:
-    """Moves a finished extraction out of STORE/.partial over what the store held; False when there is none.
-
-    The old manifest goes first and the new one comes last, so a store that a reader opens is whole.
-    """
-    work = os.path.join(store, WORK_FOLDER)
-    if not os.path.isfile(os.path.join(work, MANIFEST)):
-        return False
-    manifest = read_manifest(work)
-    belongs = {*manifest["files"], *(shard["name"] for shard in shards_of(manifest))}
-    if os.path.exists(os.path.join(store, MANIFEST)):
-        os.remove(os.path.join(store, MANIFEST))
-        files.sync_folder(store)
-    for name in os.listdir(store):
-        if (".tfrecord-" in name or name == CONFLICTS) and name not in belongs:
-            os.remove(os.path.join(store, name))
-    for name in sorted(belongs & set(os.listdir(work))):
-        os.replace(os.path.join(work, name), os.path.join(store, name))
-    files.sync_folder(store)
-    os.replace(os.path.join(work, MANIFEST), os.path.join(store, MANIFEST))
-    files.sync_folder(store)
-    shutil.rmtree(work)
-    return True

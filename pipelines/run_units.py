@@ -6,69 +6,52 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
-from apache_beam.options import pipeline_options
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from headstart.features import files
-from headstart.features.errors import UserError, extract_user_error
+from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.errors import UserError
 from headstart.features.progress import Progress
-from headstart.pipelines.extract_shard import (
+from headstart.pipelines.extract_shard import ExtractShard
+from headstart.pipelines.markers import (
     HEARTBEAT_SUFFIX,
-    STOP_FILE,
-    DeadLetter,
-    ExtractShard,
-    ShardJob,
+    MARKER_SUFFIX,
+    ask_to_stop,
+    read_heartbeat,
     read_marker,
+    remove_stop,
     save_unit,
-    too_many_dead,
+    why_to_stop,
 )
+from headstart.pipelines.plan import ExtractionPlan
+from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
+from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.work_unit import WorkUnit
 
-IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 POLL_S = 0.5
 
 
-def run_units(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob, options: Sequence[str]) -> None:
-    """Runs every unit that is not done yet.
+def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
+    """Runs every unit of a plan that is not done yet.
 
     Args:
-        units: all of them; those whose markers hold are passed over by their workers.
-        unread: dead letters from before, which count toward the most that a job may have.
-        job: what the units share.
+        plan: its finished units are passed over by their workers; its unread files count toward those that a job may lose.
         options: Beam's pipeline options, as on a command line.
 
     Raises:
-        UserError: when more images fell than may, the disk is full, or a worker met a mistake of the user's.
+        UserError: when more images failed than may, the disk is full, or a worker met a mistake of the user's.
     """
-    for unit in units:
-        save_unit(job.folder, unit)
-    with _watched(units, unread, job), beam_pipeline(options) as pipeline:
-        _ = pipeline | "Units" >> beam.Create([unit.shard for unit in units]) | "ExtractShard" >> beam.ParDo(ExtractShard(job))
-
-
-def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
-    """A pipeline in this process on FnApiRunner, unless another runner is named.
-
-    Never plain DirectRunner: it looks for a binary to download, and behaves differently with what a pipeline contains.
-    """
-    parsed = pipeline_options.PipelineOptions(list(options))
-    standard = parsed.view_as(pipeline_options.StandardOptions)
-    if standard.runner in IN_PROCESS_RUNNERS:
-        standard.runner = None
-        return beam.Pipeline(runner=FnApiRunner(), options=parsed)
-    try:
-        return beam.Pipeline(options=parsed)
-    except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
-        raise UserError(f"--runner {standard.runner}: {error}") from error
+    for unit in plan.units:
+        save_unit(plan.job.folder, unit)
+    shards = [unit.shard for unit in plan.units]
+    with _watched(plan), beam_pipeline(options) as pipeline:
+        _ = pipeline | "Units" >> beam.Create(shards) | "ExtractShard" >> beam.ParDo(ExtractShard(plan.job))
 
 
 @contextlib.contextmanager
-def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> Iterator[None]:
+def _watched(plan: ExtractionPlan) -> Iterator[None]:
     """Shows progress, and stops a job that loses too many images before it has cost all it may."""
-    board, ended = _Board(units, unread, job), threading.Event()
+    board, ended = _Board(plan.units, plan.unread, plan.job), threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL_S):
@@ -77,7 +60,7 @@ def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: Shard
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        with translate_runner_errors(job.folder):
+        with translate_runner_errors(plan.job.folder):
             try:
                 yield
             finally:
@@ -85,9 +68,7 @@ def _watched(units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: Shard
                 watcher.join()
         board.look()
     finally:
-        reason = board.stopped()
-        board.clear()
-        if reason:
+        if reason := board.clear():
             raise UserError(reason)
 
 
@@ -95,66 +76,30 @@ class _Board:
     """What markers and heartbeats say of a running job."""
 
     def __init__(self, units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> None:
-        self.folder, self.max_dead = job.folder, job.max_dead
+        self.job = job
         self.waiting = {unit.shard: unit for unit in units}
-        self.done, self.letters = len(unread), [vars(letter) for letter in unread]
+        self.done, self.dead_letters = len(unread), list(unread)
         self.progress = Progress("extract", len(unread) + sum(len(unit.examples) for unit in units))
-        self.stop_path = os.path.join(job.folder, STOP_FILE)
 
     def look(self) -> None:
         """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
-        under_way, letters, names = 0, list[dict[str, str]](), set(os.listdir(self.folder))
+        under_way, lost, names = 0, list[DeadLetter](), set(os.listdir(self.job.folder))
         for shard, unit in list(self.waiting.items()):
-            beat = shard + HEARTBEAT_SUFFIX
-            if f"{shard}.json" in names and (marker := read_marker(self.folder, unit)):  # and no older plan's
+            if shard + MARKER_SUFFIX in names and (marker := read_marker(self.job.folder, unit)):  # and no older plan's
                 del self.waiting[shard]
-                self.done += marker["planned"]
-                self.letters += marker["dead_letters"]
-            elif beat in names and (found := _read(os.path.join(self.folder, beat))):
-                under_way += found["done"]
-                letters += found["letters"]
-        letters = self.letters + letters
-        self.progress.update(self.done + under_way, len(letters))
-        if len(letters) > self.max_dead:
-            files.write_bytes(self.stop_path, too_many_dead(letters, self.max_dead).encode("utf-8", "surrogateescape"))
+                self.done += marker.planned
+                self.dead_letters += marker.dead_letters
+            elif shard + HEARTBEAT_SUFFIX in names and (heartbeat := read_heartbeat(self.job.folder, shard)):
+                under_way += heartbeat.done
+                lost += heartbeat.dead_letters
+        lost = self.dead_letters + lost
+        self.progress.update(self.done + under_way, len(lost))
+        if reason := self.job.too_many_dead(lost):
+            ask_to_stop(self.job.folder, reason)
 
-    def stopped(self) -> str | None:
-        """Why the workers were asked to stop, if they were."""
-        if not os.path.exists(self.stop_path):
-            return None
-        with open(self.stop_path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-
-    def clear(self) -> None:
-        """Leaves neither a bar nor a request to stop behind."""
+    def clear(self) -> str:
+        """Leaves neither a bar nor a request to stop behind; tells why the workers were asked to stop, '' if they were not."""
         self.progress.close()
-        if os.path.exists(self.stop_path):
-            os.remove(self.stop_path)
-
-
-def _read(path: str) -> Any:
-    try:
-        return files.read_json(path)
-    except (OSError, ValueError):  # not there, or being written
-        return None
-
-
-@contextlib.contextmanager
-def translate_runner_errors(folder: str) -> Iterator[None]:
-    """A runner hands back a traceback as text; what a person can act on is found in it and becomes one line again."""
-    try:
-        yield
-    except Exception as error:
-        raise to_user_error(error, folder) from error
-
-
-def to_user_error(error: Exception, folder: str) -> Exception:
-    """The error to raise in place of one that a runner raised."""
-    text = str(error)
-    if "No space left on device" in text or "Disk quota exceeded" in text:
-        return UserError(
-            f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
-        )
-    if (told := extract_user_error(error)) is not None:
-        return UserError(told)
-    return UserError(text.split("\n")[0].partition(" [while running")[0]) if isinstance(error, UserError) else error
+        reason = why_to_stop(self.job.folder)
+        remove_stop(self.job.folder)
+        return reason

@@ -20,6 +20,7 @@ from headstart.features import files
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.runtime import cores
 
+DIGESTS = ".digests.jsonl"  # in the store's folder: the cache; not part of the store's identity
 FILES_PER_CHUNK = 2_000
 
 

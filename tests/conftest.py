@@ -95,13 +95,13 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
     """Makes a store's manifest say what its files are now, and something else, as if it had been written so."""
-    from headstart.features.files import sha256_file
-    from headstart.features.store.manifest import read_manifest, write_manifest
+    from headstart.features.files import read_json, sha256_file, write_json
+    from headstart.features.store.manifest import MANIFEST, sealed
 
-    manifest = read_manifest(str(store))
+    manifest = read_json(str(store / MANIFEST))
     manifest["files"] = {name: sha256_file(str(store / name)) for name in manifest["files"]}
     change(manifest)
-    write_manifest(str(store), manifest)
+    write_json(str(store / MANIFEST), sealed(manifest))
 
 
 @pytest.fixture

@@ -104,12 +104,12 @@ def test_an_extraction_loses_none_of_them(tmp_path: Path, capsys: pytest.Capture
             preprocessing="tf", image_size=IMAGE_SIZE, max_bad_fraction=1.0, max_pixels=MAX_PIXELS, layout="class",
         )
     )  # fmt: skip
-    totals = store.manifest["totals"]
-    assert totals["found"] == counts["files"] + counts["special"]
-    assert totals["stored"] + totals["dead"] + totals["left_out"] == totals["found"]
-    assert totals["stored"] > 200 and totals["dead"] > 80
-    assert all(letter["key"] and letter["stage"] in ("read", "decode") and letter["reason"] for letter in store.dead_letters)
-    dead = {os.path.basename(letter["key"]): letter["reason"] for letter in store.dead_letters}
+    totals = store.manifest.totals
+    assert totals.found == counts["files"] + counts["special"]
+    assert totals.stored + totals.dead + totals.left_out == totals.found
+    assert totals.stored > 200 and totals.dead > 80
+    assert all(letter.key and letter.stage in ("read", "decode") and letter.reason for letter in store.dead_letters)
+    dead = {os.path.basename(letter.key): letter.reason for letter in store.dead_letters}
     assert dead["pipe.jpg"] == "not a regular file"
     stored = {example.key for split in store.splits for example in store.examples(split)}
     assert {f"one/{name}.png" for name in corpus.ODD_NAMES} < stored

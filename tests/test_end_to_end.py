@@ -24,7 +24,7 @@ def test_cats_and_dogs(tmp_path: pathlib.Path) -> None:
             for path in sorted((PHOTOS / split / kind).iterdir())[:count]:
                 (tmp_path / "photos" / split / kind / path.name).symlink_to(path)
     store = extract(ExtractConfig(input=str(tmp_path / "photos"), store=str(tmp_path / "store")))
-    assert store.spec.image_size == (224, 224) and store.manifest["totals"]["stored"] == 200
+    assert store.spec.image_size == (224, 224) and store.manifest.totals.stored == 200
     train(TrainConfig(store=str(tmp_path / "store"), run=str(tmp_path / "run")))
     metrics = evaluate(EvaluateConfig(run=str(tmp_path / "run"), split="validation"))
     assert metrics["accuracy"]["value"] >= 0.95

@@ -73,7 +73,7 @@ def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
     )
     assert metrics["majority_accuracy"]["value"] == pytest.approx(1 / 3)
     assert [entry["class"] for entry in metrics["per_class"]] == opened.class_names
-    assert metrics["dataset_digest"] == opened.manifest["dataset_digest"]
+    assert metrics["dataset_digest"] == opened.manifest.dataset_digest
     assert metrics["spec_fingerprint"] == opened.spec.fingerprint
     assert len(metrics["split_digest"]) == 64
     assert metrics["unreadable"] == [] and metrics["groups_declared"] is False

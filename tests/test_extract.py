@@ -25,13 +25,16 @@ from headstart.cli import main
 from headstart.commands.info import InfoConfig, info
 from headstart.features import files
 from headstart.features.backbones.source import BackboneSource
+from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
-from headstart.pipelines import extract_shard, finish, run_units
+from headstart.features.store.manifest import ShardEntry, Totals
+from headstart.pipelines import extract_shard, finish, publish, run_units, runner
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.markers import ShardMarker, write_marker
 from headstart.pipelines.survey import survey_file
 from headstart.pipelines.work_unit import WorkUnit
 from tests import conftest
@@ -62,9 +65,9 @@ def config(photos: Path, store: Path, **changes: object) -> ExtractConfig:
     return ExtractConfig(**values)  # type: ignore[arg-type]
 
 
-def totals(planned: int, stored: int, dead: int, left_out: int = 0) -> dict[str, int]:
+def totals(planned: int, stored: int, dead: int, left_out: int = 0) -> Totals:
     """What a manifest counts."""
-    return {"found": planned + left_out, "left_out": left_out, "planned": planned, "stored": stored, "dead": dead}
+    return Totals(planned + left_out, left_out, planned, stored, dead)
 
 
 def digests(store: FeatureStore) -> dict[str, str]:
@@ -126,9 +129,9 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(photos: Path, tmp
     second = extract(config(moved, tmp_path / "two", batch_size=3))
     assert digests(first) == digests(second)
     for store in (first, second):  # a network's file carries when it was saved; its weights are part of the spec
-        store.manifest["files"].pop("backbone.keras")
-    assert first.manifest["files"] == second.manifest["files"] and first.spec == second.spec
-    assert first.manifest["dataset_digest"] == second.manifest["dataset_digest"]
+        store.manifest.files.pop("backbone.keras")
+    assert first.manifest.files == second.manifest.files and first.spec == second.spec
+    assert first.manifest.dataset_digest == second.manifest.dataset_digest
 
 
 def test_names_do_not_decide_the_division(photos: Path, tmp_path: Path) -> None:
@@ -204,22 +207,22 @@ def test_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
     keys = [key for split in store.splits for key in store.arrays(split).keys]
     assert {"red/caf\udce9.png", 'red/ключ, "и"\n.png'} <= set(keys) and len(keys) == 62
-    assert [letter["key"] for letter in store.dead_letters] == ["red/broken \udcff.png"]
+    assert [letter.key for letter in store.dead_letters] == ["red/broken \udcff.png"]
     assert not list(store.faults())
 
 
 def test_a_larger_limit_gives_a_refused_image_another_chance(photos: Path, tmp_path: Path) -> None:
     paint(photos / "red" / "large.png", 800, (100, 100))
     before = extract(config(photos, tmp_path / "store", max_pixels=5000, max_bad_fraction=0.1))
-    assert [letter["key"] for letter in before.dead_letters] == ["red/large.png"]
+    assert [letter.key for letter in before.dead_letters] == ["red/large.png"]
     assert not extract(config(photos, tmp_path / "store")).dead_letters
 
 
-@pytest.mark.parametrize("runner", ["DirectRunner", "FnApiRunner"])
-def test_a_local_runner_by_any_name_is_the_one_in_this_process(runner: str) -> None:
+@pytest.mark.parametrize("name", ["DirectRunner", "FnApiRunner"])
+def test_a_local_runner_by_any_name_is_the_one_in_this_process(name: str) -> None:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    assert isinstance(run_units.beam_pipeline([f"--runner={runner}"]).runner, FnApiRunner)
+    assert isinstance(runner.beam_pipeline([f"--runner={name}"]).runner, FnApiRunner)
 
 
 def test_an_unfinished_store_takes_over_no_other_backbone(
@@ -243,8 +246,8 @@ def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path
     with monkeypatch.context() as patch:
         patch.setattr(stream, "_read", broken_disk)
         store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
-    assert [letter["reason"] for letter in store.dead_letters] == ["Input/output error"]
-    assert extract(config(photos, tmp_path / "store")).manifest["totals"] == totals(60, 60, 0)
+    assert [letter.reason for letter in store.dead_letters] == ["Input/output error"]
+    assert extract(config(photos, tmp_path / "store")).manifest.totals == totals(60, 60, 0)
 
 
 def test_a_class_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
@@ -295,13 +298,13 @@ def damage(photos: Path) -> dict[str, str]:
 def test_what_cannot_be_read_becomes_a_dead_letter(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reasons = damage(photos)
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
-    letters = {letter["key"]: letter for letter in store.dead_letters}
+    letters = {letter.key: letter for letter in store.dead_letters}
     assert letters.keys() == reasons.keys()
     for key, words in reasons.items():
-        assert any(word in letters[key]["reason"] for word in words.split("|")), letters[key]
-        assert letters[key]["label"] == key.split("/")[0]
-    assert store.manifest["totals"] == totals(65, 60, 5)
-    assert store.manifest["dead_by_class"] == {"red": 1, "sand": 4}
+        assert any(word in letters[key].reason for word in words.split("|")), letters[key]
+        assert letters[key].label == key.split("/")[0]
+    assert store.manifest.totals == totals(65, 60, 5)
+    assert store.manifest.dead_by_class == {"red": 1, "sand": 4}
     assert sum(store.count(split) for split in store.splits) == 60
     assert not list(store.faults())
     err = capsys.readouterr().err
@@ -316,8 +319,8 @@ def test_what_is_no_image_is_left_out_and_copies_with_several_labels_are_listed(
     (photos / "readme").touch()
     shutil.copy(photos / "red" / "deep" / "image 1.JPG", photos / "sand" / "copy.jpg")
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0))
-    assert store.manifest["totals"] == totals(61, 61, 0, left_out=3)
-    assert store.manifest["left_out"] == {"outside_classes": 1, "no_images": 2} and not list(store.faults())
+    assert store.manifest.totals == totals(61, 61, 0, left_out=3)
+    assert store.manifest.left_out == {"outside_classes": 1, "no_images": 2} and not list(store.faults())
     err = capsys.readouterr().err
     assert "2 files are no images and are left out, such as sand/link" in err
     assert "class      red: 20 (train 16, validation 2, test 2)" in err
@@ -339,7 +342,7 @@ def test_small_classes_are_told(photos: Path, tmp_path: Path, capsys: pytest.Cap
     assert "class      sand: 20 (train 14, validation 3, test 3)" in lines
     assert "warning: 1 of 3 classes have fewer than 3 images in test: 'red' (0 of 2)" in lines
     store = extract(config(photos, tmp_path / "store"))
-    assert store.manifest["division"]["min_per_split"] == 1
+    assert store.manifest.division.min_per_split == 1
     told = "\n".join(info(InfoConfig(store=store.path)))
     for text in (capsys.readouterr().err, told):
         assert "class      red: 2 (train 2, validation 0, test 0)" in text
@@ -363,7 +366,7 @@ def test_damage_that_only_decoding_finds_stops_the_job_too(photos: Path, tmp_pat
     with pytest.raises(UserError, match=r"not complete: run its `headstart extract` command again"):
         FeatureStore.open(str(tmp_path / "store"))
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.6))  # and what was done is not done again
-    assert store.manifest["totals"] == totals(60, 30, 30)
+    assert store.manifest.totals == totals(60, 30, 30)
 
 
 def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path: Path) -> None:
@@ -376,19 +379,20 @@ def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path:
     for path, content in whole.items():
         path.write_bytes(content)
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
-    assert store.manifest["totals"]["stored"] == 60 and not store.dead_letters
+    assert store.manifest.totals.stored == 60 and not store.dead_letters
 
 
 @pytest.mark.parametrize("unit", ["an older plan's", "its own"])
 def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -> None:
     work = WorkUnit("features-train.tfrecord-00000-of-00001", "train", "f", (), 9)
     (tmp_path / work.shard).write_bytes(b"")
-    marker = {"unit": work.digest if unit == "its own" else unit, "bytes": 0, "planned": 5, "dead_letters": [{"key": "x"}]}
-    files.write_json(str(tmp_path / f"{work.shard}.json"), marker)
-    job = SimpleNamespace(folder=str(tmp_path), max_dead=9)
+    shard = ShardEntry(work.shard, 4, 0, 0, "", work.digest if unit == "its own" else unit)
+    letter = DeadLetter("x", "", "", "train", "decode", "cut short")
+    write_marker(str(tmp_path), ShardMarker(shard, "train", 5, 4, None, (letter,)))
+    job = SimpleNamespace(folder=str(tmp_path), too_many_dead=lambda letters: "")
     board = run_units._Board([work], [], job)  # type: ignore[arg-type]
     board.look()
-    assert (board.done, len(board.letters)) == ((5, 1) if unit == "its own" else (0, 0))
+    assert (board.done, len(board.dead_letters)) == ((5, 1) if unit == "its own" else (0, 0))
 
 
 def test_too_many_dead_letters_are_no_store(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +426,7 @@ def test_a_failed_unit_goes_on_where_it_stopped(
     resumed = extract(config(photos, tmp_path / "store"))
     done = re.search(r"60 images \((\d+) done already, (\d+) to compute, 0 to copy\)", capsys.readouterr().err)
     assert done and int(done[1]) > 0 and int(done[1]) + int(done[2]) == 60
-    assert sum(seen) == 60 - 2 * 8 + (8 - whole.manifest["splits"]["test"]["shards"][0]["examples"]) or sum(seen) < 60
+    assert sum(seen) == 60 - 2 * 8 + (8 - whole.manifest.splits["test"].shards[0].examples) or sum(seen) < 60
     assert digests(resumed) == digests(whole)
 
 
@@ -448,13 +452,13 @@ def test_publishing_may_stop_anywhere(at: int, photos: Path, tmp_path: Path, mon
         path, listdir, makedirs = os.path, os.listdir, os.makedirs
         replace, remove = staticmethod(dying(os.replace)), staticmethod(dying(os.remove))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finish, "os", DyingOs)
+    monkeypatch.setattr(publish, "os", DyingOs)
     try:
         extract(config(photos, base))
     except KeyboardInterrupt:
         with pytest.raises(UserError, match="not complete") if not (base / "manifest.json").exists() else nothing():
             FeatureStore.open(str(base))
-    monkeypatch.setattr(finish, "os", os)
+    monkeypatch.setattr(publish, "os", os)
     store = extract(config(photos, base))
     assert not list(store.faults()) and len(store.table) == 61
     assert not (base / ".partial").exists()
@@ -488,7 +492,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
 
 def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store", pipeline_options=("--direct_runner_bundle_repeat=1",)))
-    assert store.manifest["totals"] == totals(60, 60, 0)
+    assert store.manifest.totals == totals(60, 60, 0)
     assert not list(store.faults())
 
 
@@ -542,7 +546,7 @@ def test_ready_made_splits_are_kept_and_overlaps_reported(
     with pytest.raises(UserError, match=r"groups stand on two sides, such as 'g1'.*--allow_group_overlap"):
         extract(config(root, tmp_path / "grouped", group_by=r"g\d+"))
     allowed = extract(config(root, tmp_path / "grouped", group_by=r"g\d+", allow_group_overlap=True))
-    assert allowed.manifest["groups_declared"] and {e.group for e in allowed.table} == {f"g{n}" for n in range(12)}
+    assert allowed.manifest.groups_declared and {e.group for e in allowed.table} == {f"g{n}" for n in range(12)}
 
 
 def test_a_table_with_groups(photos: Path, tmp_path: Path) -> None:
@@ -590,10 +594,10 @@ def test_files_that_go_grow_or_are_replaced_after_the_survey_become_dead_letters
 
     monkeypatch.setattr(run_units, "run_units", meanwhile)
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
-    reasons = {letter["key"].split("/")[-1]: letter["reason"] for letter in store.dead_letters}
+    reasons = {letter.key.split("/")[-1]: letter.reason for letter in store.dead_letters}
     assert reasons.keys() == {gone.name, grown.name, replaced.name}
     assert "No such file" in reasons[gone.name] and all("changed" in reasons[path.name] for path in (grown, replaced))
-    assert store.manifest["totals"]["stored"] == 57 and not list(store.faults())
+    assert store.manifest.totals.stored == 57 and not list(store.faults())
 
 
 def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Path) -> None:
@@ -603,7 +607,7 @@ def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Pa
     with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
         path = Path(folder, "my 'new' \"store\"\n of 🌻 [*] %s {0}")
         store = extract(config(photos, path))
-        assert not list(store.faults()) and store.manifest["totals"]["stored"] == 60
+        assert not list(store.faults()) and store.manifest.totals.stored == 60
         assert os.listdir(folder) == [path.name]
 
 
@@ -729,7 +733,7 @@ def test_mistakes_are_one_line_and_exit_status_2(
 
 
 def test_a_worker_hands_its_mistake_to_the_person(tmp_path: Path) -> None:
-    error = run_units.to_user_error(
+    error = runner.to_user_error(
         RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), ""
     )
     assert isinstance(error, UserError) and str(error) == "take the other one"
@@ -739,7 +743,7 @@ def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Pat
     store = extract(config(photos, tmp_path / "store"))
     held = set(os.listdir(store.path))
     shards = {Path(path).name for split in store.splits for path in store.shard_paths(split)}
-    assert held == shards | {*store.manifest["files"], "manifest.json", ".digests.jsonl"}
+    assert held == shards | {*store.manifest.files, "manifest.json", ".digests.jsonl"}
 
 
 def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_store_that_is_replaced_while_it_is_opened_is_refused(
 ) -> None:
     real = manifest_module.read_manifest
 
-    def replaced_after(folder: str) -> dict[str, Any]:
+    def replaced_after(folder: str) -> manifest_module.Manifest:
         found = real(folder)
         replace_with(store, versions[1])
         return found

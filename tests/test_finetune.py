@@ -654,7 +654,7 @@ def test_a_frozen_run_is_measured_on_its_store(
     assert frozen.data_source == str(maps_store)
     metrics = evaluate(EvaluateConfig(run=frozen.path))
     assert metrics["examples"] == 12 and metrics["input"] == str(maps_store)
-    assert metrics["dataset_digest"] == FeatureStore.open(str(maps_store)).manifest["dataset_digest"]
+    assert metrics["dataset_digest"] == FeatureStore.open(str(maps_store)).manifest.dataset_digest
 
 
 def test_a_tuned_run_predicts(

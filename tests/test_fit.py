@@ -70,7 +70,7 @@ def test_fit_takes_a_store_of_its_own_and_measures_without_a_test_split(
     run = headstart.Run.open(str(tmp_path / "run"))
     assert run.tap.name == "block5c_add:grid1" and run.config["train"]["batch_size"] == 7
     manifest = headstart.FeatureStore.open(str(tmp_path / "features")).manifest
-    assert [each["batch_size"] for each in manifest["provenance"]["engines"]] == [2]  # --batch_size is the training's
+    assert [each["batch_size"] for each in manifest.provenance.engines] == [2]  # --batch_size is the training's
 
 
 def test_help_keeps_the_training_s_flags_together(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ def test_features_are_those_of_tensorflow(folder: pathlib.Path, store: pathlib.P
         FeatureStore.open(str(path)).arrays("train").features.astype(np.float32) for path in (folder / "store", store)
     )
     assert np.abs(ours - theirs.astype(np.float32)).max() <= 2e-3 * np.abs(theirs).max()  # the other store holds float16
-    engines = FeatureStore.open(str(folder / "store")).manifest["provenance"]["engines"]
+    engines = FeatureStore.open(str(folder / "store")).manifest.provenance.engines
     assert [engine["name"] for engine in engines] == ["jax"]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from headstart.features import files
+from headstart.features.dataset.splits import Division
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.manifest import MANIFEST, write_manifest
-from headstart.pipelines.finish import publish
+from headstart.features.store.manifest import MANIFEST, Manifest, Provenance, ShardEntry, SplitEntry, Totals, write_manifest
+from headstart.pipelines.publish import publish
 
 
 class Killed(BaseException):
@@ -28,9 +29,19 @@ def complete(folder: Path, version: str, shards: int) -> dict[str, bytes]:
     kept = ["spec.json", "examples.csv", "backbone.keras", *(["conflicts.csv"] if version == "old" else [])]
     for name in (*names, *kept):
         (folder / name).write_text(f"{name} of the {version} one")
-    rows = [{"name": name, "bytes": (folder / name).stat().st_size} for name in names]
-    write_manifest(str(folder), {"format": 5, "files": dict.fromkeys(kept, ""), "splits": {"train": {"shards": rows}}})
+    shards = tuple(ShardEntry(name, 1, (folder / name).stat().st_size, 0, "", "") for name in names)
+    write_manifest(str(folder), manifest_of(shards, kept))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def manifest_of(shards: tuple[ShardEntry, ...], kept: list[str]) -> Manifest:
+    """A manifest that lists these files, and says nothing else."""
+    return Manifest(
+        fingerprint="", dataset_digest="", class_names=(), splits={"train": SplitEntry(len(shards), 0, shards)},
+        totals=Totals(0, 0, 0, 0, 0), dead_by_class={}, dead_by_split={}, files=dict.fromkeys(kept, ""),
+        division=Division(ready_made=True), groups_declared=False, max_pixels=0, groups_across_splits=0,
+        copies_across_splits=0, left_out={}, provenance=Provenance("", "", {}, ()),
+    )  # fmt: skip
 
 
 def held(folder: Path) -> dict[str, bytes]:

@@ -91,9 +91,9 @@ def test_one_example_of_a_split(made: FeatureStore) -> None:
 
 
 def test_all_records_of_a_store_have_one_length(made: FeatureStore) -> None:
-    for split in made.manifest["splits"].values():
-        for shard in split["shards"]:
-            assert shard["bytes"] == shard["examples"] * shard["record_bytes"] and shard["record_bytes"] % 64 == 0
+    for split in made.manifest.splits.values():
+        for shard in split.shards:
+            assert shard.bytes == shard.examples * shard.record_bytes and shard.record_bytes % 64 == 0
 
 
 @pytest.mark.parametrize("in_memory", [False, True])

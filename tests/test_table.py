@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
 import pytest
 
 from headstart.features.dataset.dataset_table import DatasetTable, count_lines, split_counts, thin_lines
+from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.dataset.examples import Example, to_csv
 from headstart.features.store.feature_store import FeatureStore
 
@@ -22,10 +22,9 @@ EXAMPLES = [
 
 def table(folder: pathlib.Path, dead: list[str]) -> DatasetTable:
     folder.mkdir()
-    letters = [{"key": key, "stage": "decode", "reason": "cut short", "label": "a", "split": "train"} for key in dead]
+    letters = [DeadLetter(key, "", "a", "train", "decode", "cut short") for key in dead]
     (folder / "examples.csv").write_bytes(to_csv(EXAMPLES))
-    lines = "".join(json.dumps(letter) + "\n" for letter in letters)
-    (folder / "dead_letters.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "dead_letters.jsonl").write_bytes(to_json_lines(letters))
     return DatasetTable(str(folder))
 
 
@@ -37,7 +36,7 @@ def test_splits_hold_what_is_stored(tmp_path: pathlib.Path) -> None:
 
 def test_what_could_not_be_stored_is_in_no_split(tmp_path: pathlib.Path) -> None:
     some = table(tmp_path / "some", ["a/1.jpg", "b/4\n.jpg", "never/surveyed.jpg"])
-    assert some.table == EXAMPLES and [letter["key"] for letter in some.dead_letters][:2] == ["a/1.jpg", "b/4\n.jpg"]
+    assert some.table == EXAMPLES and [letter.key for letter in some.dead_letters][:2] == ["a/1.jpg", "b/4\n.jpg"]
     assert some.examples("train") == EXAMPLES[1:2] and some.examples("test") == []
     assert some.splits == ["train", "validation"]
 

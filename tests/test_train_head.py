@@ -102,7 +102,7 @@ def test_config_tells_what_was_trained_on(store: pathlib.Path, run: pathlib.Path
     assert saved.spec == opened.spec and saved.tap == opened.tap() and saved.tap.name == TAP
     assert saved.class_names == ["anemone", "fern", "gentian"]
     assert saved.config["store"] == os.path.abspath(store)
-    assert saved.config["dataset_digest"] == opened.manifest["dataset_digest"]
+    assert saved.config["dataset_digest"] == opened.manifest.dataset_digest
     assert saved.config["train"]["epochs"] == 20 and saved.config["train"]["head"] == "linear"
 
 

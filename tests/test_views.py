@@ -128,7 +128,7 @@ def test_it_is_sound_and_a_swapped_view_is_not(
     assert list(views.faults()) == []
     copy = pathlib.Path(shutil.copytree(views.path, tmp_path / "copy"))
     shard = pathlib.Path(FeatureStore.open(str(copy)).shard_paths("train")[0])
-    (size,) = {found["record_bytes"] for found in views.manifest["splits"]["train"]["shards"][:1]}
+    (size,) = {found.record_bytes for found in views.manifest.splits["train"].shards[:1]}
     content = shard.read_bytes()
     shard.write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
 

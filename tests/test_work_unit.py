@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headstart.pipelines.extract_shard import load_unit, save_unit
+from headstart.pipelines.markers import load_unit, save_unit
 from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 NAMES = st.one_of(  # whatever a file system may call a file

@@ -251,7 +251,7 @@ def _described(config: TrainConfig, store: FeatureStore, tap: Tap, custom: bool)
         "fingerprint": store.spec.fingerprint,
         "tap": dataclasses.asdict(tap),
         "class_names": store.class_names,
-        "dataset_digest": store.manifest["dataset_digest"],
-        "groups_declared": store.manifest["groups_declared"],
-        "max_pixels": store.manifest["max_pixels"],
+        "dataset_digest": store.manifest.dataset_digest,
+        "groups_declared": store.manifest.groups_declared,
+        "max_pixels": store.manifest.max_pixels,
     }

@@ -6,13 +6,13 @@ What of it people want told: how many images each class has in each split, and w
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.features import files
+from headstart.features.dataset.dead_letter import DeadLetter, from_json_lines
 from headstart.features.dataset.examples import Example, from_csv
 from headstart.features.dataset.splits import in_line
 
@@ -37,14 +37,13 @@ class DatasetTable:
         return from_csv(self.read(os.path.join(self.folder, TABLE)))
 
     @functools.cached_property
-    def dead_letters(self) -> list[dict[str, str]]:
-        """What could not be stored: key, stage, reason, label, split."""
-        lines = self.read(os.path.join(self.folder, DEAD_LETTERS)).decode("utf-8", "surrogateescape").split("\n")
-        return [json.loads(line) for line in lines if line]
+    def dead_letters(self) -> list[DeadLetter]:
+        """What could not be stored."""
+        return from_json_lines(self.read(os.path.join(self.folder, DEAD_LETTERS)))
 
     def examples(self, split: str) -> list[Example]:
         """The stored examples of a split, in the store's order."""
-        dead = {letter["key"] for letter in self.dead_letters}
+        dead = {letter.key for letter in self.dead_letters}
         return [example for example in self.table if example.split == split and example.key not in dead]
 
     @property

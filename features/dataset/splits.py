@@ -11,9 +11,10 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, pairwise
+from typing import Any
 
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
@@ -58,6 +59,20 @@ def parse_splits(text: str) -> dict[str, float]:
             f"the proportions of --splits must add up to 1, and those of {text!r} make {sum(proportions.values()):g}"
         )
     return proportions
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a dataset came by its splits: ready-made with the input, or divided in these proportions, as `divide` does it."""
+
+    ready_made: bool
+    splits: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    min_per_split: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """What the manifest says of it; of ready-made splits no more than that."""
+        return {"ready_made": True} if self.ready_made else dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,11 +23,12 @@ import numpy as np
 
 from headstart.features import files
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE, DatasetTable
+from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError, nearest
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
 from headstart.features.store import record
-from headstart.features.store.manifest import MANIFEST, Stamp, replaced, shards_of, stamped_manifest
+from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, replaced, stamped_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
@@ -66,7 +67,7 @@ class FeatureStore:
 
     path: str
     spec: FeatureSpec
-    manifest: dict[str, Any]
+    manifest: Manifest
     unsafe: bool
     stamps: Mapping[str, Stamp | None]  # of the manifest and of each shard, as they were when it was opened
 
@@ -87,11 +88,8 @@ class FeatureStore:
             raise UserError(why_not(path))
         manifest, stamps = stamped_manifest(path)
         store = cls(path, _read_spec(path, manifest), manifest, unsafe, stamps)
-        if spec is not None and spec != store.spec:
-            raise UserError(
-                f"{path!r} holds other features than asked for ({'; '.join(store.spec.differences(spec))}): "
-                f"extract into another --store, or ask for what it holds"
-            )
+        if spec is not None:
+            store.check_spec(spec)
         if missing := store._missing():
             raise UserError(
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
@@ -99,13 +97,21 @@ class FeatureStore:
             )
         return store
 
+    def check_spec(self, spec: FeatureSpec) -> None:
+        """Raises UserError when the store's spec is another one (with both values)."""
+        if spec != self.spec:
+            raise UserError(
+                f"{self.path!r} holds other features than asked for ({'; '.join(self.spec.differences(spec))}): "
+                f"extract into another --store, or ask for what it holds"
+            )
+
     def _missing(self) -> list[str]:
         """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
         missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(self.path, name))]
-        for shard in shards_of(self.manifest):
-            stamp = self.stamps[shard["name"]]
-            if stamp is None or stamp.size != shard["bytes"]:
-                missing.append(shard["name"])
+        for shard in self.manifest.shards:
+            stamp = self.stamps[shard.name]
+            if stamp is None or stamp.size != shard.bytes:
+                missing.append(shard.name)
         return missing
 
     def _content(self, path: str) -> bytes:
@@ -118,7 +124,7 @@ class FeatureStore:
             content = files.read_bytes(path)
         except FileNotFoundError:
             content = b""
-        if hashlib.sha256(content).hexdigest() == self.manifest["files"][os.path.basename(path)]:
+        if hashlib.sha256(content).hexdigest() == self.manifest.files[os.path.basename(path)]:
             return content
         if Stamp.of(os.path.join(self.path, MANIFEST)) != self.stamps[MANIFEST]:
             raise replaced(self.path)
@@ -129,16 +135,16 @@ class FeatureStore:
     @property
     def class_names(self) -> list[str]:
         """Class names; a label is an index into them."""
-        return self.manifest["class_names"]
+        return list(self.manifest.class_names)
 
     @property
     def splits(self) -> list[str]:
         """The names of the splits that hold examples."""
-        return [name for name, split in self.manifest["splits"].items() if split["examples"]]
+        return [name for name, split in self.manifest.splits.items() if split.examples]
 
     def count(self, split: str) -> int:
         """The number of stored examples of a split."""
-        return self._split(split)["examples"]
+        return self._split(split).examples
 
     def tap(self, name: str | None = None) -> Tap:
         """One of the spec's taps; the first when no name is given.
@@ -266,9 +272,9 @@ class FeatureStore:
     def _records(self, split: str) -> ShardReader:
         if split not in self._opened:
             views = self.spec.views_of(split)
-            shards = zip(self.shard_paths(split), self._split(split)["shards"])
+            shards = zip(self.shard_paths(split), self._split(split).shards)
             self._opened[split] = ShardReader(
-                [Shard(path, row["examples"] * views, row["record_bytes"], self.stamps[row["name"]]) for path, row in shards]
+                [Shard(path, row.examples * views, row.record_bytes, self.stamps[row.name]) for path, row in shards]
             )
         return self._opened[split]
 
@@ -287,8 +293,8 @@ class FeatureStore:
         return self.dataset_table.table
 
     @property
-    def dead_letters(self) -> list[dict[str, str]]:
-        """What could not be stored: key, stage, reason, label, split."""
+    def dead_letters(self) -> list[DeadLetter]:
+        """What could not be stored."""
         return self.dataset_table.dead_letters
 
     def examples(self, split: str) -> list[Example]:
@@ -340,12 +346,12 @@ class FeatureStore:
 
     def shard_paths(self, split: str) -> list[str]:
         """The paths of a split's shards, in order."""
-        return [os.path.join(self.path, shard["name"]) for shard in self._split(split)["shards"]]
+        return [os.path.join(self.path, shard.name) for shard in self._split(split).shards]
 
-    def _split(self, name: str) -> dict[str, Any]:
+    def _split(self, name: str) -> SplitEntry:
         if name not in self.splits:
             raise UserError(f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
-        return self.manifest["splits"][name]
+        return self.manifest.splits[name]
 
     def faults(self) -> Iterator[str]:
         """Reads every byte again and yields a line for each thing that does not hold; nothing when the store is sound."""
@@ -354,9 +360,9 @@ class FeatureStore:
         return faults(self.path, self.unsafe)
 
 
-def _read_spec(path: str, manifest: dict[str, Any]) -> FeatureSpec:
+def _read_spec(path: str, manifest: Manifest) -> FeatureSpec:
     content = files.read_bytes(file) if os.path.isfile(file := os.path.join(path, SPEC)) else b""
-    if hashlib.sha256(content).hexdigest() != manifest["files"][SPEC]:
+    if hashlib.sha256(content).hexdigest() != manifest.files[SPEC]:
         raise UserError(f"{file!r} is not what its manifest says: delete the store and extract again")
     try:
         return FeatureSpec.from_json(json.loads(content))

@@ -17,7 +17,7 @@ from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.errors import UserError
 from headstart.features.store import record
 from headstart.features.store.feature_store import BACKBONE, SPEC, FeatureStore, why_not
-from headstart.features.store.manifest import MANIFEST, read_manifest, shards_of
+from headstart.features.store.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
 
 
 def faults(path: str, unsafe: bool = False) -> Iterator[str]:
@@ -48,13 +48,13 @@ def _faults(path: str, unsafe: bool) -> Iterator[str]:
     for name, fault in _digest_faults(path, manifest):
         damaged.add(name)
         yield fault
-    if not damaged & {SPEC, TABLE, DEAD_LETTERS} and not damaged & {shard["name"] for shard in shards_of(manifest)}:
+    if not damaged & {SPEC, TABLE, DEAD_LETTERS} and not damaged & {shard.name for shard in manifest.shards}:
         yield from _misfits(FeatureStore.open(path, unsafe=unsafe), BACKBONE not in damaged)
 
 
-def _digest_faults(path: str, manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _digest_faults(path: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
     """(file, fault) for each file that is missing, not what the manifest says, or not in it."""
-    listed = {**manifest["files"], **{shard["name"]: shard["sha256"] for shard in shards_of(manifest)}}
+    listed = {**manifest.files, **{shard.name: shard.sha256 for shard in manifest.shards}}
     for name, digest in listed.items():
         try:
             found = files.sha256_file(os.path.join(path, name))
@@ -75,7 +75,7 @@ def _misfits(store: FeatureStore, backbone: bool) -> Iterator[str]:
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [(MANIFEST, functools.partial(_table_faults, store))]
     if backbone:
         steps.append((BACKBONE, functools.partial(_backbone_faults, store)))
-    steps += [(split, functools.partial(_split_faults, store, split)) for split in store.manifest["splits"]]
+    steps += [(split, functools.partial(_split_faults, store, split)) for split in store.manifest.splits]
     for name, step in steps:
         try:
             yield from step()
@@ -84,15 +84,15 @@ def _misfits(store: FeatureStore, backbone: bool) -> Iterator[str]:
 
 
 def _table_faults(store: FeatureStore) -> Iterator[str]:
-    if store.spec.fingerprint != store.manifest["fingerprint"]:
+    if store.spec.fingerprint != store.manifest.fingerprint:
         yield f"{SPEC}: its fingerprint is not the manifest's"
-    if dataset_digest(store.table, store.class_names) != store.manifest["dataset_digest"]:
+    if dataset_digest(store.table, store.class_names) != store.manifest.dataset_digest:
         yield f"{TABLE}: its digest is not the manifest's dataset digest"
-    totals = store.manifest["totals"]
-    if totals["stored"] + totals["dead"] != totals["planned"] or totals["dead"] != len(store.dead_letters):
-        yield f"{MANIFEST}: stored {totals['stored']} + dead {totals['dead']} is not planned {totals['planned']}"
-    if totals["planned"] + totals["left_out"] != totals["found"]:
-        yield f"{MANIFEST}: planned {totals['planned']} + left out {totals['left_out']} is not found {totals['found']}"
+    totals = store.manifest.totals
+    if totals.stored + totals.dead != totals.planned or totals.dead != len(store.dead_letters):
+        yield f"{MANIFEST}: stored {totals.stored} + dead {totals.dead} is not planned {totals.planned}"
+    if totals.planned + totals.left_out != totals.found:
+        yield f"{MANIFEST}: planned {totals.planned} + left out {totals.left_out} is not found {totals.found}"
 
 
 def _backbone_faults(store: FeatureStore) -> Iterator[str]:
@@ -104,17 +104,17 @@ def _backbone_faults(store: FeatureStore) -> Iterator[str]:
 
 def _split_faults(store: FeatureStore, split: str) -> Iterator[str]:
     examples = iter(store.examples(split))
-    for shard in store.manifest["splits"][split]["shards"]:
-        expected = [next(examples, None) for _ in range(shard["examples"])]
+    for shard in store.manifest.splits[split].shards:
+        expected = [next(examples, None) for _ in range(shard.examples)]
         yield from _shard_faults(store, shard, expected, store.spec.views_of(split))
     if (left := len(list(examples))) > 0:
         yield f"{TABLE}: {left} examples of the split {split} are in no shard"
 
 
-def _shard_faults(store: FeatureStore, shard: dict[str, Any], examples: list[Example | None], views: int) -> Iterator[str]:
+def _shard_faults(store: FeatureStore, shard: ShardEntry, examples: list[Example | None], views: int) -> Iterator[str]:
     import tensorflow as tf
 
-    name, count = shard["name"], 0
+    name, count = shard.name, 0
     for number, content in enumerate(record.read_records(os.path.join(store.path, name))):
         count += 1
         example = examples[number // views] if number < len(examples) * views else None
@@ -122,8 +122,8 @@ def _shard_faults(store: FeatureStore, shard: dict[str, Any], examples: list[Exa
         if example is None or not _is_of(store, field, example, number % views):
             yield f"{name}: record {number} is not the example that {TABLE} has in its place"
             return
-    if count != shard["examples"] * views:
-        yield f"{name}: {count} records, the manifest says {shard['examples'] * views}"
+    if count != shard.examples * views:
+        yield f"{name}: {count} records, the manifest says {shard.examples * views}"
 
 
 def _is_of(store: FeatureStore, field: Any, example: Example, view: int) -> bool:

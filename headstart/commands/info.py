@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, positional
@@ -15,6 +15,7 @@ from headstart.features.spec import DTYPE_BYTES, Tap
 if TYPE_CHECKING:
     from headstart.features.augmentation import Augmentation
     from headstart.features.store.feature_store import FeatureStore
+    from headstart.features.store.manifest import Manifest, Totals
 
 DEAD_LETTERS_SHOWN = 10
 
@@ -47,37 +48,37 @@ def info(config: InfoConfig) -> list[str]:
         f"pixels     {spec.decode} decoding, {spec.resize_mode}, {spec.interpolation}; preprocessing {spec.preprocessing}",
         *([f"views      {spec.views} of each training image: {_policy(spec.augmentation)}"] if spec.views > 1 else []),
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
-        f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest['provenance']['engines']))}",
-        f"dataset    {manifest['dataset_digest'][:12]}: {_division(manifest)}",
-        f"overlap    {manifest['copies_across_splits']} contents and {manifest['groups_across_splits']} groups on two sides",
+        f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest.provenance.engines))}",
+        f"dataset    {manifest.dataset_digest[:12]}: {_division(manifest)}",
+        f"overlap    {manifest.copies_across_splits} contents and {manifest.groups_across_splits} groups on two sides",
     ]
-    for name, split in manifest["splits"].items():
+    for name, split in manifest.splits.items():
         examples = store.examples(name)
-        groups = f", {len({e.group for e in examples})} groups" if manifest["groups_declared"] else ""
-        size = human_bytes(split["bytes"])
-        lines.append(f"split      {name}: {split['examples']:,} examples in {len(split['shards'])} shards, {size}{groups}")
-    return [*lines, *_classes(store), _total(manifest["totals"]), *_dead(store)]
+        groups = f", {len({e.group for e in examples})} groups" if manifest.groups_declared else ""
+        size = human_bytes(split.bytes)
+        lines.append(f"split      {name}: {split.examples:,} examples in {len(split.shards)} shards, {size}{groups}")
+    return [*lines, *_classes(store), _total(manifest.totals), *_dead(store)]
 
 
 def _classes(store: FeatureStore) -> list[str]:
     """How many images of each class each split holds, and where they are too few."""
-    division = store.manifest["division"]
-    splits = list(division.get("splits", store.splits))
+    division = store.manifest.division
+    splits = list(division.splits or store.splits)
     counts = split_counts((example for name in store.splits for example in store.examples(name)), store.class_names)
-    return [*count_lines(counts, splits), *thin_lines(counts, splits, division.get("min_per_split", 1))]
+    return [*count_lines(counts, splits), *thin_lines(counts, splits, division.min_per_split)]
 
 
-def _total(totals: dict[str, int]) -> str:
-    left_out = f"; {totals['left_out']:,} of {totals['found']:,} files left out" if totals["left_out"] else ""
-    return f"total      {totals['stored']:,} stored + {totals['dead']:,} dead = {totals['planned']:,} planned{left_out}"
+def _total(totals: Totals) -> str:
+    left_out = f"; {totals.left_out:,} of {totals.found:,} files left out" if totals.left_out else ""
+    return f"total      {totals.stored:,} stored + {totals.dead:,} dead = {totals.planned:,} planned{left_out}"
 
 
 def _dead(store: FeatureStore) -> Iterator[str]:
-    for kind in ("class", "split"):
-        for name, count in store.manifest[f"dead_by_{kind}"].items():
+    for kind, counts in (("class", store.manifest.dead_by_class), ("split", store.manifest.dead_by_split)):
+        for name, count in counts.items():
             yield f"dead       {kind} {name or '(none)'}: {count}"
     for letter in store.dead_letters[:DEAD_LETTERS_SHOWN]:
-        yield f"dead       {letter['key']}: {letter['stage']}: {letter['reason']}"
+        yield f"dead       {letter.key}: {letter.stage}: {letter.reason}"
     if (more := len(store.dead_letters) - DEAD_LETTERS_SHOWN) > 0:
         yield f"dead       and {more} more in dead_letters.jsonl"
 
@@ -96,13 +97,13 @@ def _engine(engine: dict[str, object]) -> str:
     return f"{engine['name']}, batches of {engine['batch_size']}, {engine['streams']} streams, on {engine['processor']}"
 
 
-def _division(manifest: dict[str, dict[str, object]]) -> str:
-    division = manifest["division"]
-    groups = "groups declared" if manifest["groups_declared"] else "groups not declared"
-    return f"splits {'ready-made' if division['ready_made'] else _proportions(division['splits'])}, {groups}"
+def _division(manifest: Manifest) -> str:
+    division = manifest.division
+    groups = "groups declared" if manifest.groups_declared else "groups not declared"
+    return f"splits {'ready-made' if division.ready_made else _proportions(division.splits)}, {groups}"
 
 
-def _proportions(splits: Any) -> str:
+def _proportions(splits: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {share:g}" for name, share in splits.items())
 
 

@@ -40,6 +40,6 @@ def _verify(config: VerifyConfig) -> int:
         print(fault)
         sound = False
     if sound:
-        totals = read_manifest(config.store)["totals"]
-        print(f"{config.store}: sound, {totals['stored']:,} examples and {totals['dead']:,} dead letters")
+        totals = read_manifest(config.store).totals
+        print(f"{config.store}: sound, {totals.stored:,} examples and {totals.dead:,} dead letters")
     return 0 if sound else 1

@@ -147,7 +147,7 @@ def headstart_job(name: str, side: int, compute_dtype: str, decode: str = "full"
                 input=folder, store=os.path.join(scratch, "store"), backbone=name, weights="random:0", image_size=str(side),
                 compute_dtype=compute_dtype, decode=decode, layout="class",
             )  # fmt: skip
-            return int(extract(config).manifest["totals"]["stored"])
+            return int(extract(config).manifest.totals.stored)
 
     return job
 

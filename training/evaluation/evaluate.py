@@ -111,17 +111,17 @@ def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
     if split not in store.splits:
         raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
     labels, probabilities = classify_split(run, store, split)
-    own = store.manifest["dataset_digest"] == run.config["dataset_digest"]
-    name = split if own else _other_name(store.path, store.manifest["dataset_digest"], split)
+    own = store.manifest.dataset_digest == run.config["dataset_digest"]
+    name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
     return _Evaluated(
         name,
         split,
         store.examples(split),
         labels,
         probabilities,
-        store.manifest["groups_declared"],
+        store.manifest.groups_declared,
         [],
-        store.manifest["dataset_digest"],
+        store.manifest.dataset_digest,
     )
 
 

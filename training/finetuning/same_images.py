@@ -39,7 +39,7 @@ def find_images(
             f"{source!r} has the classes {', '.join(found.class_names)}; the head was trained on {', '.join(class_names)}, in "
             f"that order: give the images that its features came from"
         )
-    dead = {letter["key"] for letter in table.dead_letters}
+    dead = {letter.key for letter in table.dead_letters}
     known = {example.key: example for example in table.table if example.key not in dead}
     images = {image.key: image for image in found.images}
     _none(

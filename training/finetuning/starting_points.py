@@ -101,14 +101,14 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))
 
     facts = {
-        "input": store.manifest["provenance"]["input"],
+        "input": store.manifest.provenance.input,
         "from_store": os.path.abspath(config.from_store),
         "splits": store.splits,
-        "dataset_digest": store.manifest["dataset_digest"],
-        "groups_declared": store.manifest["groups_declared"],
-        "max_pixels": store.manifest["max_pixels"],
+        "dataset_digest": store.manifest.dataset_digest,
+        "groups_declared": store.manifest.groups_declared,
+        "max_pixels": store.manifest.max_pixels,
     }
-    identity = {"store": store.spec.fingerprint, "dataset": store.manifest["dataset_digest"]}
+    identity = {"store": store.spec.fingerprint, "dataset": store.manifest.dataset_digest}
     if config.init_from:
         identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
     return StartingPoint(
@@ -146,7 +146,7 @@ def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
         raise UserError(
             f"{config.init_from!r} has another backbone than {config.from_store!r} ({'; '.join(mine.differences(store.spec))})"
         )
-    if run.class_names != store.class_names or run.config["dataset_digest"] != store.manifest["dataset_digest"]:
+    if run.class_names != store.class_names or run.config["dataset_digest"] != store.manifest.dataset_digest:
         raise UserError(
             f"{config.init_from!r} was trained on another dataset than {config.from_store!r} holds (classes "
             f"{', '.join(run.class_names)} and {', '.join(store.class_names)})"

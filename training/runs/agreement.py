@@ -56,7 +56,7 @@ def check_agreement(
     model = run.model()
 
     def images() -> Iterator[np.ndarray]:
-        decode = decoder(store.spec, store.manifest["max_pixels"])
+        decode = decoder(store.spec, store.manifest.max_pixels)
         return (decode(image.encoded) for image in store.sample())
 
     noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)

@@ -1,0 +1,76 @@
+"""A plan in, lines for people out: what there is to do, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from headstart.features.engines.base import Engine
+from headstart.features.engines.factory import shared_engine
+from headstart.features.engines.stream import ImageToRead, stream_features
+from headstart.features.formatting import pace
+from headstart.features.spec import FeatureSpec
+from headstart.pipelines.plan import ExtractionPlan
+
+PASSES = 2  # of an estimate
+LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice
+
+
+def describe(plan: ExtractionPlan) -> list[str]:
+    """The plan in lines, the last of which says how much is to be done."""
+    spec, class_names = plan.job.spec, plan.job.class_names
+    per_split = Counter(unit.split for unit in plan.units)
+    images = Counter({split: 0 for split in per_split})
+    for unit in plan.units:
+        images[unit.split] += len(unit.examples)
+    height, width = spec.image_size
+    taps = ", ".join(f"{tap.name} {'x'.join(map(str, tap.shape))}" for tap in spec.taps)
+    names = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+    size = spec.bytes_per_example * sum(unit.views * len(unit.examples) for unit in plan.units)
+    lines = [
+        f"backbone  {spec.backbone} at {height}x{width}, {taps}, {spec.store_dtype}",
+        f"classes   {len(class_names)}: {names}",
+    ]
+    lines += [f"split     {split}: {images[split]:,} images in {shards} shards" for split, shards in per_split.items()]
+    if spec.views > 1:
+        lines.append(f"views     {spec.views} of each training image, augmented ({spec.augmentation.policy})")
+    if plan.problems:
+        lines.append(f"unread    {len(plan.problems)} files will be dead letters")
+    done = len(plan.examples) - plan.to_compute - plan.to_copy
+    computed = f"{f'{done:,} done already, ' if done else ''}{plan.to_compute:,} to compute, {plan.to_copy:,} to copy"
+    return [
+        *lines,
+        f"extract: {plan.planned:,} images ({computed}), {len(plan.units)} shards, {size / 1e6:,.1f} MB of features",
+    ]
+
+
+def estimate(plan: ExtractionPlan, share: float = 1.0) -> str:
+    """The engine, and the time to go from all of reading, decoding, resizing and the backbone on a few of the images.
+
+    Args:
+        plan: what is to be done.
+        share: the most of the whole job that the estimate may cost; where it would cost more, the time is left out.
+    """
+    fresh = [ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None]
+    if not fresh:
+        return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
+    job, spec = plan.job, plan.job.spec
+    engine = shared_engine(spec, job.backbone_source, job.engine)
+    few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
+    kind = f"{engine.name} in {spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
+    if PASSES * len(few) > share * len(fresh):
+        return f"engine    {kind}"
+    rate = _rate(engine, spec, few, job.max_pixels)
+    return f"engine    {kind}\ntime      about {plan.inferences / rate:,.0f} s at {pace(rate, 'images')} here"
+
+
+def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int) -> float:
+    """Images a second from files to features; the first pass warms up, and is what counts where it is long."""
+    for _ in range(PASSES):
+        started = time.monotonic()
+        for _ in stream_features(images, spec, engine, max_pixels):
+            pass
+        if (passed := time.monotonic() - started) >= LONG_PASS_S:
+            break
+    return len(images) / max(passed, 1e-9)

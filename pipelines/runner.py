@@ -1,0 +1,51 @@
+"""Beam's options in, a pipeline to run in out, and what a runner says of a failure as one line for people."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.options import pipeline_options
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from headstart.features.errors import UserError, extract_user_error
+
+IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
+
+
+def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
+    """A pipeline in this process on FnApiRunner, unless another runner is named.
+
+    Never plain DirectRunner: it looks for a binary to download, and behaves differently with what a pipeline contains.
+    """
+    parsed = pipeline_options.PipelineOptions(list(options))
+    standard = parsed.view_as(pipeline_options.StandardOptions)
+    if standard.runner in IN_PROCESS_RUNNERS:
+        standard.runner = None
+        return beam.Pipeline(runner=FnApiRunner(), options=parsed)
+    try:
+        return beam.Pipeline(options=parsed)
+    except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
+        raise UserError(f"--runner {standard.runner}: {error}") from error
+
+
+@contextlib.contextmanager
+def translate_runner_errors(folder: str) -> Iterator[None]:
+    """A runner hands back a traceback as text; what a person can act on is found in it and becomes one line again."""
+    try:
+        yield
+    except Exception as error:
+        raise to_user_error(error, folder) from error
+
+
+def to_user_error(error: Exception, folder: str) -> Exception:
+    """The error to raise in place of one that a runner raised."""
+    text = str(error)
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return UserError(
+            f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
+        )
+    if (told := extract_user_error(error)) is not None:
+        return UserError(told)
+    return UserError(text.split("\n")[0].partition(" [while running")[0]) if isinstance(error, UserError) else error

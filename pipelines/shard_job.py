@@ -1,0 +1,37 @@
+"""What all work units of an extraction share, and how many images they may lose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headstart.features.backbones.source import BackboneSource
+from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.engines.options import EngineOptions
+from headstart.features.spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What all units of an extraction share; small enough to travel with each of them.
+
+    engine is what was asked for, which each worker settles for its own machine; max_dead, how many images may be lost.
+    """
+
+    spec: FeatureSpec
+    backbone_source: BackboneSource
+    class_names: tuple[str, ...]
+    folder: str
+    engine: EngineOptions
+    max_pixels: int
+    max_dead: int
+
+    def too_many_dead(self, letters: Sequence[DeadLetter]) -> str:
+        """Why the job has to stop, when more images failed than may; '' otherwise."""
+        if len(letters) <= self.max_dead:
+            return ""
+        first = "; ".join(f"{letter.key} ({letter.stage}: {letter.reason})" for letter in letters[:3])
+        return (
+            f"{len(letters)} images can't be read, more than the {self.max_dead} that --max_bad_fraction allows. The first: "
+            f"{first}. Fix or remove them, or raise --max_bad_fraction; what is done so far is kept"
+        )
