@@ -30,6 +30,7 @@ from headstart.features.engines.options import (
     slow_dtype,
 )
 from headstart.features.errors import UserError
+from headstart.features.keras_internals import every_layer
 from headstart.features.runtime import cores, gpu_available
 from headstart.features.spec import FeatureSpec, Tap
 from tests.conftest import build_feature_extractor
@@ -270,7 +271,7 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, nam
     for one, other in zip(exact, quick, strict=True):
         assert other.dtype == np.float32 and not np.array_equal(one, other)
         assert np.abs(one - other).mean() <= 0.1 * np.abs(one).mean()
-    assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"float32"}
+    assert {layer.dtype_policy.name for layer in every_layer(model)} == {"float32"}
 
 
 def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

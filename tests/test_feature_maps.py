@@ -11,6 +11,7 @@ from headstart.features.backbones.catalogue import BACKBONES
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import FeatureMap, feature_maps, last_map, stage_ends
 from headstart.features.backbones.source import BackboneSource
+from headstart.features.keras_internals import maker_of
 from headstart.features.spec import Tap
 
 SIZE = (150, 150)
@@ -41,7 +42,7 @@ def test_stages_end_where_the_map_halves(network: tuple[str, Any, list[FeatureMa
     ends = stage_ends(maps, SIZE)
     if ENDS[name]:
         assert [end.layer for end in ends] == ENDS[name]
-    assert ends[-1] == last_map(maps) and ends[-1].layer == base.output._keras_history.operation.name
+    assert ends[-1] == last_map(maps) and ends[-1].layer == maker_of(base.output).operation.name
     sizes, depths = [end.shape[0] for end in ends], [end.depth for end in ends]
     assert sizes == sorted(sizes, reverse=True) and len(ends) >= 4
     assert depths == sorted(depths) and depths[-1] == 1.0 and depths[0] > 0

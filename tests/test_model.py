@@ -14,6 +14,7 @@ import pytest
 
 from headstart.features.errors import UserError
 from headstart.features.images.resize import resizer
+from headstart.features.keras_internals import every_layer
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.heads import attach_head, build_head, resolve_precision, wrap_head
 from headstart.training.runs.run_folder import Run
@@ -95,7 +96,7 @@ def test_preprocessed_pixels_and_black_images(little: keras.Model) -> None:
 
 def test_backbone_stays_as_it_was_trained(run: pathlib.Path) -> None:
     model = Run.open(str(run)).model()
-    layers = list(model.get_layer("backbone")._flatten_layers())
+    layers = list(every_layer(model.get_layer("backbone")))
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(norms) == 49  # of EfficientNetLite0
     assert not any(layer.trainable for layer in layers if layer.weights)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from headstart.features.backbones.catalogue import BackboneInfo, backbone_info
 from headstart.features.backbones.keras_file import load_model
 from headstart.features.backbones.source import AUTO, BackboneSource, check_preprocessing, check_weights, random_seed
 from headstart.features.errors import UserError
+from headstart.features.keras_internals import in_fresh_thread
 
 if TYPE_CHECKING:
     import keras
@@ -86,12 +86,6 @@ def weights_digest(model: keras.Model) -> str:
     for value in values:
         digest.update(f"{value.shape}{value.dtype.str}".encode() + value.tobytes())
     return digest.hexdigest()
-
-
-def in_fresh_thread(body: Callable[[], Any]) -> Any:
-    """Keras numbers layers (conv2d_37) and keeps its dtype policy by thread: in a new one, names start at zero, always."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(body).result()
 
 
 def _base(info: BackboneInfo, origin: BackboneSource, image_size: tuple[int, int]) -> keras.Model:

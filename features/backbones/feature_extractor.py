@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from headstart.features.backbones.build import in_fresh_thread
 from headstart.features.backbones.feature_maps import FeatureMap, last_map, maps_and_tensors, stage_ends
 from headstart.features.backbones.source import AUTO
 from headstart.features.errors import UserError, nearest
+from headstart.features.keras_internals import in_fresh_thread
 from headstart.features.spec import Tap
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headstart.features.keras_internals import inputs_of, maker_of
+
 if TYPE_CHECKING:
     import keras
 
@@ -163,20 +165,20 @@ def _steps(base: keras.Model) -> list[_Step]:
     waiting = list(reversed(base.outputs))
     while waiting:
         tensor = waiting[-1]
-        operation, node_index, _ = tensor._keras_history
-        sources = operation._inbound_nodes[node_index].input_tensors
+        made = maker_of(tensor)
+        sources = inputs_of(made)
         if missing := [source for source in sources if _name(source) not in found]:
             waiting.extend(reversed(missing))
             continue
         waiting.pop()
-        found.setdefault(_name(tensor), _Step(_name(tensor), operation, tensor, [_name(source) for source in sources]))
+        found.setdefault(_name(tensor), _Step(_name(tensor), made.operation, tensor, [_name(source) for source in sources]))
     return list(found.values())
 
 
 def _name(tensor: Any) -> str:
     """A layer's name; with the number of its use and of its output where that is not the first."""
-    operation, node_index, tensor_index = tensor._keras_history
-    return operation.name + (f"#{node_index}" if node_index else "") + (f"@{tensor_index}" if tensor_index else "")
+    operation, use, output = maker_of(tensor)
+    return operation.name + (f"#{use}" if use else "") + (f"@{output}" if output else "")
 
 
 def _convolutions(operation: Any) -> set[str]:

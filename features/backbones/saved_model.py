@@ -23,6 +23,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from headstart.features.backbones.saved_model_operations import NETWORK, SAVER
 from headstart.features.errors import UserError
+from headstart.features.keras_internals import is_loading_unsafe
 
 SIGNATURE = "serving_default"
 REFUSED_SHOWN = 10
@@ -76,7 +77,7 @@ class SavedModelLayer(keras.layers.Layer):
         self.operations = operations
         self._kept: IO[bytes] | None = None
         # Keras knows of its safe mode while it makes layers, and no longer when it loads their assets.
-        self._unsafe = unsafe or keras.src.saving.serialization_lib.in_safe_mode() is False
+        self._unsafe = unsafe or is_loading_unsafe()
         if path:
             self._open(path)
             self._describe(path, image_size)

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from headstart.features.keras_internals import every_layer
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -73,7 +75,7 @@ def computing_in(model: keras.Model, compute_dtype: str) -> Iterator[None]:
     Of a tapped model it is the base: pixels are scaled and maps pooled in float32.
     """
     inner = [layer for layer in model.layers if layer.name == "base"]
-    layers = [layer for layer in (inner[0] if inner else model)._flatten_layers() if layer.dtype_policy.name == "float32"]
+    layers = [layer for layer in every_layer(inner[0] if inner else model) if layer.dtype_policy.name == "float32"]
     policy = "float32" if compute_dtype == "float32" else f"mixed_{compute_dtype}"
     try:
         for layer in layers:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headstart.features.augmentation import Augmentation
+from headstart.features.keras_internals import augmented, randaugment_layers
 
 RANDAUGMENT_OPERATIONS, RANDAUGMENT_FACTOR = 2, 0.5  # Keras's defaults
 RANDAUGMENT_LAYERS = (  # what each of its layers is, for the switches
@@ -133,12 +134,7 @@ def _randaugment(augmentation: Augmentation) -> Augmenter | None:
     chosen = [name for name, operation in RANDAUGMENT_LAYERS if operation not in augmentation.without]
     if augmentation.policy != "strong" or not chosen:
         return None
-    import keras
-
-    whole = keras.layers.RandAugment(value_range=(0, 255), factor=RANDAUGMENT_FACTOR, dtype="float32")
-    layers = {type(layer).__name__: layer for layer in vars(whole).values() if isinstance(layer, keras.layers.Layer)}
-    for layer in layers.values():
-        layer.backend.set_backend("tensorflow")  # whichever Keras computes with: this is a part of a tf.data pipeline
+    layers = randaugment_layers(RANDAUGMENT_FACTOR)
 
     def augment(pixels: Any, seed: Any) -> Any:
         import tensorflow as tf
@@ -146,33 +142,8 @@ def _randaugment(augmentation: Augmentation) -> Augmenter | None:
         picked = tf.random.stateless_uniform((RANDAUGMENT_OPERATIONS,), seed, 0, len(chosen), tf.int32)
         for number in range(RANDAUGMENT_OPERATIONS):
             own = tf.random.fold_in(seed, number + 1)
-            branches = [_branch(layers[name], pixels[None], own) for name in chosen]
+            branches = [functools.partial(augmented, layers[name], pixels[None], own) for name in chosen]
             pixels = tf.ensure_shape(tf.switch_case(picked[number], branches)[0], pixels.shape)
         return pixels
 
     return augment
-
-
-def _branch(layer: Any, pixels: Any, seed: Any) -> Callable[[], Any]:
-    def apply() -> Any:
-        transformation = layer.get_random_transformation(pixels, training=True, seed=_drawn(seed))
-        return layer.transform_images(pixels, transformation, training=True)
-
-    return apply
-
-
-def _drawn(seed: Any) -> Any:
-    """A seed as what Keras's layers draw from: a new seed for each draw, and no state but in the graph that is traced."""
-    import keras
-
-    class Drawn(keras.random.SeedGenerator):
-        def __init__(self) -> None:
-            self.draws = 0
-
-        def next(self, ordered: bool = True) -> Any:
-            import tensorflow as tf
-
-            self.draws += 1
-            return tf.bitcast(tf.random.fold_in(tf.cast(seed, tf.int32), self.draws), tf.uint32)
-
-    return Drawn()

@@ -19,6 +19,7 @@ from headstart.features.backbones.feature_extractor import build_feature_extract
 from headstart.features.backbones.feature_maps import above, feature_maps, frozen_boundaries, stage_ends
 from headstart.features.errors import UserError, nearest
 from headstart.features.formatting import shortened
+from headstart.features.keras_internals import every_layer
 from headstart.features.spec import FeatureSpec, Tap
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class SplitNetwork:
 
     def switch_on(self) -> None:
         """Marks which layers are trained; a layer's own switch counts only where those around it are on."""
-        for layer in [*self.trained._flatten_layers(), self.head, *([self.backbone, self.base] if self.unfrozen else [])]:
+        for layer in [*every_layer(self.trained), self.head, *([self.backbone, self.base] if self.unfrozen else [])]:
             layer.trainable = True
         for layer in self.base.layers:
             layer.trainable = layer.name in self.unfrozen
@@ -195,7 +196,7 @@ def training_in(network: SplitNetwork, precision: str) -> Iterator[None]:
     Standardisation stays float32 as well, and so does the preprocessing.
     """
     last = network.head.layers[-1]
-    inside = [*network.base._flatten_layers(), *network.head._flatten_layers()]
+    inside = [*every_layer(network.base), *every_layer(network.head)]
     layers = [
         layer
         for layer in inside

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from headstart.features.keras_internals import adam_moments
+
 
 class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam` without its variants.
@@ -42,7 +44,7 @@ class FusedAdam(keras.optimizers.Adam):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable and its two moments."""
-        number = self._get_variable_index(variable)
+        number, momentum, velocity = adam_moments(self, variable)
         rate = self.rates[number] if self.rates else 1.0
         if keras.backend.backend() != "tensorflow":
             super().update_step(gradient, variable, learning_rate * rate)
@@ -52,8 +54,8 @@ class FusedAdam(keras.optimizers.Adam):
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[number].value.handle,
-            v=self._velocities[number].value.handle,
+            m=momentum.value.handle,
+            v=velocity.value.handle,
             beta1_power=tf.cast(self.beta_1, variable.dtype) ** step,
             beta2_power=tf.cast(self.beta_2, variable.dtype) ** step,
             lr=tf.cast(learning_rate, variable.dtype) * rate,
