@@ -71,7 +71,7 @@ class Tap:
 class FeatureSpec:
     """Everything that decides a feature's value, given an image's bytes.
 
-    backbone is a name of `catalogue.BACKBONES`, or own:NAME for a model of the user's. architecture is a sha256 over what it
+    backbone is a name of `catalogue.BACKBONES`, or own:NAME for a custom model. architecture is a sha256 over what it
     computes, its weights aside ('' where nobody has looked). image_size is (height, width) in pixels. weights_digest is a
     sha256 over the weights themselves, not over their file. preprocessing is the backbone's own scaling of 0..255 pixels.
     decode says whether large JPEGs are decoded at a fraction of their size (scaled); intensity, what becomes of grey images of

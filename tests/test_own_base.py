@@ -19,7 +19,7 @@ from headstart.features.backbones.build import build, default_size, preprocessin
 from headstart.features.backbones.custom import architecture_digest
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.keras_file import _numbered, load_model, save_model
-from headstart.features.backbones.source import BackboneSource
+from headstart.features.backbones.source import CUSTOM, BackboneSource
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
 
@@ -54,7 +54,7 @@ def base_of(path: str, size: tuple[int, int] = (32, 32), unsafe: bool = False) -
 def test_a_model_s_features_are_its_own(tmp_path: pathlib.Path, options: dict[str, Any]) -> None:
     model = network(**options)
     base = base_of(saved(model, tmp_path))
-    features, (tap,) = build_feature_extractor(base, [Tap("")], preprocessing_of(BackboneSource("own", "x"), base), (32, 32))
+    features, (tap,) = build_feature_extractor(base, [Tap("")], preprocessing_of(BackboneSource(CUSTOM, "x"), base), (32, 32))
     assert (tap.layer, tap.pool, tap.shape, tap.depth) == ("two", "avg", (6,), 1.0)
     expected = keras.Model(model.inputs, model.get_layer("two").output)(PIXELS.astype(model.inputs[0].dtype))
     np.testing.assert_allclose(features(PIXELS), np.mean(expected, axis=(1, 2)), rtol=1e-5, atol=1e-6)

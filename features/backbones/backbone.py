@@ -46,7 +46,7 @@ class Backbone:
     @property
     def name(self) -> str:
         """The name that a spec gives it."""
-        return f"{self.source.name}:{self.base.name}" if self.source.is_own else self.source.name
+        return f"{self.source.name}:{self.base.name}" if self.source.is_custom else self.source.name
 
 
 def resolve_backbone(

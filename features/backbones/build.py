@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from headstart.features.backbones import custom, efficientnet_lite
 from headstart.features.backbones.catalogue import BackboneInfo, backbone_info
 from headstart.features.backbones.keras_file import load_model
 from headstart.features.backbones.source import AUTO, BackboneSource, check_preprocessing, check_weights, random_seed
@@ -20,58 +21,52 @@ EFFICIENTNETS = tuple(f"EfficientNetB{number}" for number in range(8))
 EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)  # RGB
 
 
-def build(origin: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
+def build(source: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     """A network without its top, with its weights: preprocessed [B, H, W, 3] to its last feature map.
 
     Args:
-        origin: which one, and where its weights are.
+        source: which one, and where its weights are.
         image_size: (height, width) in pixels.
 
     Raises:
-        UserError: for an unknown backbone, an image below the smallest size, weights that do not fit, or a model of the user's
+        UserError: for an unknown backbone, an image below the smallest size, weights that do not fit, or a custom model
             that does not take such images.
     """
-    if origin.is_own:
-        from headstart.features.backbones import custom as own_base
-
-        return in_fresh_thread(lambda: own_base.load(origin.weights, image_size, origin.unsafe))
-    info = backbone_info(origin.name)
+    if source.is_custom:
+        return in_fresh_thread(lambda: custom.load(source.weights, image_size, source.unsafe))
+    info = backbone_info(source.name)
     if min(image_size) < info.smallest:
         raise UserError(
             f"{info.name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
             f"its default is {info.size}"
         )
-    return in_fresh_thread(lambda: _base(info, origin, image_size))
+    return in_fresh_thread(lambda: _base(info, source, image_size))
 
 
-def default_size(origin: BackboneSource) -> tuple[int, int]:
-    """(height, width) in pixels of the images that a network takes where nobody says."""
-    if not origin.is_own:
-        return backbone_info(origin.name).size, backbone_info(origin.name).size
-    from headstart.features.backbones import custom as own_base
-
-    return in_fresh_thread(lambda: own_base.own_size(own_base.load(origin.weights, None, origin.unsafe)))
+def default_size(source: BackboneSource) -> tuple[int, int]:
+    """(height, width) in pixels of the images that a network takes where no size is asked for."""
+    if not source.is_custom:
+        return backbone_info(source.name).size, backbone_info(source.name).size
+    return in_fresh_thread(lambda: custom.input_size(custom.load(source.weights, None, source.unsafe)))
 
 
-def preprocessing_of(origin: BackboneSource, base: keras.Model, asked: str = AUTO) -> str:
+def preprocessing_of(source: BackboneSource, base: keras.Model, asked: str = AUTO) -> str:
     """What a base wants done to pixels in 0..255.
 
     Args:
-        origin: where the base comes from.
+        source: where the base comes from.
         base: from `build`.
-        asked: one of `spec.PREPROCESSINGS`, or `auto`: the table's, or `none` for a model that scales its pixels itself.
+        asked: one of `spec.PREPROCESSINGS`, or `auto`: the catalogue's, or `none` where a custom model scales its pixels.
 
     Raises:
-        UserError: when another is asked for than the table's, and when a model of the user's tells nothing.
+        UserError: for another than the catalogue's, and for `auto` where a custom model does not scale its pixels.
     """
-    check_preprocessing(origin, asked)
-    if not origin.is_own:
-        return backbone_info(origin.name).preprocessing
-    from headstart.features.backbones.custom import scales_its_pixels
-
-    if asked == AUTO and not scales_its_pixels(base):
+    check_preprocessing(source, asked)
+    if not source.is_custom:
+        return backbone_info(source.name).preprocessing
+    if asked == AUTO and not custom.scales_its_pixels(base):
         raise UserError(
-            f"{origin.weights!r} holds no Rescaling or Normalization layer, so nobody can tell what it wants of its pixels: "
+            f"{source.weights!r} holds no Rescaling or Normalization layer, so nobody can tell what it wants of its pixels: "
             f"say --preprocessing tf (-1..1), caffe (BGR minus mean), torch (mean and deviation) or none (0..255 as they are)"
         )
     return "none" if asked == AUTO else asked
@@ -88,25 +83,23 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _base(info: BackboneInfo, origin: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
+def _base(info: BackboneInfo, source: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     import keras
 
-    weights = origin.weights
+    weights = source.weights
     if info.name == "EfficientNetLite0":
-        from headstart.features.backbones import efficientnet_lite
-
         base = efficientnet_lite.build(image_size)
         if weights == "imagenet":
             efficientnet_lite.load_imagenet(base)
             return base
-        return _with_weights(base, origin)
+        return _with_weights(base, source)
     application = getattr(keras.applications, info.name)
     if weights == "imagenet":
         return _downloaded(info.name, application, image_size)
     if weights.startswith("random:"):
         keras.utils.set_random_seed(random_seed(weights))
     base = application(include_top=False, weights=None, input_shape=(*image_size, 3))
-    return _with_weights(_rescaled_twice(base) if info.name in EFFICIENTNETS else base, origin)
+    return _with_weights(_rescaled_twice(base) if info.name in EFFICIENTNETS else base, source)
 
 
 def _rescaled_twice(base: keras.Model) -> keras.Model:
@@ -138,18 +131,16 @@ def _downloaded(name: str, application: Callable[..., keras.Model], image_size: 
         ) from error
 
 
-def _with_weights(base: keras.Model, origin: BackboneSource) -> keras.Model:
+def _with_weights(base: keras.Model, source: BackboneSource) -> keras.Model:
     """Fills a base from a file, or at random when its name says so."""
-    name, weights = origin.name, origin.weights
+    name, weights = source.name, source.weights
     if weights.startswith("random:"):
         if name == "EfficientNetLite0":
-            from headstart.features.backbones import efficientnet_lite
-
             efficientnet_lite.randomize(base, random_seed(weights))
         return base
     check_weights(weights)
     try:
-        _load_file(base, weights, origin.unsafe)
+        _load_file(base, weights, source.unsafe)
     except UserError:
         raise
     except Exception as error:

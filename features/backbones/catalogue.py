@@ -9,7 +9,7 @@ from headstart.features.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """A row of the table.
+    """A network of the catalogue.
 
     Its default image size in pixels, the smallest side it takes, its preprocessing of pixels in 0..255, its number of
     parameters without the top, and its last map [H, W, C] at the default size.
@@ -71,10 +71,10 @@ BACKBONES: dict[str, BackboneInfo] = {info.name: info for info in _ROWS}
 
 
 def backbone_info(name: str) -> BackboneInfo:
-    """The table's row.
+    """The network of a name.
 
     Raises:
-        UserError: for a name that is not in the table, with the nearest ones.
+        UserError: for a name that is not in the catalogue, with the nearest ones.
     """
     if name not in BACKBONES:
         raise UserError(f"unknown backbone {name!r}.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}")

@@ -1,4 +1,4 @@
-"""A model of the user's as a base: a `.keras` file or a SavedModel in, a Keras model from images to maps out."""
+"""A custom model as a base: the user's `.keras` file or SavedModel in, a Keras model from images to maps out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) ->
     return model
 
 
-def own_size(model: keras.Model) -> tuple[int, int]:
+def input_size(model: keras.Model) -> tuple[int, int]:
     """The (height, width) in pixels that a model takes; 224 where it takes any."""
     height, width = model.inputs[0].shape[1:3]
     return height or DEFAULT_SIZE, width or DEFAULT_SIZE
@@ -87,6 +87,6 @@ def _check(model: keras.Model, path: str, image_size: tuple[int, int] | None) ->
         raise UserError(f"{path!r} takes {list(shape[1:])}; a backbone takes RGB images [H, W, 3]")
     if shape[0] is not None:
         raise UserError(f"{path!r} takes batches of {shape[0]} only: save it with a free batch axis")
-    fits = image_size is None or all(own in (None, side) for own, side in zip(shape[1:3], image_size))
+    fits = image_size is None or all(given in (None, side) for given, side in zip(shape[1:3], image_size))
     if not fits:
         raise UserError(f"{path!r} takes images of {shape[1]}x{shape[2]} pixels: leave --image_size out, or give that")

@@ -1,8 +1,8 @@
-"""A base, read where it is asked to be: from pixels to features.
+"""A base and its taps in, one model from pixels to features out.
 
-A base in (a Keras model from preprocessed images to its last map), and out comes a model from float32 [B, H, W, 3] pixels in
-0..255. It does the backbone's own preprocessing inside, so nobody outside it can get that wrong (rescaling everything by
-1/255 is the classic mistake), and is made of Keras's own layers only: it can be saved in a file that loads anywhere.
+The base is a Keras model from preprocessed images to its last map; the model takes float32 [B, H, W, 3] pixels in 0..255. It
+does the backbone's own preprocessing inside, so that no caller can get that wrong (rescaling everything by 1/255 is the
+classic mistake), and it is made of Keras's own layers only: it can be saved in a file that loads anywhere.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _auto(pool: str, ends: Sequence[FeatureMap]) -> list[Tap]:
 
 
 def _as(dtype: str, pixels: Any) -> Any:
-    """Pixels in a base's own type; resizing left fractions, and bicubic values beyond 255, which whole numbers can't hold."""
+    """Pixels in the type that a base takes; resizing leaves fractions and values above 255, which integers can't hold."""
     import keras
 
     if "int" in dtype:

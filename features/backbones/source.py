@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from headstart.features.backbones.catalogue import BACKBONES, backbone_info
 from headstart.features.errors import UserError
 
-OWN, AUTO = "own", "auto"
+CUSTOM = "own"  # what specs on disk call a custom model
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class BackboneSource:
     """Where a base comes from; it travels with every work unit.
 
     name is one of `BACKBONES`, and weights are `imagenet`, `random:SEED`, or the path of a `.keras`, `.weights.h5` or `.h5`
-    file; or name is `own`, and weights the path of the model itself, a `.keras` file or the folder of a SavedModel. unsafe
+    file; or name is CUSTOM, and weights the path of the model itself, a `.keras` file or the folder of a SavedModel. unsafe
     lets such a file bring code along.
     """
 
@@ -26,7 +27,7 @@ class BackboneSource:
 
     @classmethod
     def parse(cls, backbone: str, weights: str = "imagenet", unsafe: bool = False) -> BackboneSource:
-        """What `--backbone` and `--weights` say, paths made absolute, for workers that stand elsewhere.
+        """What `--backbone` and `--weights` say, paths made absolute, for workers in other folders.
 
         Raises:
             UserError: for a backbone that is neither in the table nor a model, for weights that are not there, and for a model
@@ -40,12 +41,12 @@ class BackboneSource:
             raise UserError(f"{backbone!r} brings its own weights: leave --weights out")
         if not os.path.exists(backbone):
             raise UserError(f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name")
-        return cls(OWN, os.path.abspath(backbone), unsafe)
+        return cls(CUSTOM, os.path.abspath(backbone), unsafe)
 
     @property
-    def is_own(self) -> bool:
-        """Whether it is a model of the user's."""
-        return self.name == OWN
+    def is_custom(self) -> bool:
+        """Whether it is the user's own model and not one of the catalogue."""
+        return self.name == CUSTOM
 
     def version(self) -> tuple[tuple[str, int, int, int], ...]:
         """A weights file, or a SavedModel's folder, may change under its name: path, size, time and inode of each file."""
@@ -54,13 +55,15 @@ class BackboneSource:
         return tuple((path, each.st_size, each.st_mtime_ns, each.st_ino) for path in found for each in [os.stat(path)])
 
 
-def check_preprocessing(origin: BackboneSource, asked: str) -> None:
+def check_preprocessing(source: BackboneSource, asked: str) -> None:
     """Raises UserError when another preprocessing is asked for than a network of the table was trained with."""
-    if origin.is_own:
+    if source.is_custom:
         return
-    own = backbone_info(origin.name).preprocessing
-    if asked not in (AUTO, own):
-        raise UserError(f"{origin.name} was trained with the preprocessing {own}, not {asked}: leave --preprocessing out")
+    trained_with = backbone_info(source.name).preprocessing
+    if asked not in (AUTO, trained_with):
+        raise UserError(
+            f"{source.name} was trained with the preprocessing {trained_with}, not {asked}: leave --preprocessing out"
+        )
 
 
 def check_weights(weights: str) -> None:

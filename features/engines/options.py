@@ -35,7 +35,7 @@ class EngineOptions:
     streams: int = 0
 
     def resolve(self, compute_dtype: str) -> EngineOptions:
-        """The options with everything settled for this machine.
+        """The options with nothing left open, for this machine.
 
         Raises:
             UserError: when the engine is not installed.
@@ -74,7 +74,7 @@ def _engine_name(name: str, compute_dtype: str, on_gpu: bool) -> str:
 
 
 def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
-    """A warning, or '', where the processor has no instructions for what the backbone is to multiply in.
+    """A warning, or '', where the processor has no instructions for the backbone's compute dtype.
 
     Raises:
         UserError: for bfloat16 on such a processor, unless the engine was asked for by name; for an engine that is not there.
@@ -92,7 +92,7 @@ def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; where nobody can tell, it is taken to."""
+    """Whether the processor multiplies in bfloat16; assumed where it cannot be found out."""
     if has_openvino():
         from headstart.features.engines import openvino_engine
 

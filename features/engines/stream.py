@@ -50,7 +50,7 @@ class ImageToRead:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why an image has no features: at which stage it fell (read or decode), and the reason."""
+    """Why an image has no features: the stage that failed (read or decode), and the reason."""
 
     stage: str
     reason: str
@@ -142,7 +142,7 @@ def _read(file: ImageToRead) -> bytes | Unreadable:
 
 
 class ByteBudget:
-    """Lets all threads of a process hold so many bytes at once; who asks for more than all of them gets all of them."""
+    """How many bytes all threads of a process may hold together; a thread that asks for more than that gets all of it."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.in_use = limit, 0
@@ -161,7 +161,7 @@ class ByteBudget:
             self.give_back(size)
 
     def take(self, size: int, anyway: bool = False) -> bool:
-        """Takes room if there is any, without waiting; `anyway` where there is none too."""
+        """Takes room without waiting, if there is enough of it; with `anyway`, even if there is not."""
         with self.changed:
             if not anyway and self.in_use + size > self.limit:
                 return False

@@ -49,9 +49,9 @@ def _layers(config: BackbonesConfig) -> Iterator[str]:
     from headstart.features.backbones.build import build, default_size
     from headstart.features.backbones.feature_maps import feature_maps, stage_ends
 
-    origin = BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
-    size = parse_image_size(config.image_size) if config.image_size else default_size(origin)
-    shown = origin if origin.is_own else BackboneSource(origin.name, "random:0")  # shapes need no download
+    source = BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
+    size = parse_image_size(config.image_size) if config.image_size else default_size(source)
+    shown = source if source.is_custom else BackboneSource(source.name, "random:0")  # shapes need no download
     maps = feature_maps(build(shown, size), size)
     ends = {end.layer for end in stage_ends(maps, size)}
     number = DTYPE_BYTES[config.store_dtype]
