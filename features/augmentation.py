@@ -30,9 +30,11 @@ class Augmentation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "without", tuple(self.without))
         if self.policy not in POLICIES:
-            raise UserError(f"--augment is one of {', '.join(POLICIES)}, not {self.policy!r}")
+            raise UserError("bad-flag", f"--augment is one of {', '.join(POLICIES)}, not {self.policy!r}")
         if unknown := set(self.without) - set(OPERATIONS):
-            raise UserError(f"augmentation has the operations {', '.join(OPERATIONS)}, not {', '.join(sorted(unknown))}")
+            raise UserError(
+                "bad-flag", f"augmentation has the operations {', '.join(OPERATIONS)}, not {', '.join(sorted(unknown))}"
+            )
 
     def amount(self, operation: str) -> float:
         """How much of an operation the policy has; 0 where it has none, or it is switched off."""

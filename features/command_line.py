@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` lists what it takes")
+        raise UserError("bad-flag", f"{message}; `{self.prog} --help` lists what it takes")
 
 
 class OtherFlags(Protocol):
@@ -90,7 +90,7 @@ def _divide(argv: list[str], parser: argparse.ArgumentParser, others: OtherFlags
     names = others.names() if others else set[str]()
     for argument in unknown:
         if (name := argument.partition("=")[0]) not in names:
-            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *names])}")
+            raise UserError("bad-flag", f"unknown flag {name}.{nearest(name, [*own, *names])}")
     known = others.parser()._option_string_actions if others else {}
     mine: list[str] = []
     theirs: list[str] = []
@@ -101,7 +101,7 @@ def _divide(argv: list[str], parser: argparse.ArgumentParser, others: OtherFlags
             mine.append(argument)
             continue
         if name not in known:
-            raise UserError(f"unknown flag {name}.{nearest(name, [*own, *known])}")
+            raise UserError("bad-flag", f"unknown flag {name}.{nearest(name, [*own, *known])}")
         theirs.append(argument)
         if known[name].nargs != 0 and not equals:
             theirs.extend(itertools.islice(waiting, 1))

@@ -95,7 +95,9 @@ def check_fields(config: Any) -> None:
         given = getattr(config, field.name)
         value = _as_hinted(given, hints[field.name])
         if value is _UNFIT:
-            raise UserError(f"{_shown(field)} takes {_worded(hints[field.name])}, not {given!r} ({type(given).__name__})")
+            raise UserError(
+                "bad-flag", f"{_shown(field)} takes {_worded(hints[field.name])}, not {given!r} ({type(given).__name__})"
+            )
         object.__setattr__(config, field.name, value)
         _check_limits(field, value)
 
@@ -103,9 +105,9 @@ def check_fields(config: Any) -> None:
 def _check_limits(field: dataclasses.Field[Any], value: Any) -> None:
     choices, bounds = field.metadata.get("choices"), field.metadata.get("bounds")
     if choices and value not in (*choices, field.default):
-        raise UserError(f"{_shown(field)} is one of {', '.join(choices)}, not {value!r}.{nearest(value, choices)}")
+        raise UserError("bad-flag", f"{_shown(field)} is one of {', '.join(choices)}, not {value!r}.{nearest(value, choices)}")
     if bounds and value is not None and value not in bounds:
-        raise UserError(f"{_shown(field)} {bounds.demand} {value}")
+        raise UserError("bad-flag", f"{_shown(field)} {bounds.demand} {value}")
 
 
 _UNFIT = object()
@@ -161,7 +163,7 @@ def from_text(text: str, field: dataclasses.Field[Any], hint: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise UserError(f"{_shown(field)} takes {_worded(kind)}, not {text!r}") from None
+        raise UserError("bad-flag", f"{_shown(field)} takes {_worded(kind)}, not {text!r}") from None
 
 
 def _single(hint: Any) -> Any:

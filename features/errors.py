@@ -4,10 +4,51 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
+
+Code = Literal[
+    "bad-flag",  # a flag or a configuration's field: its name, its value, or two that do not go together
+    "bad-input",  # a folder or table of images that does not say what a classifier needs
+    "bad-model",  # a model, its weights or a layer can't serve as a backbone, or as asked
+    "bad-numbers",  # a number is not finite, or its type can't hold it
+    "bad-value",  # a function's argument: its shape, its type or its range
+    "changed-images",  # images are not what they were, or can't be read any more
+    "damaged",  # a store's file is missing, cut short or not what its digest says
+    "disk-full",
+    "download-failed",  # of ImageNet weights
+    "image-size",  # the network does not take images of this size
+    "in-use",  # another process writes to the folder
+    "incomplete",  # a store or a run: the command that makes it has not finished
+    "missing-input",  # an input, a model, weights, a store or a run is not there
+    "missing-split",  # or the split that is asked for has no examples
+    "model-disagrees",  # the saved model answers otherwise than the head on stored features
+    "not-available",  # this machine, or what is installed on it, can't do it
+    "other-dataset",  # other images or classes than those of the store or the run
+    "other-features",  # of another network, other weights or other settings
+    "other-version",  # written by another version of this package
+    "output-taken",  # the output folder holds something else
+    "replaced",  # a store or a run was written anew while it was read
+    "too-many-unreadable",  # images, more than --max_bad_fraction allows
+    "unknown-name",  # of a command, a network, a layer or a tap
+    "unsafe-model",  # a model file brings code along
+    "worker-failed",  # a worker met one of these: the message says what
+]
 
 
 class UserError(ValueError):
-    """What was expected, what was received, and what to do about it, in one line."""
+    """What was expected, what was received, and what to do about it, in one line; and of which kind it is.
+
+    Args:
+        code: of its kind, for programs; it stays when the words change.
+        message: for the person.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(code, message)
+        self.code: Code = code
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def extract_user_error(error: BaseException) -> str | None:

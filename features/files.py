@@ -70,7 +70,7 @@ def _lock(path: str, message: str) -> int | None:
             return handle
     except BlockingIOError:
         os.close(handle)
-        raise UserError(message) from None
+        raise UserError("in-use", message) from None
     except FileNotFoundError:
         pass
     os.close(handle)
@@ -105,7 +105,7 @@ def names_in(folder: str, flag: str) -> set[str]:
     except FileNotFoundError:
         return set()
     except NotADirectoryError as error:
-        raise UserError(f"{flag} {folder!r} is a file: give the name of a folder") from error
+        raise UserError("output-taken", f"{flag} {folder!r} is a file: give the name of a folder") from error
 
 
 def write_bytes(path: str, content: bytes) -> None:

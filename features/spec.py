@@ -45,7 +45,7 @@ class Tap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.pool and not _POOL.fullmatch(self.pool):
-            raise UserError(f"a tap's pooling is none, avg, max or gridK (grid3), not {self.pool!r}")
+            raise UserError("bad-flag", f"a tap's pooling is none, avg, max or gridK (grid3), not {self.pool!r}")
 
     @classmethod
     def parse(cls, text: str) -> Tap:
@@ -105,14 +105,16 @@ class FeatureSpec:
         _one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("store_dtype", self.store_dtype, STORE_DTYPES)
         if not 1 <= self.views <= MAX_VIEWS:
-            raise UserError(f"--views lies from 1 to {MAX_VIEWS}, not at {self.views}")
+            raise UserError("bad-flag", f"--views lies from 1 to {MAX_VIEWS}, not at {self.views}")
         if self.views > 1 and self.augmentation.policy == "none":
-            raise UserError(f"--views {self.views} needs an --augment that makes them differ: light, standard or strong")
+            raise UserError(
+                "bad-flag", f"--views {self.views} needs an --augment that makes them differ: light, standard or strong"
+            )
         if self.views == 1:  # nothing is augmented
             object.__setattr__(self, "augmentation", NOTHING)
         names = [tap.name for tap in self.taps]
         if not names or len(set(names)) < len(names):
-            raise UserError(f"expected one or more different taps, received {names}; name each tap once")
+            raise UserError("bad-flag", f"expected one or more different taps, received {names}; name each tap once")
 
     @property
     def fingerprint(self) -> str:
@@ -155,7 +157,7 @@ def parse_image_size(size: str | int | tuple[int, int]) -> tuple[int, int]:
     """'N' or 'H,W', or the numbers themselves, to (height, width) in pixels."""
     text = ",".join(map(str, size)) if isinstance(size, tuple) else str(size)
     if not re.fullmatch(r"[1-9]\d*([,x][1-9]\d*)?", text):
-        raise UserError(f"--image_size is N or H,W in pixels, not {text!r}")
+        raise UserError("bad-flag", f"--image_size is N or H,W in pixels, not {text!r}")
     sides = [int(side) for side in re.split("[,x]", text)]
     return sides[0], sides[-1]
 
@@ -176,10 +178,12 @@ def parse_intensity(text: str) -> tuple[str, float, float]:
     except ValueError:
         low, high = 0.0, 0.0
     if kind != "window" or not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"--intensity is full, auto or window:LO,HI with LO below HI, such as window:0,4095, not {text!r}")
+        raise UserError(
+            "bad-flag", f"--intensity is full, auto or window:LO,HI with LO below HI, such as window:0,4095, not {text!r}"
+        )
     return kind, low, high
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UserError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        raise UserError("bad-flag", f"{name} is one of {', '.join(allowed)}, not {value!r}")

@@ -60,4 +60,4 @@ def script() -> NoReturn:
 
 
 def _unknown(name: str) -> None:
-    raise UserError(f"unknown command {name!r}.{nearest(name, COMMANDS)} There are {', '.join(COMMANDS)}")
+    raise UserError("unknown-name", f"unknown command {name!r}.{nearest(name, COMMANDS)} There are {', '.join(COMMANDS)}")

@@ -107,7 +107,9 @@ def _claimed(store: str) -> Iterator[str]:
 
     held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}
     if held and not held & {WORK_FOLDER, MANIFEST}:
-        raise UserError(f"--store {store!r} holds something else than a feature store: give a new or empty folder")
+        raise UserError(
+            "output-taken", f"--store {store!r} holds something else than a feature store: give a new or empty folder"
+        )
     work = os.path.join(store, WORK_FOLDER)
     existed = os.path.isdir(store)
     message = f"another extraction is writing to {store!r}: wait for it, or give another --store"

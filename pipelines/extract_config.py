@@ -113,7 +113,7 @@ class ExtractConfig:
         if self.image_size != "":
             parse_image_size(self.image_size)
         if "://" in self.store:
-            raise UserError(f"--store is a local or mounted folder, not {self.store!r}")
+            raise UserError("bad-flag", f"--store is a local or mounted folder, not {self.store!r}")
 
     @property
     def augmentation(self) -> Augmentation:

@@ -165,7 +165,8 @@ def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
         content = shard.read(stored.length)
         if shard.read(4) != record.masked_crc(content):
             raise UserError(
-                f"the old shard {stored.shard!r} is damaged at byte {offset}: delete it and its store, and extract again"
+                "damaged",
+                f"the old shard {stored.shard!r} is damaged at byte {offset}: delete it and its store, and extract again",
             )
     return record.packed_features(content, spec.taps)
 
@@ -179,10 +180,10 @@ class _Heartbeat:
 
     def tick(self, stored: int) -> None:
         if reason := self.job.too_many_dead(self.dead):
-            raise UserError(reason)
+            raise UserError("too-many-unreadable", reason)
         if time.monotonic() - self.last < HEARTBEAT_S:
             return
         self.last = time.monotonic()
         write_heartbeat(self.job.folder, self.unit.shard, stored + len(self.dead), self.dead)
         if reason := why_to_stop(self.job.folder):
-            raise UserError(reason)
+            raise UserError("too-many-unreadable", reason)

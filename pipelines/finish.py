@@ -60,7 +60,7 @@ def finish(plan: ExtractionPlan, provenance: Provenance) -> None:
         raise AssertionError(f"{len(plan.units) - len(markers)} of {len(plan.units)} units ended without a marker")
     letters = [*plan.unread, *(letter for marker in markers for letter in marker.dead_letters)]
     if reason := plan.job.too_many_dead(letters):
-        raise UserError(reason)
+        raise UserError("too-many-unreadable", reason)
     splits = _splits(markers)
     manifest = Manifest(
         fingerprint=spec.fingerprint,

@@ -95,8 +95,9 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     surveyed = _surveyed(config, paths, work)
     if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
         raise UserError(
+            "other-dataset",
             f"--store {config.store!r} holds another dataset, with no image in common (from "
-            f"{old.manifest.provenance.input}): give another --store, or delete it"
+            f"{old.manifest.provenance.input}): give another --store, or delete it",
         )
     division, examples = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
@@ -179,13 +180,14 @@ def _divided(
 def _check_ready_made(config: ExtractConfig, examples: Sequence[Example]) -> None:
     """Raises UserError when splits that came with the input are not to be used, or tear groups apart."""
     if config.splits_from:
-        raise UserError(f"{config.input!r} comes with splits of its own: leave --splits_from out")
+        raise UserError("bad-flag", f"{config.input!r} comes with splits of its own: leave --splits_from out")
     across = groups_across_splits(examples)
     if across and not config.allow_group_overlap:
         name, splits = next(iter(across.items()))
         raise UserError(
+            "bad-input",
             f"{len(across)} groups stand on two sides, such as {name!r} in {' and '.join(sorted(splits))}: "
-            f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap"
+            f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap",
         )
 
 
@@ -236,7 +238,7 @@ def check_problems(plan: ExtractionPlan) -> None:
     """
     letters = [DeadLetter(key, "", "", "", "read", problem) for key, problem in sorted(plan.problems.items())]
     if reason := plan.job.too_many_dead(letters):
-        raise UserError(reason)
+        raise UserError("too-many-unreadable", reason)
 
 
 def remove_stale_outputs(plan: ExtractionPlan) -> None:

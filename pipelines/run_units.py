@@ -69,7 +69,7 @@ def _watched(plan: ExtractionPlan) -> Iterator[None]:
         board.look()
     finally:
         if reason := board.clear():
-            raise UserError(reason)
+            raise UserError("too-many-unreadable", reason)
 
 
 class _Board:

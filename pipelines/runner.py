@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from headstart.features.errors import UserError, extract_user_error
+from headstart.features.errors import Code, UserError, extract_user_error
 
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 
@@ -27,7 +28,7 @@ def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=parsed)
     except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
-        raise UserError(f"--runner {standard.runner}: {error}") from error
+        raise UserError("bad-flag", f"--runner {standard.runner}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -44,8 +45,10 @@ def to_user_error(error: Exception, folder: str) -> Exception:
     text = str(error)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return UserError(
-            f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped"
+            "disk-full",
+            f"the disk of {folder!r} is full: make room and run the same command again, it goes on where it stopped",
         )
-    if (told := extract_user_error(error)) is not None:
-        return UserError(told)
-    return UserError(text.split("\n")[0].partition(" [while running")[0]) if isinstance(error, UserError) else error
+    if isinstance(error, UserError):  # Beam makes it anew, with the name of its step after the first argument
+        return UserError(cast(Code, error.code.partition(" [while running")[0]), text)
+    told = extract_user_error(error)
+    return error if told is None else UserError("worker-failed", told)

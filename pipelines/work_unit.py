@@ -122,7 +122,7 @@ def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
             try:
                 offsets = record.record_offsets(shard)
             except (OSError, ValueError) as error:
-                raise UserError(f"the store can't be read ({error}): delete it and extract again") from error
+                raise UserError("damaged", f"the store can't be read ({error}): delete it and extract again") from error
             for (offset, length), digest in zip(offsets[::views], digests):
                 if digest not in places or places[digest].views < views:
                     places[digest] = StoredAt(os.path.abspath(shard), offset, length, views)

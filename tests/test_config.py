@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -145,7 +146,7 @@ def test_help_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str
 
 def test_a_user_error_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     def body() -> None:
-        raise UserError("expected this,\n  received that")
+        raise UserError("bad-value", "expected this,\n  received that")
 
     assert run("headstart thing", body) == 2
     output = capsys.readouterr()
@@ -154,7 +155,7 @@ def test_a_user_error_is_one_line_and_exit_status_2(capsys: pytest.CaptureFixtur
 
 def test_the_traceback_can_be_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def body() -> None:
-        raise UserError("no")
+        raise UserError("bad-flag", "no")
 
     monkeypatch.setenv("HEADSTART_TRACEBACK", "1")
     assert run("p", body) == 2
@@ -311,3 +312,8 @@ def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -
         "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_an_error_keeps_its_code_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("in-use", "another training is writing")))
+    assert (error.code, str(error)) == ("in-use", "another training is writing")

@@ -23,10 +23,10 @@ from headstart.features.command_line import parse
 from headstart.features.config import Bounds
 from headstart.features.errors import UserError
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.evaluation.evaluate import EvaluateConfig
-from headstart.training.evaluation.predict import PredictConfig
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.finetuning.finetune_config import FinetuneConfig
-from headstart.training.probing.probe import ProbeConfig
+from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.train import TrainConfig
 
 NAMES = st.text(min_size=1).filter(lambda text: text != "--" and "://" not in text)

@@ -325,7 +325,7 @@ def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any
     from headstart.features.engines import options as engine_options
 
     def unreadable(*_: Any) -> Any:
-        raise UserError("OpenVINO can't read this network")
+        raise UserError("not-available", "OpenVINO can't read this network")
 
     monkeypatch.setattr(openvino_engine, "_network", unreadable)
     monkeypatch.setattr(engine_options, "gpu_available", lambda: False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pytest
 from PIL import Image
@@ -736,7 +737,17 @@ def test_a_worker_hands_its_mistake_to_the_person(tmp_path: Path) -> None:
     error = runner.to_user_error(
         RuntimeError("Traceback ...\nfeatures.errors.UserError: take the other one [while running 'X']"), ""
     )
-    assert isinstance(error, UserError) and str(error) == "take the other one"
+    assert isinstance(error, UserError) and (error.code, str(error)) == ("worker-failed", "take the other one")
+
+
+def test_a_mistake_inside_a_step_keeps_its_code(tmp_path: Path) -> None:
+    def refuse(number: int) -> None:
+        raise UserError("bad-numbers", f"not {number}")
+
+    translated = runner.translate_runner_errors(str(tmp_path))
+    with pytest.raises(UserError) as caught, translated, runner.beam_pipeline([]) as pipeline:
+        _ = pipeline | beam.Create([1]) | beam.Map(refuse)
+    assert (caught.value.code, str(caught.value)) == ("bad-numbers", "not 1")
 
 
 def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
     [
         ("press(); time.sleep(60)", 130),
         ("press(signal.SIGTERM); time.sleep(60)", 143),
-        ("try:\n        press(); time.sleep(60)\n    except BaseException:\n        raise UserError('lost its worker')", 130),
+        (
+            "try:\n        press(); time.sleep(60)\n    except BaseException:\n        raise UserError('in-use', 'lost')",
+            130,
+        ),
         ("try:\n        press(); time.sleep(60)\n    except BaseException:\n        raise RuntimeError('runner')", 130),
         ("try:\n        press(); time.sleep(60)\n    except BaseException:\n        time.sleep(60)", 130),
         ("try:\n        press(); time.sleep(60)\n    except BaseException:\n        press(); time.sleep(60)", 130),

@@ -166,10 +166,10 @@ def test_a_lock_that_a_killed_training_left_is_none(tmp_path: pathlib.Path) -> N
 
 def test_a_refusal_leaves_no_folder(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError), claimed(str(tmp_path / "new")):
-        raise UserError("no")
+        raise UserError("bad-flag", "no")
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError), claimed(str(tmp_path / "mine")):
-        raise UserError("no")
+        raise UserError("bad-flag", "no")
     assert os.listdir(tmp_path) == ["mine"] and os.listdir(tmp_path / "mine") == []
 
 

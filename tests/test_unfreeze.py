@@ -204,7 +204,7 @@ def test_a_mixed_precision_is_for_the_training_alone(precision: str, bases: dict
 def test_a_precision_is_taken_back_when_training_fails(bases: dict[str, keras.Model]) -> None:
     made = network(bases["little"], Unfreezing(last=1))
     with pytest.raises(UserError), training_in(made, "mixed_bfloat16"):
-        raise UserError("no")
+        raise UserError("bad-flag", "no")
     assert {layer.dtype_policy.name for layer in made.base.layers} == {"float32"}
 
 

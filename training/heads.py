@@ -75,7 +75,8 @@ def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool) -> 
     outputs = layer(inputs)
     if tuple(outputs.shape[1:]) != (classes,):
         raise UserError(
-            f"the head gives {tuple(outputs.shape[1:])} for an image; expected ({classes},), a number for each class"
+            "bad-value",
+            f"the head gives {tuple(outputs.shape[1:])} for an image; expected ({classes},), a number for each class",
         )
     if from_logits:
         outputs = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(outputs)
@@ -122,11 +123,14 @@ def resolve_precision(precision: str) -> str:
     if precision == "auto":
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
     if precision == "mixed_float16" and not gpus:
-        raise UserError("--precision mixed_float16 needs a GPU, and there is none: take float32, or mixed_bfloat16")
+        raise UserError(
+            "not-available", "--precision mixed_float16 needs a GPU, and there is none: take float32, or mixed_bfloat16"
+        )
     least = {"mixed_float16": (7, 0), "mixed_bfloat16": (8, 0)}.get(precision, (0, 0))
     if gpus and capability < least:
         raise UserError(
+            "not-available",
             f"--precision {precision} needs a GPU of compute capability {least[0]}.{least[1]}, this one has "
-            f"{'.'.join(map(str, capability))}: take float32, or --precision auto"
+            f"{'.'.join(map(str, capability))}: take float32, or --precision auto",
         )
     return precision

@@ -137,10 +137,12 @@ class _Learner:
 def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
     held = ", ".join(store.splits) or "none"
     if "train" not in store.splits:
-        raise UserError(f"{config.store!r} has no examples in a train split; it has {held}")
+        raise UserError("missing-split", f"{config.store!r} has no examples in a train split; it has {held}")
     if "validation" not in store.splits:
         if config.monitor == "val_accuracy":
-            raise UserError(f"--monitor {config.monitor} needs a validation split; {config.store!r} has {held}")
+            raise UserError(
+                "missing-split", f"--monitor {config.monitor} needs a validation split; {config.store!r} has {held}"
+            )
         print(
             f"warning: {config.store} has no validation split: no early stopping, the best epoch is told by the training loss",
             file=sys.stderr,
@@ -152,7 +154,9 @@ def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> 
     from headstart.training.heads import build_head, resolve_precision
 
     if getattr(loss, "from_logits", False):
-        raise UserError("the built-in heads give probabilities: a loss with from_logits=True needs a head of its own")
+        raise UserError(
+            "bad-flag", "the built-in heads give probabilities: a loss with from_logits=True needs a head of its own"
+        )
     classes, standard = len(store.class_names), moments(store, "train", tap)
 
     def build(precision: str) -> keras.Model:

@@ -83,13 +83,15 @@ def resolve_for_spec(spec: FeatureSpec, source: BackboneSource) -> Backbone:
     base, weights, architecture = _shared_base(source, spec.image_size)
     if spec.architecture not in ("", architecture):
         raise UserError(
+            "other-features",
             f"{spec.backbone} has the architecture {architecture[:12]} here, the features were asked for with "
-            f"{spec.architecture[:12]}: give every worker the same model and the same version of Keras"
+            f"{spec.architecture[:12]}: give every worker the same model and the same version of Keras",
         )
     if weights != spec.weights_digest:
         raise UserError(
+            "other-features",
             f"the weights {source.weights!r} of {spec.backbone} have digest {weights[:12]}, the features were asked for with "
-            f"{spec.weights_digest[:12]}: give every worker the same weights"
+            f"{spec.weights_digest[:12]}: give every worker the same weights",
         )
     extractor, taps = build_feature_extractor(base, spec.taps, spec.preprocessing, spec.image_size)
     return Backbone(source, base, extractor, weights, architecture, spec.image_size, spec.preprocessing, taps)

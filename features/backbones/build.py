@@ -37,8 +37,9 @@ def build(source: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     info = backbone_info(source.name)
     if min(image_size) < info.smallest:
         raise UserError(
+            "image-size",
             f"{info.name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
-            f"its default is {info.size}"
+            f"its default is {info.size}",
         )
     return in_fresh_thread(lambda: _base(info, source, image_size))
 
@@ -66,8 +67,9 @@ def preprocessing_of(source: BackboneSource, base: keras.Model, asked: str = AUT
         return backbone_info(source.name).preprocessing
     if asked == AUTO and not custom.scales_its_pixels(base):
         raise UserError(
+            "bad-model",
             f"{source.weights!r} holds no Rescaling or Normalization layer, so nobody can tell what it wants of its pixels: "
-            f"say --preprocessing tf (-1..1), caffe (BGR minus mean), torch (mean and deviation) or none (0..255 as they are)"
+            f"say --preprocessing tf (-1..1), caffe (BGR minus mean), torch (mean and deviation) or none (0..255 as they are)",
         )
     return "none" if asked == AUTO else asked
 
@@ -126,8 +128,9 @@ def _downloaded(name: str, application: Callable[..., keras.Model], image_size: 
     except Exception as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise UserError(
+            "download-failed",
             f"the ImageNet weights of {name} could not be downloaded ({reason}); fetch them elsewhere and pass "
-            f"--weights FILE, or take EfficientNetLite0, whose weights are installed"
+            f"--weights FILE, or take EfficientNetLite0, whose weights are installed",
         ) from error
 
 
@@ -145,7 +148,7 @@ def _with_weights(base: keras.Model, source: BackboneSource) -> keras.Model:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the weights in {weights!r} do not fit {name} without its top: {reason}") from error
+        raise UserError("bad-model", f"the weights in {weights!r} do not fit {name} without its top: {reason}") from error
     return base
 
 

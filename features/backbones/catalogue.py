@@ -77,5 +77,5 @@ def backbone_info(name: str) -> BackboneInfo:
         UserError: for a name that is not in the catalogue, with the nearest ones.
     """
     if name not in BACKBONES:
-        raise UserError(f"unknown backbone {name!r}.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}")
+        raise UserError("unknown-name", f"unknown backbone {name!r}.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}")
     return BACKBONES[name]

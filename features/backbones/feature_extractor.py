@@ -55,7 +55,9 @@ def _tapped(
 
     maps = maps_and_tensors(base, image_size)
     if not maps:
-        raise UserError(f"{base.name} gives neither a feature map [H, W, C] nor a vector [C] that could be tapped")
+        raise UserError(
+            "bad-model", f"{base.name} gives neither a feature map [H, W, C] nor a vector [C] that could be tapped"
+        )
     chosen = _chosen(taps, [found for found, _ in maps], base.name, image_size)
     tensors = {found.layer: tensor for found, tensor in maps}
     reader = keras.Model(base.inputs, [tensors[tap.layer] for tap in chosen], name="base")
@@ -77,16 +79,17 @@ def _chosen(taps: Sequence[Tap], maps: Sequence[FeatureMap], name: str, image_si
             ends = _auto(tap.pool, stage_ends(maps, image_size))
             if not ends:
                 raise UserError(
-                    f"{name} has no stages for --tap auto {tap.pool}: name a layer, as `headstart backbones` lists them"
+                    "bad-model",
+                    f"{name} has no stages for --tap auto {tap.pool}: name a layer, as `headstart backbones` lists them",
                 )
             chosen += ends
             continue
         layer = tap.layer or last_map(maps).layer
         if layer not in known:
-            raise UserError(f"{name} has no layer {layer!r} that can be tapped.{nearest(layer, known)}")
+            raise UserError("unknown-name", f"{name} has no layer {layer!r} that can be tapped.{nearest(layer, known)}")
         pool = tap.pool or ("avg" if known[layer].is_map else "none")
         if pool != "none" and not known[layer].is_map:
-            raise UserError(f"{name}'s layer {layer!r} gives no feature map [H, W, C] to pool: take {layer}:none")
+            raise UserError("bad-model", f"{name}'s layer {layer!r} gives no feature map [H, W, C] to pool: take {layer}:none")
         chosen.append(Tap(layer, pool, depth=known[layer].depth))
     return list(dict.fromkeys(chosen))
 
@@ -141,8 +144,9 @@ def pooled(output: Any, tap: Tap) -> Any:
     height, width = output.shape[1:3]
     if cells(tap.pool) > min(height, width):
         raise UserError(
+            "bad-model",
             f"{tap.name}: a {cells(tap.pool)}x{cells(tap.pool)} grid needs a map at least that large; "
-            f"this one is {height}x{width}"
+            f"this one is {height}x{width}",
         )
     if output.dtype != "float32":
         output = keras.ops.cast(output, "float32")

@@ -38,8 +38,9 @@ def load_model(path: str, unsafe: bool = False) -> keras.Model:
     lambdas = sorted({str(layer["config"].get("name", "?")) for layer in _objects(config) if "Lambda" in _classes(layer)})
     if lambdas and not unsafe:
         raise UserError(
+            "unsafe-model",
             f"{path!r} carries Python code in the Lambda layer {', '.join(lambdas)}, which would run with all your rights: "
-            f"save the model without Lambda, or say --unsafe if you trust whoever made the file"
+            f"save the model without Lambda, or say --unsafe if you trust whoever made the file",
         )
     if any("SavedModelLayer" in _classes(layer) for layer in _objects(config)):
         from headstart.features.backbones import saved_model  # noqa: F401  Keras finds its layer by its registered name
@@ -49,7 +50,9 @@ def load_model(path: str, unsafe: bool = False) -> keras.Model:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:900]
-        raise UserError(f"{path!r} can't be loaded ({reason}): give a model made of Keras's own layers") from error
+        raise UserError(
+            "bad-model", f"{path!r} can't be loaded ({reason}): give a model made of Keras's own layers"
+        ) from error
 
 
 def save_model(model: keras.Model, path: str) -> None:
@@ -85,7 +88,7 @@ def _config(path: str) -> Any:
         with zipfile.ZipFile(path) as file:
             return json.loads(file.read(CONFIG))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path!r} is no .keras file ({error}): save it with model.save('NAME.keras')") from error
+        raise UserError("bad-model", f"{path!r} is no .keras file ({error}): save it with model.save('NAME.keras')") from error
 
 
 def _classes(described: dict[str, Any]) -> set[str]:

@@ -94,7 +94,7 @@ class SavedModelLayer(keras.layers.Layer):
     def _describe(self, path: str, image_size: tuple[int, int] | None) -> None:
         spec = self._function.structured_input_signature[1][self._argument]
         if spec.shape.rank != 4:
-            raise UserError(f"{path!r} takes {spec.shape}; a backbone takes RGB images [B, H, W, 3]")
+            raise UserError("bad-model", f"{path!r} takes {spec.shape}; a backbone takes RGB images [B, H, W, 3]")
         batch, *sides, channels = spec.shape
         sides = [own or asked for own, asked in zip(sides, image_size or (None, None))]
         self.image_shape, self.image_dtype = (batch, *sides, channels), spec.dtype.name
@@ -105,7 +105,7 @@ class SavedModelLayer(keras.layers.Layer):
                 tried = self.call(tf.zeros((batch or 1, *self.image_shape[1:]), spec.dtype))
             except tf.errors.OpError as error:
                 raise UserError(
-                    f"{path!r} takes no images of {sides[0]}x{sides[1]} pixels: give another --image_size"
+                    "image-size", f"{path!r} takes no images of {sides[0]}x{sides[1]} pixels: give another --image_size"
                 ) from error
             shapes = {name: tried[name].shape for name in shapes}
         self.outputs = {name: [[batch, *shapes[name][1:]], given[name].dtype.name] for name in sorted(given)}
@@ -157,20 +157,26 @@ class SavedModelLayer(keras.layers.Layer):
 def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
     """(what has to be kept alive, the function, the name of its one argument)."""
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-        raise UserError(f"{path!r} is no SavedModel: it holds no saved_model.pb")
+        raise UserError("bad-model", f"{path!r} is no SavedModel: it holds no saved_model.pb")
     if not unsafe:
         _refuse(path, _refused_in_file(path))
     try:
         loaded = tf.saved_model.load(path)
     except Exception as error:
-        raise UserError(f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(
+            "bad-model", f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
     signatures = dict(loaded.signatures)
     function = signatures.get(SIGNATURE) or (next(iter(signatures.values())) if len(signatures) == 1 else None)
     if function is None:
-        raise UserError(f"{path!r} has the signatures {', '.join(signatures) or '(none)'}; a backbone needs {SIGNATURE}")
+        raise UserError(
+            "bad-model", f"{path!r} has the signatures {', '.join(signatures) or '(none)'}; a backbone needs {SIGNATURE}"
+        )
     arguments = list(function.structured_input_signature[1])
     if len(arguments) != 1:
-        raise UserError(f"{path!r} takes {', '.join(arguments) or 'nothing'}; a backbone takes one tensor of images")
+        raise UserError(
+            "bad-model", f"{path!r} takes {', '.join(arguments) or 'nothing'}; a backbone takes one tensor of images"
+        )
     if not unsafe:
         _refuse(path, {node.op for node in _nodes(function.graph.as_graph_def())} - NETWORK)
     return loaded, function, arguments[0]
@@ -179,8 +185,9 @@ def _serving_function(path: str, unsafe: bool) -> tuple[Any, Any, str]:
 def _refuse(path: str, operations: Iterable[str]) -> None:
     if names := ", ".join(sorted(operations)[:REFUSED_SHOWN]):
         raise UserError(
+            "unsafe-model",
             f"the SavedModel {path!r} holds operations that no network needs and that may reach beyond it ({names}): "
-            f"say --unsafe if you trust whoever made it"
+            f"say --unsafe if you trust whoever made it",
         )
 
 
@@ -190,7 +197,9 @@ def _refused_in_file(path: str) -> set[str]:
         with open(os.path.join(path, "saved_model.pb"), "rb") as file:
             graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
     except (OSError, DecodeError) as error:
-        raise UserError(f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(
+            "bad-model", f"the SavedModel {path!r} can't be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
     found = {node.op for graph in graphs for node in _nodes(graph.graph_def)} - NETWORK - SAVER
     for graph in graphs:
         objects, functions = graph.object_graph_def.nodes, {f.signature.name: f for f in graph.graph_def.library.function}

@@ -38,9 +38,12 @@ class BackboneSource:
             check_weights(weights)
             return cls(backbone, os.path.abspath(weights) if os.path.isfile(weights) else weights, unsafe)
         if weights != "imagenet":
-            raise UserError(f"{backbone!r} brings its own weights: leave --weights out")
+            raise UserError("bad-flag", f"{backbone!r} brings its own weights: leave --weights out")
         if not os.path.exists(backbone):
-            raise UserError(f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name")
+            raise UserError(
+                "missing-input",
+                f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name",
+            )
         return cls(CUSTOM, os.path.abspath(backbone), unsafe)
 
     @property
@@ -62,7 +65,8 @@ def check_preprocessing(source: BackboneSource, asked: str) -> None:
     trained_with = backbone_info(source.name).preprocessing
     if asked not in (AUTO, trained_with):
         raise UserError(
-            f"{source.name} was trained with the preprocessing {trained_with}, not {asked}: leave --preprocessing out"
+            "bad-flag",
+            f"{source.name} was trained with the preprocessing {trained_with}, not {asked}: leave --preprocessing out",
         )
 
 
@@ -74,9 +78,9 @@ def check_weights(weights: str) -> None:
         random_seed(weights)
         return
     if not os.path.isfile(weights):
-        raise UserError(f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
+        raise UserError("missing-input", f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
     if not weights.endswith((".keras", ".h5")):
-        raise UserError(f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
+        raise UserError("bad-model", f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
 
 
 def random_seed(weights: str) -> int:
@@ -87,7 +91,7 @@ def random_seed(weights: str) -> int:
     """
     text = weights.partition(":")[2]
     if not text.isdigit() or int(text) >= 2**32:
-        raise UserError(f"random weights are named random:SEED with a whole number below 2**32, not {weights!r}")
+        raise UserError("bad-flag", f"random weights are named random:SEED with a whole number below 2**32, not {weights!r}")
     return int(text)
 
 

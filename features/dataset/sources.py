@@ -94,18 +94,22 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
         source = _read_table(path, options)
     else:
         check_exists(path)
-        raise UserError(f"the input {path!r} is neither a folder of images nor a CSV table")
+        raise UserError("bad-input", f"the input {path!r} is neither a folder of images nor a CSV table")
     if not source.images:
-        raise UserError(f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg")
+        raise UserError(
+            "bad-input", f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg"
+        )
     if len(source.class_names) < least_classes:
-        raise UserError(f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more")
+        raise UserError(
+            "bad-input", f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more"
+        )
     return _grouped(source, options.group_by) if options.group_by else source
 
 
 def check_exists(path: str) -> None:
     """Raises UserError when an input is not there."""
     if not os.path.exists(path):
-        raise UserError(f"the input {path!r} does not exist: give a folder of images or a CSV table")
+        raise UserError("missing-input", f"the input {path!r} does not exist: give a folder of images or a CSV table")
 
 
 def image_root(path: str) -> str:
@@ -173,8 +177,9 @@ def _walk(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
 
 def _refuse(error: OSError) -> None:
     raise UserError(
+        "bad-input",
         f"the folder {error.filename!r} can't be listed ({error.strerror}), and what it holds would be missing: make it "
-        f"readable, or move it out of the input"
+        f"readable, or move it out of the input",
     ) from error
 
 
@@ -187,11 +192,15 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
     tops = {key.split("/")[0] for key in keys if "/" in key}
     by_split = options.layout == "split" or (options.layout == "auto" and _looks_split(tops))
     if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_NAMES)):
-        raise UserError(f"--layout split: the top folders must be named train, validation or test, not {unknown[0]!r}")
+        raise UserError(
+            "bad-flag", f"--layout split: the top folders must be named train, validation or test, not {unknown[0]!r}"
+        )
     depth = 2 if by_split else 1
     inside = [key for key in keys if key.count("/") >= depth]
     if by_split and keys and not inside:
-        raise UserError(f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class")
+        raise UserError(
+            "bad-input", f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class"
+        )
     images, (chosen, no_images) = [], _images_of(root, inside)
     for key in chosen:
         parts = key.split("/")
@@ -208,15 +217,20 @@ def _read_table(path: str, options: SourceOptions) -> Source:
     columns, rows = _read_rows(path, {options.image_column, options.label_column})
     for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
         if name not in columns:
-            raise UserError(f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}")
+            raise UserError(
+                "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
+            )
     images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
     twice = [found for found, count in Counter(os.path.abspath(image.path) for image in images).items() if count > 1]
     if twice:
-        raise UserError(f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image")
+        raise UserError(
+            "bad-input", f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image"
+        )
     with_split = sum(bool(image.split) for image in images)
     if 0 < with_split < len(images):
         raise UserError(
-            f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty"
+            "bad-input",
+            f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty",
         )
     return Source(os.path.dirname(path), tuple(images), with_split > 0, any(image.group for image in images))
 
@@ -231,7 +245,7 @@ def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, s
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         return list(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
+        raise UserError("bad-input", f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
 
 
 def _from_row(path: str, number: int, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
@@ -239,10 +253,14 @@ def _from_row(path: str, number: int, row: dict[str, str | None], options: Sourc
     split, group = ((row.get(name) or "").strip() for name in (options.split_column, options.group_column))
     if not key or not label:
         missing = options.image_column if not key else options.label_column
-        raise UserError(f"{path!r}, line {number}: the column {missing!r} is empty; every image needs a path and a label")
+        raise UserError(
+            "bad-input", f"{path!r}, line {number}: the column {missing!r} is empty; every image needs a path and a label"
+        )
     split = SPLIT_NAMES.get(split.lower(), split)
     if split and not split.isidentifier():
-        raise UserError(f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}")
+        raise UserError(
+            "bad-input", f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}"
+        )
     key = os.path.normpath(key).replace(os.sep, "/")
     return ImageFile(key, os.path.join(os.path.dirname(path), key), (label,), split, group)
 
@@ -252,16 +270,19 @@ def _grouped(source: Source, pattern: str) -> Source:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--group_by {pattern!r} is not a regular expression: {error}") from None
+        raise UserError("bad-flag", f"--group_by {pattern!r} is not a regular expression: {error}") from None
     images = []
     for image in source.images:
         match = compiled.search(image.key)
         if not match:
-            raise UserError(f"--group_by {pattern!r} finds no group in the key {image.key!r}: it must match every key")
+            raise UserError(
+                "bad-flag", f"--group_by {pattern!r} finds no group in the key {image.key!r}: it must match every key"
+            )
         group = match.group(1) if compiled.groups else match.group()
         if not group:
             raise UserError(
-                f"--group_by {pattern!r} finds an empty group in the key {image.key!r}: it must name one in every key"
+                "bad-flag",
+                f"--group_by {pattern!r} finds an empty group in the key {image.key!r}: it must name one in every key",
             )
         images.append(ImageFile(image.key, image.path, image.labels, image.split, group))
     return dataclasses.replace(source, images=tuple(images), has_groups=True)

@@ -44,19 +44,22 @@ def parse_splits(text: str) -> dict[str, float]:
         pairs = [part.split("=") for part in text.replace(" ", "").split(",")]
         proportions = {SPLIT_NAMES.get(name.lower(), name): float(value) for name, value in pairs}
     except ValueError:
-        raise UserError(f"--splits is written train=0.8,validation=0.1,test=0.1, not {text!r}") from None
+        raise UserError("bad-flag", f"--splits is written train=0.8,validation=0.1,test=0.1, not {text!r}") from None
     for name in proportions:
         if not name.isidentifier():
-            raise UserError(f"a split's name is made of letters, digits and _, not {name!r}")
+            raise UserError("bad-flag", f"a split's name is made of letters, digits and _, not {name!r}")
     if (
         len(proportions) < len(pairs)
         or "train" not in proportions
         or not all(0 < value <= 1 for value in proportions.values())
     ):
-        raise UserError(f"--splits needs a train split, each name once, each proportion above 0; received {text!r}")
+        raise UserError(
+            "bad-flag", f"--splits needs a train split, each name once, each proportion above 0; received {text!r}"
+        )
     if abs(sum(proportions.values()) - 1) > 1e-6:
         raise UserError(
-            f"the proportions of --splits must add up to 1, and those of {text!r} make {sum(proportions.values()):g}"
+            "bad-flag",
+            f"the proportions of --splits must add up to 1, and those of {text!r} make {sum(proportions.values()):g}",
         )
     return proportions
 

@@ -37,7 +37,9 @@ class OpenVinoEngine(Engine):
         super().__init__(batch_size, streams)
         core = openvino.Core()
         if compute_dtype == "bfloat16" and not has_bfloat16(core):
-            raise UserError("this processor has no bfloat16: take --compute_dtype float32, or --engine tensorflow (slow)")
+            raise UserError(
+                "not-available", "this processor has no bfloat16: take --compute_dtype float32, or --engine tensorflow (slow)"
+            )
         network = _network(core, model)
         network.reshape({network.inputs[0]: [batch_size, *model.inputs[0].shape[1:]]})
         settings = {
@@ -78,4 +80,6 @@ def _network(core: openvino.Core, model: keras.Model) -> openvino.Model:
             return core.read_model(path)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"OpenVINO can't read this network ({reason}): take --engine tensorflow") from error
+            raise UserError(
+                "not-available", f"OpenVINO can't read this network ({reason}): take --engine tensorflow"
+            ) from error

@@ -41,7 +41,7 @@ class EngineOptions:
             UserError: when the engine is not installed.
         """
         if self.name not in ENGINES:
-            raise UserError(f"--engine is one of {', '.join(ENGINES)}, not {self.name!r}")
+            raise UserError("bad-flag", f"--engine is one of {', '.join(ENGINES)}, not {self.name!r}")
         on_gpu = self.name != "openvino" and gpu_available()
         return EngineOptions(
             _engine_name(self.name, compute_dtype, on_gpu),
@@ -58,14 +58,19 @@ class EngineOptions:
 def _engine_name(name: str, compute_dtype: str, on_gpu: bool) -> str:
     installed = has_openvino()
     if name == "openvino" and not installed:
-        raise UserError("--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow")
+        raise UserError(
+            "not-available",
+            "--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow",
+        )
     import keras
 
     backend = keras.backend.backend()
     if name == "auto" and backend == "jax":
         return "jax"
     if name != "auto" and (name == "jax") != (backend == "jax"):
-        raise UserError(f"--engine {name} does not go with Keras's backend {backend} (KERAS_BACKEND): take --engine auto")
+        raise UserError(
+            "not-available", f"--engine {name} does not go with Keras's backend {backend} (KERAS_BACKEND): take --engine auto"
+        )
     if name != "auto":
         return name
     if on_gpu or not installed:
@@ -85,8 +90,9 @@ def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
         return ""
     if options.name in ("auto", "openvino"):
         raise UserError(
+            "not-available",
             f"this processor has no bfloat16, so --compute_dtype bfloat16 would be slower than float32: take --compute_dtype "
-            f"float32, or say --engine {_engine_name('auto', compute_dtype, on_gpu)} to have it all the same"
+            f"float32, or say --engine {_engine_name('auto', compute_dtype, on_gpu)} to have it all the same",
         )
     return "warning: this processor has no bfloat16: --compute_dtype bfloat16 takes longer here than float32"
 

@@ -25,7 +25,7 @@ from headstart.features import files
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE, DatasetTable
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example
-from headstart.features.errors import UserError, nearest
+from headstart.features.errors import Code, UserError, nearest
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
 from headstart.features.store import record
 from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, replaced, stamped_manifest
@@ -85,15 +85,16 @@ class FeatureStore:
                 or when its spec is another than the one asked for (with both values).
         """
         if not os.path.isfile(os.path.join(path, MANIFEST)):
-            raise UserError(why_not(path))
+            raise UserError(*why_not(path))
         manifest, stamps = stamped_manifest(path)
         store = cls(path, _read_spec(path, manifest), manifest, unsafe, stamps)
         if spec is not None:
             store.check_spec(spec)
         if missing := store._missing():
             raise UserError(
+                "damaged",
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
-                f"again, or delete it and extract again; `headstart verify` lists every fault"
+                f"again, or delete it and extract again; `headstart verify` lists every fault",
             )
         return store
 
@@ -101,8 +102,9 @@ class FeatureStore:
         """Raises UserError when the store's spec is another one (with both values)."""
         if spec != self.spec:
             raise UserError(
+                "other-features",
                 f"{self.path!r} holds other features than asked for ({'; '.join(self.spec.differences(spec))}): "
-                f"extract into another --store, or ask for what it holds"
+                f"extract into another --store, or ask for what it holds",
             )
 
     def _missing(self) -> list[str]:
@@ -129,7 +131,8 @@ class FeatureStore:
         if Stamp.of(os.path.join(self.path, MANIFEST)) != self.stamps[MANIFEST]:
             raise replaced(self.path)
         raise UserError(
-            f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault"
+            "damaged",
+            f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault",
         )
 
     @property
@@ -163,9 +166,14 @@ class FeatureStore:
         found = [tap for tap in taps.values() if tap.layer == asked.layer and asked.pool in ("", tap.pool)]
         found = [tap for tap in found if tap.pool == "avg"] or found
         if len(found) > 1:
-            raise UserError(f"{self.path!r} holds several taps of {name!r}, name one: {', '.join(tap.name for tap in found)}")
+            raise UserError(
+                "unknown-name",
+                f"{self.path!r} holds several taps of {name!r}, name one: {', '.join(tap.name for tap in found)}",
+            )
         if not found:
-            raise UserError(f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}")
+            raise UserError(
+                "unknown-name", f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}"
+            )
         return found[0]
 
     def dataset(
@@ -335,12 +343,13 @@ class FeatureStore:
 
         path = os.path.join(self.path, BACKBONE)
         if not os.path.isfile(path):
-            raise UserError(f"{path!r} is missing: delete the store and extract again")
+            raise UserError("damaged", f"{path!r} is missing: delete the store and extract again")
         base = load_model(path, self.unsafe)
         if (digest := weights_digest(base)) != self.spec.weights_digest:
             raise UserError(
+                "damaged",
                 f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
-                f"{self.spec.weights_digest[:12]}: delete the store and extract again"
+                f"{self.spec.weights_digest[:12]}: delete the store and extract again",
             )
         return base
 
@@ -350,7 +359,7 @@ class FeatureStore:
 
     def _split(self, name: str) -> SplitEntry:
         if name not in self.splits:
-            raise UserError(f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
+            raise UserError("missing-split", f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
         return self.manifest.splits[name]
 
     def faults(self) -> Iterator[str]:
@@ -363,17 +372,25 @@ class FeatureStore:
 def _read_spec(path: str, manifest: Manifest) -> FeatureSpec:
     content = files.read_bytes(file) if os.path.isfile(file := os.path.join(path, SPEC)) else b""
     if hashlib.sha256(content).hexdigest() != manifest.files[SPEC]:
-        raise UserError(f"{file!r} is not what its manifest says: delete the store and extract again")
+        raise UserError("damaged", f"{file!r} is not what its manifest says: delete the store and extract again")
     try:
         return FeatureSpec.from_json(json.loads(content))
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file!r} is of another version ({error}): delete the store and extract again") from error
+        raise UserError(
+            "other-version", f"{file!r} is of another version ({error}): delete the store and extract again"
+        ) from error
 
 
-def why_not(path: str) -> str:
-    """What to tell of a folder without a manifest."""
+def why_not(path: str) -> tuple[Code, str]:
+    """The code and the message of a folder without a manifest."""
     if not os.path.isdir(path):
-        return f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`"
+        return (
+            "missing-input",
+            f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`",
+        )
     if os.path.isdir(os.path.join(path, WORK_FOLDER)):
-        return f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
-    return f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`"
+        return "incomplete", f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
+    return (
+        "missing-input",
+        f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`",
+    )

@@ -162,20 +162,25 @@ def read_manifest(folder: str) -> Manifest:
     try:
         values = json.loads(content.decode("utf-8", "surrogateescape"))
     except ValueError as error:
-        raise UserError(f"{path!r} is damaged ({error}): delete the store and extract again") from error
+        raise UserError("damaged", f"{path!r} is damaged ({error}): delete the store and extract again") from error
     found = values.get("format") if isinstance(values, dict) else None
     if isinstance(found, int) and found != FORMAT:
         raise UserError(
+            "other-version",
             f"{folder!r} is a store of format {found}, this version reads {FORMAT}: delete it and run its "
-            f"`headstart extract` command again"
+            f"`headstart extract` command again",
         )
     own = values.get(OWN_DIGEST) if isinstance(values, dict) else None
     if not isinstance(own, str) or hashlib.sha256(content.replace(own.encode(), _ZEROS.encode())).hexdigest() != own:
-        raise UserError(f"{path!r} is damaged (its content is not what its digest says): delete the store and extract again")
+        raise UserError(
+            "damaged", f"{path!r} is damaged (its content is not what its digest says): delete the store and extract again"
+        )
     try:
         return Manifest.from_json(values)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path!r} is of another version ({error}): delete the store and extract again") from error
+        raise UserError(
+            "other-version", f"{path!r} is of another version ({error}): delete the store and extract again"
+        ) from error
 
 
 def stamped_manifest(folder: str) -> tuple[Manifest, dict[str, Stamp | None]]:
@@ -195,4 +200,4 @@ def stamped_manifest(folder: str) -> tuple[Manifest, dict[str, Stamp | None]]:
 
 def replaced(folder: str) -> UserError:
     """What to raise when a store's files are not those of the manifest that was read."""
-    return UserError(f"the store {folder!r} was replaced while it was read: open it again")
+    return UserError("replaced", f"the store {folder!r} was replaced while it was read: open it again")

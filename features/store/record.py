@@ -50,9 +50,12 @@ def pack(feature: np.ndarray, tap: Tap, store_dtype: str) -> bytes:
     largest = float(np.abs(feature).max(initial=0))
     if not largest < LARGEST[store_dtype]:  # NaN is not either
         if not np.isfinite(largest):
-            raise UserError(f"tap {tap.name} gives {largest:g} before it is stored: these weights do not suit these images")
+            raise UserError(
+                "bad-numbers", f"tap {tap.name} gives {largest:g} before it is stored: these weights do not suit these images"
+            )
         raise UserError(
-            f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32"
+            "bad-numbers",
+            f"tap {tap.name} gives {largest:g}, which {store_dtype} can't hold: take --store_dtype bfloat16 or float32",
         )
     return feature.astype(numpy_dtype(store_dtype)).tobytes()
 

@@ -80,8 +80,9 @@ class ShardReader:
             if not record.is_sound(self.maps[shard][at].tobytes()):
                 path = self.shards[shard].path
                 raise UserError(
+                    "damaged",
                     f"the shard {path!r} is damaged in its record {at}: delete the store and extract again; "
-                    f"`headstart verify` lists every fault"
+                    f"`headstart verify` lists every fault",
                 )
         self.sound[fresh] = True
 

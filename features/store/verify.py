@@ -34,7 +34,7 @@ def faults(path: str, unsafe: bool = False) -> Iterator[str]:
         UserError: when there is no complete store.
     """
     if not os.path.isfile(os.path.join(path, MANIFEST)):
-        raise UserError(why_not(path))
+        raise UserError(*why_not(path))
     return _faults(path, unsafe)
 
 

@@ -155,7 +155,7 @@ def _below_the_last_stage(store: Any) -> str:
 
     ends = stage_ends(feature_maps(store.base(), store.spec.image_size), store.spec.image_size)
     if len(ends) < 2:
-        raise UserError(f"{store.spec.backbone} has one stage only: there is no top to fine-tune")
+        raise UserError("bad-model", f"{store.spec.backbone} has one stage only: there is no top to fine-tune")
     return ends[-2].layer
 
 
@@ -170,7 +170,8 @@ def _table(config: NotebookConfig) -> bytes:
     held_out = "test" if "test" in splits else "validation"
     if not {"train", held_out} <= splits:
         raise UserError(
-            f"{config.input!r} has the splits {', '.join(sorted(splits)) or '(none)'}; expected train and validation"
+            "missing-split",
+            f"{config.input!r} has the splits {', '.join(sorted(splits)) or '(none)'}; expected train and validation",
         )
     training = [image for image in source.images if image.split == "train"]
     digests = [files.sha256_file(image.path) for image in training]

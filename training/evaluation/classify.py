@@ -41,7 +41,8 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
     """
     if store.spec != run.spec:
         raise UserError(
-            f"{store.path!r} holds other features than the run was trained on ({'; '.join(store.spec.differences(run.spec))})"
+            "other-features",
+            f"{store.path!r} holds other features than the run was trained on ({'; '.join(store.spec.differences(run.spec))})",
         )
     labels_as_run = class_ids(run, store.class_names)
     head = run.model().get_layer("head")
@@ -60,5 +61,7 @@ def class_ids(run: Run, names: Sequence[str]) -> np.ndarray:
     """
     known = {name: index for index, name in enumerate(run.class_names)}
     if unknown := [name for name in names if name not in known]:
-        raise UserError(f"the run knows the classes {', '.join(known)}; it was not trained on {', '.join(unknown[:5])}")
+        raise UserError(
+            "other-dataset", f"the run knows the classes {', '.join(known)}; it was not trained on {', '.join(unknown[:5])}"
+        )
     return np.array([known[name] for name in names], np.int64)

@@ -96,8 +96,9 @@ def _measured_on(run: Run) -> str:
         return beside
     what = "store" if run.config.get("store") else "images"
     raise UserError(
+        "missing-input",
         f"the {what} that {run.path!r} was trained on {'is' if what == 'store' else 'are'} no longer at {path!r}: name the "
-        f"new place, headstart evaluate {run.path} {what.upper()}"
+        f"new place, headstart evaluate {run.path} {what.upper()}",
     )
 
 
@@ -109,7 +110,9 @@ def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
     store = FeatureStore.open(path)
     split = asked or "test"
     if split not in store.splits:
-        raise UserError(f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split")
+        raise UserError(
+            "missing-split", f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
+        )
     labels, probabilities = classify_split(run, store, split)
     own = store.manifest.dataset_digest == run.config["dataset_digest"]
     name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
@@ -139,7 +142,10 @@ def _own_images(run: Run, split: str) -> _Images:
     """A split of the dataset that the run was trained on, from its images."""
     splits, root = run.table.splits, image_root(run.config["input"])
     if split not in splits:
-        raise UserError(f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split")
+        raise UserError(
+            "missing-split",
+            f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
+        )
     chosen = [
         ImageFile(example.key, os.path.join(root, example.key), example.labels, split, example.group)
         for example in run.table.examples(split)
@@ -151,7 +157,9 @@ def _own_images(run: Run, split: str) -> _Images:
 def _other_images(path: str, asked: str) -> _Images:
     """All of another folder or table, or one of its splits."""
     if not os.path.exists(path):
-        raise UserError(f"the input {path!r} does not exist: give a folder or table of images, or a feature store")
+        raise UserError(
+            "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
+        )
     source = read_source(path, least_classes=1)
     for note in source.notes:
         print(note, file=sys.stderr)
@@ -159,7 +167,7 @@ def _other_images(path: str, asked: str) -> _Images:
     split = (asked or "test") if source.has_splits else ""
     if (source.has_splits or asked) and (asked or split) not in splits:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
-        raise UserError(f"{path!r} has no split {asked or split!r}; it has {held}")
+        raise UserError("missing-split", f"{path!r} has no split {asked or split!r}; it has {held}")
     return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
@@ -182,11 +190,14 @@ def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
     progress.close()
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
         raise UserError(
+            "changed-images",
             f"{len(changed)} images in {path!r} are not what they were when the run was made (such as {changed[0]!r}): give "
-            f"another folder as INPUT, or train again"
+            f"another folder as INPUT, or train again",
         )
     if not rows:
-        raise UserError(f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {unreadable[0]}")
+        raise UserError(
+            "changed-images", f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {unreadable[0]}"
+        )
     digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
     return _Evaluated(
         images.split if own else _other_name(path, digest, images.split),

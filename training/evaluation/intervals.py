@@ -41,7 +41,9 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", https://doi.org/10.1080/01621459.1927.10502953
     """
     if not 0 <= successes <= n or not 0 < confidence < 1:
-        raise UserError(f"expected 0 <= successes <= n and 0 < confidence < 1, got {successes}, {n} and {confidence}")
+        raise UserError(
+            "bad-value", f"expected 0 <= successes <= n and 0 < confidence < 1, got {successes}, {n} and {confidence}"
+        )
     if n == 0:
         return 0.0, 1.0
     z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
@@ -158,8 +160,9 @@ def paired_difference(
     first, second = _hits(correct), _hits(other)
     if not len(first) == len(second) == len(groups):
         raise UserError(
+            "bad-value",
             f"expected two classifiers' answers and the groups of the same examples, got {len(first)} and {len(second)}"
-            f" answers and {len(groups)} groups"
+            f" answers and {len(groups)} groups",
         )
     gaps = first - second  # [N] of -1, 0, 1: their sums are exact, in whatever order
     measures: dict[str, Measure] = {"difference": lambda weights: gaps @ weights / weights.sum(0)}
@@ -193,13 +196,15 @@ def _hits(correct: ArrayLike) -> Floats:
     """1 for right, 0 for wrong, [N]."""
     hits = np.asarray(correct)
     if hits.ndim != 1 or not len(hits) or hits.dtype != np.bool_:
-        raise UserError(f"expected whether each example was classified rightly, bool [N], got {hits.dtype} {hits.shape}")
+        raise UserError(
+            "bad-value", f"expected whether each example was classified rightly, bool [N], got {hits.dtype} {hits.shape}"
+        )
     return hits.astype(np.float64)
 
 
 def _numbered(groups: Sequence[str], examples: int) -> Ints:
     """The groups' numbers, 0..G-1, in the order of their first examples."""
     if len(groups) != examples:
-        raise UserError(f"expected {examples} groups, one for each, got {len(groups)}")
+        raise UserError("bad-value", f"expected {examples} groups, one for each, got {len(groups)}")
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)

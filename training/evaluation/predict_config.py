@@ -22,4 +22,4 @@ class PredictConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.output and not self.output.endswith((".csv", ".jsonl")):
-            raise UserError(f"--output ends in .csv or .jsonl, not {self.output!r}")
+            raise UserError("bad-flag", f"--output ends in .csv or .jsonl, not {self.output!r}")

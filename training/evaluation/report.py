@@ -131,8 +131,9 @@ def write_predictions(
     truth, scores = np.asarray(labels), np.asarray(probabilities)
     if scores.shape != (len(keys), len(class_names)) or not len(keys) == len(groups) == len(truth):
         raise UserError(
+            "bad-value",
             f"expected probabilities [{len(keys)}, {len(class_names)}] with as many groups and labels,"
-            f" got shape {scores.shape}, {len(groups)} groups and {len(truth)} labels"
+            f" got shape {scores.shape}, {len(groups)} groups and {len(truth)} labels",
         )
     predicted = scores.argmax(1)
     with atomic(path) as file, _text(file) as text:

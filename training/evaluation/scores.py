@@ -337,7 +337,7 @@ def _point(build: Builder, labels: ArrayLike, probabilities: ArrayLike, weights:
     truth, scores = _checked(labels, probabilities)
     column = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
     if column.shape != truth.shape or not (column >= 0).all():
-        raise UserError(f"expected {len(truth)} weights of 0 or more, got an array of shape {column.shape}")
+        raise UserError("bad-value", f"expected {len(truth)} weights of 0 or more, got an array of shape {column.shape}")
     return float(build(truth, scores)(column[:, None])[0])
 
 
@@ -373,19 +373,27 @@ def _plain(value: float) -> float | None:
 
 def _same_length(what: str, values: Sequence[Any], expected: int) -> None:
     if len(values) != expected:
-        raise UserError(f"expected {expected} {what}, one for each, got {len(values)}")
+        raise UserError("bad-value", f"expected {expected} {what}, one for each, got {len(values)}")
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Ints, Floats]:
     """The two as arrays, or an error that says which rule they break."""
     truth, scores = np.asarray(labels), np.asarray(probabilities)
     if truth.ndim != 1 or scores.ndim != 2 or len(truth) != len(scores):
-        raise UserError(f"expected labels [N] and probabilities [N, C], got shapes {truth.shape} and {scores.shape}")
+        raise UserError(
+            "bad-value", f"expected labels [N] and probabilities [N, C], got shapes {truth.shape} and {scores.shape}"
+        )
     if not len(truth):
-        raise UserError("there are no examples to score: the split is empty, or all of its images were dead letters")
+        raise UserError(
+            "bad-value", "there are no examples to score: the split is empty, or all of its images were dead letters"
+        )
     if truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= scores.shape[1]:
-        raise UserError(f"expected integer labels 0..{scores.shape[1] - 1}, got {truth.dtype} {truth.min()}..{truth.max()}")
+        raise UserError(
+            "bad-value", f"expected integer labels 0..{scores.shape[1] - 1}, got {truth.dtype} {truth.min()}..{truth.max()}"
+        )
     low, high = float(scores.min()), float(scores.max())
     if not (low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK):  # also when one is nan
-        raise UserError(f"expected probabilities within 0..1, got {low:.6g}..{high:.6g}: logits need a softmax first")
+        raise UserError(
+            "bad-value", f"expected probabilities within 0..1, got {low:.6g}..{high:.6g}: logits need a softmax first"
+        )
     return truth.astype(np.int64, copy=False), scores if scores.dtype.kind == "f" else scores.astype(np.float64)

@@ -156,7 +156,7 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
     monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
     if not has_validation:
         if config.monitor == "val_accuracy":
-            raise UserError(f"--monitor {config.monitor} needs a validation split; there is none")
+            raise UserError("missing-split", f"--monitor {config.monitor} needs a validation split; there is none")
         print(NO_VALIDATION, file=sys.stderr)
     return Recipe(
         epochs=config.epochs,

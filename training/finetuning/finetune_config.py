@@ -71,7 +71,9 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.batch_size % self.devices:
-            raise UserError(f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple")
+            raise UserError(
+                "bad-flag", f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple"
+            )
         self._check_source()
         if not self.augment and not self.from_store:
             object.__setattr__(self, "augment", "standard")
@@ -79,15 +81,17 @@ class FinetuneConfig:
 
     def _check_source(self) -> None:
         if self.from_store and self.input:
-            raise UserError("give INPUT with --init_from, or --from_store, not both")
+            raise UserError("bad-flag", "give INPUT with --init_from, or --from_store, not both")
         if not self.from_store and not (self.input and self.init_from):
-            raise UserError("give INPUT and --init_from RUN0 (`headstart train` makes one), or --from_store STORE")
+            raise UserError("bad-flag", "give INPUT and --init_from RUN0 (`headstart train` makes one), or --from_store STORE")
         if self.from_store and (self.augment not in ("", "none") or self.augmentation.without):
-            raise UserError("--from_store reads what is stored: leave --augment and --no_... out, and extract with --views")
+            raise UserError(
+                "bad-flag", "--from_store reads what is stored: leave --augment and --no_... out, and extract with --views"
+            )
         if self.init_from and os.path.realpath(self.init_from) == os.path.realpath(self.run):
-            raise UserError(f"--run {self.run!r} is where the training begins (--init_from): give another folder")
+            raise UserError("bad-flag", f"--run {self.run!r} is where the training begins (--init_from): give another folder")
         if self.from_store and not self.unfreeze_after:
-            raise UserError("--from_store needs --unfreeze_after LAYER, the stored tap above which to train")
+            raise UserError("bad-flag", "--from_store needs --unfreeze_after LAYER, the stored tap above which to train")
 
     @property
     def unfreezing(self) -> Unfreezing:

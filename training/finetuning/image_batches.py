@@ -132,7 +132,10 @@ class ImageBatches:
         file = self.split.files[row]
         pixels = self._load(file)
         if isinstance(pixels, Unreadable):
-            raise UserError(f"{file.path!r} could be read when its features were made, and can't be any more: {pixels.reason}")
+            raise UserError(
+                "changed-images",
+                f"{file.path!r} could be read when its features were made, and can't be any more: {pixels.reason}",
+            )
         return pixels
 
     def _seed(self, row: int, epoch: int, augmentation: Augmentation) -> np.ndarray:

@@ -36,8 +36,9 @@ def find_images(
     found = read_source(source, options)
     if tuple(found.class_names) != tuple(class_names):
         raise UserError(
+            "other-dataset",
             f"{source!r} has the classes {', '.join(found.class_names)}; the head was trained on {', '.join(class_names)}, in "
-            f"that order: give the images that its features came from"
+            f"that order: give the images that its features came from",
         )
     dead = {letter.key for letter in table.dead_letters}
     known = {example.key: example for example in table.table if example.key not in dead}
@@ -89,4 +90,4 @@ def _check_contents(examples: Sequence[Example], paths: Mapping[str, str]) -> No
 
 def _none(keys: Sequence[str], what: str) -> None:
     if keys:
-        raise UserError(f"{len(keys)} {what} (such as {', '.join(map(repr, sorted(keys)[:3]))})")
+        raise UserError("changed-images", f"{len(keys)} {what} (such as {', '.join(map(repr, sorted(keys)[:3]))})")

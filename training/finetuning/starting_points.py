@@ -62,7 +62,9 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     )
     table = run.table
     if not os.path.isfile(os.path.join(config.init_from, TABLE)):
-        raise UserError(f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again")
+        raise UserError(
+            "changed-images", f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again"
+        )
     splits = [split for split in ("train", "validation") if split in table.splits]
     found = find_images(table, run.class_names, config.input or "", options, splits)
     model = run.model()
@@ -133,7 +135,8 @@ def _stored_boundary(store: Any, layer: str) -> Tap:
             return tap
     held = ", ".join(tap.name for tap in store.spec.taps)
     raise UserError(
-        f"{store.path!r} has no unpooled tap {layer}:none, only {held}: extract with --tap {layer}:none, or name another"
+        "unknown-name",
+        f"{store.path!r} has no unpooled tap {layer}:none, only {held}: extract with --tap {layer}:none, or name another",
     )
 
 
@@ -144,11 +147,14 @@ def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
     mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
     if mine != store.spec:
         raise UserError(
-            f"{config.init_from!r} has another backbone than {config.from_store!r} ({'; '.join(mine.differences(store.spec))})"
+            "other-features",
+            f"{config.init_from!r} has another backbone than {config.from_store!r} "
+            f"({'; '.join(mine.differences(store.spec))})",
         )
     if run.class_names != store.class_names or run.config["dataset_digest"] != store.manifest.dataset_digest:
         raise UserError(
+            "other-dataset",
             f"{config.init_from!r} was trained on another dataset than {config.from_store!r} holds (classes "
-            f"{', '.join(run.class_names)} and {', '.join(store.class_names)})"
+            f"{', '.join(run.class_names)} and {', '.join(store.class_names)})",
         )
     return run.model().get_layer("head"), Tap(run.tap.layer, run.tap.pool)

@@ -38,9 +38,11 @@ class Unfreezing:
     def __post_init__(self) -> None:
         given = [bool(self.layer_from), bool(self.layer_after), bool(self.last), self.everything]
         if sum(given) > 1:
-            raise UserError("give one of --unfreeze_from, --unfreeze_after, --unfreeze_last and --unfreeze_all, not several")
+            raise UserError(
+                "bad-flag", "give one of --unfreeze_from, --unfreeze_after, --unfreeze_last and --unfreeze_all, not several"
+            )
         if self.last < 0:
-            raise UserError(f"--unfreeze_last counts layers from 1, not {self.last}")
+            raise UserError("bad-flag", f"--unfreeze_last counts layers from 1, not {self.last}")
 
     def layers(self, base: keras.Model) -> list[str]:
         """The names of a base's unfrozen layers with weights, from the image to its end.
@@ -53,12 +55,13 @@ class Unfreezing:
         for name in filter(None, (self.layer_from, self.layer_after)):
             if name not in named:
                 raise UserError(
+                    "unknown-name",
                     f"{name!r} is no layer of the backbone below the head.{nearest(name, named)} `headstart backbones NAME` "
-                    f"lists them"
+                    f"lists them",
                 )
         if self.last > len(weighted):
             raise UserError(
-                f"--unfreeze_last {self.last}: the backbone has {len(weighted)} layers with weights below the head"
+                "bad-flag", f"--unfreeze_last {self.last}: the backbone has {len(weighted)} layers with weights below the head"
             )
         if self.layer_from:
             chosen = set(named[named.index(self.layer_from) :])
@@ -69,7 +72,8 @@ class Unfreezing:
         found = [name for name in weighted if name in chosen]
         if not found and self != Unfreezing():
             raise UserError(
-                f"no layer from {self.layer_from or self.layer_after!r} on has weights to train: name an earlier one"
+                "unknown-name",
+                f"no layer from {self.layer_from or self.layer_after!r} on has weights to train: name an earlier one",
             )
         return found
 
@@ -172,7 +176,7 @@ def cut(
         return SplitNetwork(backbone, head, tap, tap, head, ())
     candidates = frozen_boundaries(base, set(unfrozen), image_size)
     if at and at not in [found.layer for found, _ in candidates]:
-        raise UserError(f"not every path of the backbone leads through {at!r}: store a tap at the end of a block")
+        raise UserError("bad-model", f"not every path of the backbone leads through {at!r}: store a tap at the end of a block")
     found = next((pair for pair in reversed(candidates) if not at or pair[0].layer == at), None)
     if found is None:
         boundary, features = None, keras.Input(backbone.inputs[0].shape[1:], name="feature")

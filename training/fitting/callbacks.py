@@ -62,16 +62,18 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
         if bad:
             step, what = min(bad, key=lambda found: found[0])  # of the same step, the loss
             raise UserError(
+                "bad-numbers",
                 f"{what} at step {step} (epoch {(step - 1) // self.steps + 1}, batch {(step - 1) % self.steps + 1}): "
-                f"lower --learning_rate, or check the features"
+                f"lower --learning_rate, or check the features",
             )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks at the validation loss of each epoch."""
         if not math.isfinite(logs.get("val_loss", 0.0)):
             raise UserError(
+                "bad-numbers",
                 f"the validation loss is {logs['val_loss']} after step {(epoch + 1) * self.steps} (epoch {epoch + 1}): "
-                f"lower --learning_rate, or check the features of the validation split"
+                f"lower --learning_rate, or check the features of the validation split",
             )
 
 

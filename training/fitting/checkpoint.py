@@ -137,8 +137,9 @@ def goes_on(path: str, identity: Mapping[str, Any]) -> bool:
     values = "; ".join(f"{name}: {_shown(theirs.get(name))} there, {_shown(mine.get(name))} here" for name in differing)
     epochs = len(next(iter(state["history"].values()), ()))
     raise UserError(
+        "output-taken",
         f"{path!r} keeps {epochs} epochs of another fine-tuning{f' ({values})' if mine else ''}: give its flags again to go "
-        f"on with it, or another --run, or delete that file to begin anew"
+        f"on with it, or another --run, or delete that file to begin anew",
     )
 
 

@@ -21,11 +21,15 @@ def spread_over(count: int) -> Any:
     if count == 1:
         return contextlib.nullcontext()
     if keras.backend.backend() != "tensorflow":
-        raise UserError(f"--devices {count} needs Keras's TensorFlow backend, this is {keras.backend.backend()}")
+        raise UserError(
+            "not-available", f"--devices {count} needs Keras's TensorFlow backend, this is {keras.backend.backend()}"
+        )
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = tf.config.list_logical_devices(kind)
     if len(devices) < count:
-        raise UserError(f"--devices {count}: TensorFlow sees {len(devices)} {kind}{'s' * (len(devices) != 1)} here")
+        raise UserError(
+            "not-available", f"--devices {count}: TensorFlow sees {len(devices)} {kind}{'s' * (len(devices) != 1)} here"
+        )
     interruption.leaves_threads = True  # those that feed several devices go on calling Python while it ends
     return tf.distribute.MirroredStrategy([device.name for device in devices[:count]]).scope()
 

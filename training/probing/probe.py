@@ -103,7 +103,7 @@ def check_output_folder(run: str) -> None:
         UserError: when it holds something else.
     """
     if files.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
-        raise UserError(f"--run {run!r} holds something else than a probe: give a new or empty folder")
+        raise UserError("output-taken", f"--run {run!r} holds something else than a probe: give a new or empty folder")
 
 
 def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tuple[list[list[int]], list[str]]:
@@ -115,17 +115,23 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tupl
     tables = []
     for store in stores:
         if split not in store.splits:
-            raise UserError(f"{store.path!r} has no {split} split, and a probe needs it; it has {', '.join(store.splits)}")
+            raise UserError(
+                "missing-split", f"{store.path!r} has no {split} split, and a probe needs it; it has {', '.join(store.splits)}"
+            )
         examples = store.examples(split)
         tables.append(dict(zip(_occurrences(examples), enumerate(examples))))
     names = [name for name in tables[0] if all(name in table for table in tables)]
     if not names:
-        raise UserError(f"{stores[0].path!r} and the other stores have no image of the {split} split in common")
+        raise UserError(
+            "other-dataset", f"{stores[0].path!r} and the other stores have no image of the {split} split in common"
+        )
     for store, table in zip(stores, tables):
         if store.class_names != stores[0].class_names or any(
             table[name][1].labels != tables[0][name][1].labels for name in names
         ):
-            raise UserError(f"{store.path!r} and {stores[0].path!r} label the same images differently: extract both again")
+            raise UserError(
+                "other-dataset", f"{store.path!r} and {stores[0].path!r} label the same images differently: extract both again"
+            )
     if (left := max(map(len, tables)) - len(names)) > 0:
         print(f"warning: {left} images of the {split} split are not in every store and are left out", file=sys.stderr)
     chosen = [tables[0][name][1] for name in names[:limit]]

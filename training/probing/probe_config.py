@@ -22,4 +22,4 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
-            raise UserError(f"a store is named twice: {' '.join(self.stores)}")
+            raise UserError("bad-flag", f"a store is named twice: {' '.join(self.stores)}")

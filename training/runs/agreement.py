@@ -50,7 +50,8 @@ def check_agreement(
     keys = [image.key for image in store.sample()]
     if not keys:
         raise UserError(
-            f"{store.path!r} keeps no image to check the model on: none of its training images could be read again"
+            "changed-images",
+            f"{store.path!r} keeps no image to check the model on: none of its training images could be read again",
         )
     stored = _stored_features(store, tap, keys)  # [n, *tap.shape]
     model = run.model()
@@ -107,7 +108,8 @@ def _compare(
     from_features = head.predict(seen.features, verbose=0)  # [n, classes]
     if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
         raise UserError(
-            "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True"
+            "bad-value",
+            "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True",
         )
     tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
     from_images = classify_images(model, seen.images())
@@ -118,8 +120,9 @@ def _compare(
     if not difference[worst] <= tolerance or torn.any():
         where = int(torn.argmax()) if torn.any() else worst
         raise UserError(
+            "model-disagrees",
             f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
-            f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again"
+            f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again",
         )
     return {"images": len(seen.names), "largest_difference": float(difference[worst]), "tolerance": tolerance}
 
@@ -152,8 +155,9 @@ def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: n
     noise = float(np.sqrt(np.square(exact - stored).mean() / max(float(np.square(exact).mean()), 1e-30)))
     if noise > MAX_NOISE:
         raise UserError(
+            "bad-numbers",
             f"{spec.compute_dtype} moves the features of {spec.backbone} by {noise:.0%} of their size, expected at most "
-            f"{MAX_NOISE:.0%}: extract with --compute_dtype float32"
+            f"{MAX_NOISE:.0%}: extract with --compute_dtype float32",
         )
     return noise
 

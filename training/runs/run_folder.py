@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.dataset.dataset_table import DatasetTable
-from headstart.features.errors import UserError
+from headstart.features.errors import Code, UserError
 from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap
 
@@ -65,7 +65,7 @@ class Run:
         """
         stamp = _stamp(path)
         if not stamp:
-            raise UserError(_why_not(path))
+            raise UserError(*_why_not(path))
         return cls(path, files.read_json(os.path.join(path, CONFIG)), unsafe, stamp)
 
     @property
@@ -120,7 +120,9 @@ class Run:
 
     def _check_same(self) -> None:
         if self.stamp and self.stamp != _stamp(self.path):
-            raise UserError(f"the run {self.path!r} was trained again while it was read: run the same command again")
+            raise UserError(
+                "replaced", f"the run {self.path!r} was trained again while it was read: run the same command again"
+            )
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -132,22 +134,22 @@ def _stamp(path: str) -> Stamp | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _why_not(path: str) -> str:
+def _why_not(path: str) -> tuple[Code, str]:
     work = os.path.join(path, WORK_FOLDER)
     if not os.path.isfile(os.path.join(path, CONFIG)) and not os.path.isdir(work):
-        return f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`"
+        return "missing-input", f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`"
     if os.path.isfile(os.path.join(work, METRICS)):
         config = next(filter(os.path.isfile, (os.path.join(folder, CONFIG) for folder in (work, path))))  # moved, or not yet
         name = "finetune" if "finetune" in files.read_json(config) else "train"
-        return f"the run {path!r} is finished but not in its place yet: run its `headstart {name}` command again"
-    return f"the run {path!r} is not complete: run the command that makes it again"
+        return "incomplete", f"the run {path!r} is finished but not in its place yet: run its `headstart {name}` command again"
+    return "incomplete", f"the run {path!r} is not complete: run the command that makes it again"
 
 
 def check_output_folder(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
     held = files.names_in(path, "--run")
     if held - {STORE, LOCK} and not held & {CONFIG, WORK_FOLDER}:
-        raise UserError(f"--run {path!r} holds something else than a run: give a new or empty folder")
+        raise UserError("output-taken", f"--run {path!r} holds something else than a run: give a new or empty folder")
 
 
 def holds(path: str, described: dict[str, Any]) -> bool:

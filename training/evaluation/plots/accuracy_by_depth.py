@@ -42,7 +42,7 @@ class DepthPoint:
 
     def __post_init__(self) -> None:
         if not (0 <= self.depth <= 1 and 0 <= self.accuracy <= 1):
-            raise UserError(f"expected a depth and an accuracy within 0..1, got {self.depth} and {self.accuracy}")
+            raise UserError("bad-value", f"expected a depth and an accuracy within 0..1, got {self.depth} and {self.accuracy}")
 
 
 def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str) -> None:
@@ -61,7 +61,7 @@ def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str) -> No
         UserError: there is no point.
     """
     if not points:
-        raise UserError("expected at least 1 layer's accuracy to draw, got none")
+        raise UserError("bad-value", "expected at least 1 layer's accuracy to draw, got none")
     series: dict[str, list[DepthPoint]] = {}
     for point in points:
         series.setdefault(point.series, []).append(point)

@@ -29,7 +29,9 @@ def confusion_matrix(confusion: ArrayLike, class_names: Sequence[str], path: str
     """
     counts = np.asarray(confusion)
     if counts.shape != (len(class_names), len(class_names)):
-        raise UserError(f"expected a confusion matrix [{len(class_names)}, {len(class_names)}], got shape {counts.shape}")
+        raise UserError(
+            "bad-value", f"expected a confusion matrix [{len(class_names)}, {len(class_names)}], got shape {counts.shape}"
+        )
     names = [label(name) for name in class_names]
     cell = _cell_inches(len(names), counts)
     margin = 0.09 * max(map(display_width, names)) + 0.8

@@ -25,7 +25,7 @@ def learning_curve(history: dict[str, list[float]], path: str, title: str, best_
         UserError: there is no epoch.
     """
     if not history.get("loss"):
-        raise UserError(f"expected a history with a 'loss' of at least 1 epoch, got the keys {sorted(history)}")
+        raise UserError("bad-value", f"expected a history with a 'loss' of at least 1 epoch, got the keys {sorted(history)}")
     with canvas(9.0, 3.8, path) as figure:
         figure.suptitle(label(title, 90), fontsize=12, fontweight="bold")
         for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
