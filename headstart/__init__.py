@@ -5,7 +5,7 @@ The commands as functions, each with the configuration dataclass that its comman
     from headstart import ExtractConfig, TrainConfig, EvaluateConfig, extract, train, evaluate
     store = extract(ExtractConfig(input="photos", store="store"))
     run = train(TrainConfig(store="store", run="run"))
-    print(evaluate(EvaluateConfig(run="run", split="test"))["accuracy"])
+    print(evaluate(EvaluateConfig(run="run", split="test")).scores.accuracy)
 """
 
 from __future__ import annotations

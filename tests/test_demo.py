@@ -47,8 +47,8 @@ def test_digits(tmp_path: pathlib.Path) -> None:
 def test_the_probe_takes_a_middle_tap_and_beats_the_pixels(result: DemoResult) -> None:
     layer, _, pool = result.tap.rpartition(":")
     assert layer != "top_activation" and pool == "grid3"
-    assert result.figures["accuracy"]["value"] > SVM_ACCURACY
-    assert result.figures["split"] == "test" and result.figures["examples"] == 899
+    assert result.evaluation.scores.accuracy.value > SVM_ACCURACY
+    assert result.evaluation.split == "test" and result.evaluation.scores.examples == 899
     assert "these images are far from what the backbone learned from" in result.probes
 
 

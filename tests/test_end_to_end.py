@@ -27,5 +27,5 @@ def test_cats_and_dogs(tmp_path: pathlib.Path) -> None:
     assert store.spec.image_size == (224, 224) and store.manifest.totals.stored == 200
     train(TrainConfig(store=str(tmp_path / "store"), run=str(tmp_path / "run")))
     metrics = evaluate(EvaluateConfig(run=str(tmp_path / "run"), split="validation"))
-    assert metrics["accuracy"]["value"] >= 0.95
-    assert metrics["used_for_selection"] is True
+    assert metrics.scores.accuracy.value >= 0.95
+    assert metrics.used_for_selection is True

@@ -19,7 +19,7 @@ from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate import Evaluation, evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from tests.conftest import rewrite_manifest
 
@@ -39,7 +39,7 @@ def probabilities(rows: list[dict[str, str]]) -> dict[str, np.ndarray]:
     return {"/".join(row["key"].split("/")[-2:]): np.array([float(row[name]) for name in columns]) for row in rows}
 
 
-def evaluated(run: pathlib.Path, source: pathlib.Path | None = None, **options: Any) -> dict[str, Any]:
+def evaluated(run: pathlib.Path, source: pathlib.Path | None = None, **options: Any) -> Evaluation:
     return evaluate(EvaluateConfig(run=str(run), input=source and str(source), **options))
 
 
@@ -60,24 +60,24 @@ def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
     metrics = evaluated(run_copy)
     folder = run_copy / "evaluation" / "test"
     assert set(os.listdir(folder)) == FILES
-    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
+    assert (written := json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) == metrics.to_json()
+    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(
+        written
+    )
     with Image.open(folder / "confusion_matrix.png") as image:
         image.load()
         assert image.format == "PNG"
     opened = FeatureStore.open(str(store))
-    assert metrics["split"] == "test" and metrics["examples"] == metrics["groups"] == 12
-    assert metrics["accuracy"]["value"] >= 0.9
-    assert 0 <= metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"] <= 1
-    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(
-        metrics
-    )
-    assert metrics["majority_accuracy"]["value"] == pytest.approx(1 / 3)
-    assert [entry["class"] for entry in metrics["per_class"]] == opened.class_names
-    assert metrics["dataset_digest"] == opened.manifest.dataset_digest
-    assert metrics["spec_fingerprint"] == opened.spec.fingerprint
-    assert len(metrics["split_digest"]) == 64
-    assert metrics["unreadable"] == [] and metrics["groups_declared"] is False
-    assert metrics["input"] == str(store)
+    assert metrics.split == "test" and metrics.scores.examples == metrics.scores.groups == 12
+    assert metrics.scores.accuracy.value >= 0.9
+    assert 0 <= metrics.scores.accuracy.low <= metrics.scores.accuracy.value <= metrics.scores.accuracy.high <= 1
+    assert metrics.scores.majority_accuracy == pytest.approx(1 / 3)
+    assert [entry.name for entry in metrics.scores.per_class] == opened.class_names
+    assert metrics.dataset_digest == opened.manifest.dataset_digest
+    assert metrics.spec_fingerprint == opened.spec.fingerprint
+    assert len(metrics.split_digest) == 64
+    assert metrics.unreadable == [] and metrics.groups_declared is False
+    assert metrics.input == str(store)
 
 
 def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathlib.Path) -> None:
@@ -96,13 +96,13 @@ def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathli
         [probabilities(rows)["/".join(key.split("/")[-2:])] for key in arrays.keys], expected, atol=1e-5
     )
     hits = np.mean([row["truth"] == row["predicted"] for row in rows])
-    assert hits == pytest.approx(metrics["accuracy"]["value"])
+    assert hits == pytest.approx(metrics.scores.accuracy.value)
 
 
 @pytest.mark.parametrize(("split", "used"), [("train", True), ("validation", True), ("test", False)])
 def test_says_what_chose_the_model(split: str, used: bool, run_copy: pathlib.Path) -> None:
     metrics = evaluated(run_copy, split=split)
-    assert metrics["used_for_selection"] is used
+    assert metrics.used_for_selection is used
     assert ("used for selection" in describe(metrics)) is used
     assert (run_copy / "evaluation" / split / "metrics.json").exists()
 
@@ -110,7 +110,7 @@ def test_says_what_chose_the_model(split: str, used: bool, run_copy: pathlib.Pat
 def test_twice_the_same_and_splits_apart(run_copy: pathlib.Path) -> None:
     first, again, other = evaluated(run_copy), evaluated(run_copy), evaluated(run_copy, split="validation")
     assert first == again
-    assert first["split_digest"] != other["split_digest"]
+    assert first.split_digest != other.split_digest
     assert set(os.listdir(run_copy / "evaluation")) == {"test", "validation"}
 
 
@@ -128,18 +128,18 @@ def test_folder_gives_what_the_stored_features_do(run_copy: pathlib.Path, flat: 
     assert len(computed) == 12 and computed.keys() == stored.keys()
     for key, row in stored.items():
         np.testing.assert_allclose(computed[key], row, atol=2e-3)
-    assert of_folder["split"] == "all" and of_folder["used_for_selection"] is False
-    assert of_folder["confusion"] == of_store["confusion"]
-    assert of_folder["dataset_digest"] != of_store["dataset_digest"]
+    assert of_folder.split == "all" and of_folder.used_for_selection is False
+    assert of_folder.scores.confusion == of_store.scores.confusion
+    assert of_folder.dataset_digest != of_store.dataset_digest
     with pytest.raises(UserError, match="no split 'test'; it has no splits; leave --split out"):
         evaluated(run_copy, flat, split="test")
 
 
 def test_folder_with_splits_is_measured_on_one(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
     metrics = evaluated(run_copy, photos)
-    assert metrics["split"] == "test" and metrics["examples"] == 12
+    assert metrics.split == "test" and metrics.scores.examples == 12
     validation = evaluated(run_copy, photos, split="validation")
-    assert validation["examples"] == 12
+    assert validation.scores.examples == 12
     assert set(os.listdir(run_copy / "evaluation")) == {
         only(run_copy, "photos", "test").name,
         only(run_copy, "photos", "validation").name,
@@ -154,7 +154,7 @@ def test_folder_named_like_a_split_spares_its_evaluation(run_copy: pathlib.Path,
 
 
 def test_images_that_chose_the_model_are_known_in_a_folder_too(run_copy: pathlib.Path, photos: pathlib.Path) -> None:
-    assert evaluated(run_copy, photos, split="validation")["used_for_selection"] is True
+    assert evaluated(run_copy, photos, split="validation").used_for_selection is True
 
 
 def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -166,8 +166,8 @@ def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.P
             writer.writerow([path.relative_to(tmp_path), path.parent.name, f"roll-{int(path.stem) // 2}"])
     metrics = evaluated(run_copy, tmp_path / "list.csv")
     rows = predictions(only(run_copy, "list"))
-    assert metrics["examples"] == len(rows) == 12
-    assert metrics["groups"] == 2 and metrics["groups_declared"] is True
+    assert metrics.scores.examples == len(rows) == 12
+    assert metrics.scores.groups == 2 and metrics.groups_declared is True
     assert {row["group"] for row in rows} == {"roll-0", "roll-1"}
     evaluated(run_copy)
     stored = probabilities(predictions(run_copy / "evaluation" / "test"))
@@ -178,14 +178,14 @@ def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.P
 def test_fewer_classes_than_the_run_keep_their_ids(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
     shutil.rmtree(flat / "anemone")  # the folder's first class is the run's second
     metrics = evaluated(run_copy, flat)
-    assert metrics["examples"] == 8 and metrics["accuracy"]["value"] >= 0.8
+    assert metrics.scores.examples == 8 and metrics.scores.accuracy.value >= 0.8
     assert {row["truth"] for row in predictions(only(run_copy, "flat"))} == {"fern", "gentian"}
 
 
 def test_store_of_fewer_classes_keeps_the_runs_ids(run_copy: pathlib.Path, lopsided: pathlib.Path) -> None:
     metrics = evaluated(run_copy, lopsided, split="train")
-    assert metrics["examples"] == 16 and metrics["accuracy"]["value"] >= 0.8
-    assert metrics["used_for_selection"] is False  # another dataset's train
+    assert metrics.scores.examples == 16 and metrics.scores.accuracy.value >= 0.8
+    assert metrics.used_for_selection is False  # another dataset's train
     assert os.listdir(run_copy / "evaluation") == [only(run_copy, "store", "train").name]
 
 
@@ -200,12 +200,12 @@ def test_unreadable_images_are_listed_and_the_rest_counted(run_copy: pathlib.Pat
     damaged = (flat / "gentian" / "01.png").read_bytes()
     (flat / "gentian" / "01.png").write_bytes(damaged[: len(damaged) // 2])
     metrics = evaluated(run_copy, flat)
-    assert metrics["examples"] == 10
-    assert [(entry["key"], entry["stage"]) for entry in metrics["unreadable"]] == [
+    assert metrics.scores.examples == 10
+    assert [(entry.key, entry.stage) for entry in metrics.unreadable] == [
         ("fern/00.jpg", "decode"),
         ("gentian/01.png", "decode"),
     ]
-    assert "not a JPEG" in metrics["unreadable"][0]["reason"] and "damaged PNG" in metrics["unreadable"][1]["reason"]
+    assert "not a JPEG" in metrics.unreadable[0].reason and "damaged PNG" in metrics.unreadable[1].reason
     rows = predictions(only(run_copy, "flat"))
     assert len(rows) == 10 and not {"fern/00.jpg", "gentian/01.png"} & {row["key"] for row in rows}
     assert all(row["truth"] == row["key"].split("/")[0] for row in rows)  # no row slipped into another's place
@@ -235,9 +235,9 @@ def test_store_that_moved(run_copy: pathlib.Path, store_copy: pathlib.Path, tmp_
     told = r"the store that '.*run-copy' was trained on is no longer at '.*gone': .*, headstart evaluate .*run-copy STORE"
     with pytest.raises(UserError, match=told):
         evaluated(run_copy)
-    assert evaluated(run_copy, store_copy)["split"] == "test"
+    assert evaluated(run_copy, store_copy).split == "test"
     assert os.listdir(run_copy / "evaluation") == ["test"]  # the run's own dataset, wherever it lies
-    assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"] is True
+    assert evaluated(run_copy, store_copy, split="validation").used_for_selection is True
 
 
 def test_images_that_moved(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -249,7 +249,7 @@ def test_images_that_moved(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> No
 def test_a_run_that_moved_with_its_store_inside(run_copy: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     change_config(run_copy, store=str(tmp_path / "where it was" / "store"))
     shutil.copytree(store, run_copy / "store")
-    assert evaluated(run_copy)["input"] == str(run_copy / "store")
+    assert evaluated(run_copy).input == str(run_copy / "store")
 
 
 def test_own_images_of_a_table_with_absolute_paths(
@@ -264,7 +264,7 @@ def test_own_images_of_a_table_with_absolute_paths(
     (run_copy / "examples.csv").write_bytes(keyed.encode())
     change_config(run_copy, store="", input=str(table))
     metrics = evaluated(run_copy)
-    assert metrics["examples"] == 12 and not metrics["unreadable"]
+    assert metrics.scores.examples == 12 and not metrics.unreadable
     assert {row["key"] for row in predictions(run_copy / "evaluation" / "test")} == {
         str(path) for path in (photos / "test").rglob("*.*")
     }
@@ -278,7 +278,7 @@ def test_copies_of_what_was_trained_on_are_counted_by_row(
         shutil.copy(photos / "train" / "fern" / "00.jpg", tmp_path / "copies" / "fern" / f"{number}.jpg")
     shutil.copy(photos / "test" / "fern" / "00.jpg", tmp_path / "copies" / "fern" / "new.jpg")
     metrics = evaluated(run_copy, tmp_path / "copies")
-    assert metrics["seen_in_training"] == 9 and metrics["used_for_selection"] is True
+    assert metrics.seen_in_training == 9 and metrics.used_for_selection is True
 
 
 def test_digests_are_those_of_the_files(run_copy: pathlib.Path, photos: pathlib.Path, store: pathlib.Path) -> None:
@@ -303,6 +303,6 @@ def test_main_prints_the_figures(run_copy: pathlib.Path, capsys: pytest.CaptureF
 
 def test_images_that_chose_the_model_stay_known_when_the_store_grows(run_copy: pathlib.Path, store_copy: pathlib.Path) -> None:
     rewrite_manifest(store_copy, lambda manifest: manifest.update(dataset_digest="grown" + manifest["dataset_digest"]))
-    assert evaluated(run_copy, store_copy, split="validation")["used_for_selection"]
+    assert evaluated(run_copy, store_copy, split="validation").used_for_selection
     metrics = evaluated(run_copy, store_copy, split="test")
-    assert not metrics["used_for_selection"] and metrics["seen_in_training"] == 0
+    assert not metrics.used_for_selection and metrics.seen_in_training == 0

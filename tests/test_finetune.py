@@ -272,7 +272,7 @@ def test_a_store_without_a_run_trains_a_head_first(
     metrics = metrics_of(tuned.path)
     assert metrics["before"]["val_accuracy"] >= 0.9 and metrics["val_loss"] <= metrics["before"]["val_loss"]
     assert [layer.name for layer in tuned.model().get_layer("head").layers][2:4] == ["hidden", "dropout"]
-    assert evaluate(EvaluateConfig(run=tuned.path))["accuracy"]["value"] >= 0.9
+    assert evaluate(EvaluateConfig(run=tuned.path)).scores.accuracy.value >= 0.9
 
 
 class Killed(BaseException):
@@ -634,7 +634,7 @@ def test_a_tuned_run_is_measured_on_its_images(
         keys = [row["key"] for row in csv.DictReader(file)]
     assert len(keys) == 12 and all(key.startswith("test/") for key in keys)
     own = evaluate(EvaluateConfig(run=str(tuned_copy), input=str(photos), split="validation"))
-    assert own["used_for_selection"] is True and own["folder"].endswith("validation")
+    assert own.used_for_selection is True and own.folder.endswith("validation")
     with pytest.raises(UserError, match="has no split 'tset'; it has test, train, validation"):
         evaluate(EvaluateConfig(run=str(tuned_copy), split="tset"))
 
@@ -653,8 +653,8 @@ def test_a_frozen_run_is_measured_on_its_store(
     frozen = finetune.finetune(config(photos, maps_run, tmp_path / "run", epochs=1))
     assert frozen.data_source == str(maps_store)
     metrics = evaluate(EvaluateConfig(run=frozen.path))
-    assert metrics["examples"] == 12 and metrics["input"] == str(maps_store)
-    assert metrics["dataset_digest"] == FeatureStore.open(str(maps_store)).manifest.dataset_digest
+    assert metrics.scores.examples == 12 and metrics.input == str(maps_store)
+    assert metrics.dataset_digest == FeatureStore.open(str(maps_store)).manifest.dataset_digest
 
 
 def test_a_tuned_run_predicts(
@@ -675,7 +675,7 @@ def test_a_chain_of_fine_tunings(
     head = finetune.finetune(config(photos, next_one.path and pathlib.Path(next_one.path), tmp_path / "head", epochs=1))
     assert moved(weights_of(next_one.path), weights_of(head.path)) == {"head/logits"}
     assert head.spec.fingerprint == next_one.spec.fingerprint
-    assert evaluate(EvaluateConfig(run=head.path))["input"] == str(photos)
+    assert evaluate(EvaluateConfig(run=head.path)).input == str(photos)
     with pytest.raises(UserError, match=r"has another backbone than .*weights_digest"):
         finetune.finetune(from_store(maps_store, tuned, tmp_path / "other"))
 
@@ -697,11 +697,11 @@ def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: p
     run = train(TrainConfig(store=str(tmp_path / "store"), run=str(tmp_path / "run"), epochs=5, learning_rate=3e-3))
     tuned = finetune.finetune(config(photos, pathlib.Path(run.path), tmp_path / "tuned", unfreeze_last=2))
     metrics = evaluate(EvaluateConfig(run=tuned.path))
-    assert metrics["split"] == "test" and metrics["examples"] == 9 and metrics["seen_in_training"] == 0
+    assert metrics.split == "test" and metrics.scores.examples == 9 and metrics.seen_in_training == 0
     store = FeatureStore.open(str(tmp_path / "store"))
-    with open(os.path.join(metrics["folder"], "predictions.csv"), encoding="utf-8", newline="") as file:
+    with open(os.path.join(metrics.folder, "predictions.csv"), encoding="utf-8", newline="") as file:
         assert {row["key"] for row in csv.DictReader(file)} == {example.key for example in store.examples("test")}
-    assert evaluate(EvaluateConfig(run=tuned.path, input=str(photos)))["examples"] == 9
+    assert evaluate(EvaluateConfig(run=tuned.path, input=str(photos))).scores.examples == 9
 
 
 def test_without_validation_all_epochs_are_trained(

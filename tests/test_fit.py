@@ -65,7 +65,7 @@ def test_fit_takes_a_store_of_its_own_and_measures_without_a_test_split(
         epochs=1, batch_size=7, tap="block5c_add:grid1", taps=("top_activation", "block5c_add:grid1"),
     )  # fmt: skip
     metrics = fit(config)
-    assert metrics["split"] == "validation" and metrics["used_for_selection"] is True
+    assert metrics.split == "validation" and metrics.used_for_selection is True
     assert "store" not in os.listdir(tmp_path / "run")
     run = headstart.Run.open(str(tmp_path / "run"))
     assert run.tap.name == "block5c_add:grid1" and run.config["train"]["batch_size"] == 7
@@ -95,7 +95,7 @@ def test_public_names(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch:
 
     store = extract(ExtractConfig(input="photos", store="store", weights="random:0", image_size="32"))
     run = train(TrainConfig(store="store", run="run", epochs=10))
-    assert evaluate(EvaluateConfig(run="run", split="test"))["accuracy"]["value"] >= 0.9
+    assert evaluate(EvaluateConfig(run="run", split="test")).scores.accuracy.value >= 0.9
     assert isinstance(store, headstart.FeatureStore) and isinstance(run, headstart.Run)
 
 

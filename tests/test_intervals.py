@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import intervals, scores
+from headstart.training.evaluation import intervals
+from headstart.training.evaluation import measures as built
 
 FEW = settings(max_examples=60, deadline=None)
 Interval = tuple[float, float]
@@ -33,7 +34,7 @@ def separated(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, intervals.Measure]:
-    return {name: build(labels, probabilities) for name, build in scores.BOOTSTRAPPED.items()}
+    return {name: build(labels, probabilities) for name, build in built.BOOTSTRAPPED.items()}
 
 
 def names(count: int) -> list[str]:
@@ -125,8 +126,8 @@ def test_bootstrap_equals_scores_of_the_drawn_examples() -> None:
     got = intervals.bootstrap_intervals(measures(labels, probabilities), names(10) * 3, seed=7, replicates=50)
     draws = np.random.default_rng(7).integers(10, size=(50, 10))
     rows = [np.concatenate([np.arange(30)[np.arange(30) % 10 == group] for group in draw]) for draw in draws]
-    for name, measure in (("macro_f1", scores.macro_f1), ("auroc", scores.auroc), ("log_loss", scores.log_loss)):
-        expected = np.nanpercentile([measure(labels[i], probabilities[i]) for i in rows], [2.5, 97.5])
+    for name, measure in (("macro_f1", built.macro_f1), ("auroc", built.auroc), ("log_loss", built.log_loss)):
+        expected = np.nanpercentile([built.value(measure, labels[i], probabilities[i]) for i in rows], [2.5, 97.5])
         assert got[name] == pytest.approx(expected)
 
 

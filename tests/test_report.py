@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import pathlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from headstart.features.errors import UserError
 from headstart.training.evaluation import report, scores
 
 
-def scored(classes: int, count: int = 200) -> dict[str, Any]:
+def scored(classes: int, count: int = 200) -> scores.Scores:
     generator = np.random.default_rng(0)
     labels, probabilities = generator.integers(classes, size=count), generator.dirichlet(np.ones(classes), size=count)
     keys = [f"folder/{i}.jpg" for i in range(count)]
@@ -26,11 +25,11 @@ def scored(classes: int, count: int = 200) -> dict[str, Any]:
 def test_summary_of_two_classes() -> None:
     metrics = scored(2)
     text = report.summary(metrics, "validation", used_for_selection=True, groups_declared=True)
-    accuracy = metrics["accuracy"]
-    interval = f"[{100 * accuracy['low']:.2f}, {100 * accuracy['high']:.2f}]"
+    accuracy = metrics.accuracy
+    interval = f"[{100 * accuracy.low:.2f}, {100 * accuracy.high:.2f}]"
     lines = text.split("\n")
     assert lines[0].startswith("validation (used for selection): 200 examples in 200 groups")
-    assert lines[1].split() == ["accuracy", f"{100 * accuracy['value']:.2f}%", *interval.split(), "groups", "declared"]
+    assert lines[1].split() == ["accuracy", f"{100 * accuracy.value:.2f}%", *interval.split(), "groups", "declared"]
     assert "majority baseline" in text and "class 1" in text
     assert "top-5" not in text  # of two classes it says nothing
     assert sum(" taken for " in line for line in lines) == 3

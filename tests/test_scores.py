@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import intervals, scores
+from headstart.training.evaluation import intervals, measures, scores
+from headstart.training.evaluation.measures import value
+from headstart.training.evaluation.scores import ClassScores, ConfusedPair, Interval, Mistake
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 FEW = settings(max_examples=60, deadline=None)
@@ -53,15 +55,15 @@ def test_scores_of_the_prediction_equal_scikit_learn(drawn: Drawn) -> None:
     weighted = {"sample_weight": weights}
     recall = reference.recall_score(labels, predicted, labels=present, average="macro", zero_division=0, **weighted)
     f1 = reference.f1_score(labels, predicted, labels=present, average="macro", zero_division=0, **weighted)
-    assert scores.accuracy(*drawn) == pytest.approx(reference.accuracy_score(labels, predicted, **weighted))
-    assert scores.balanced_accuracy(*drawn) == pytest.approx(recall)
-    assert scores.macro_f1(*drawn) == pytest.approx(f1)
+    assert value(measures.accuracy, *drawn) == pytest.approx(reference.accuracy_score(labels, predicted, **weighted))
+    assert value(measures.balanced_accuracy, *drawn) == pytest.approx(recall)
+    assert value(measures.macro_f1, *drawn) == pytest.approx(f1)
 
 
 def test_balanced_accuracy_equals_scikit_learns_own() -> None:
     labels, probabilities = separated(200, 4)
     expected = reference.balanced_accuracy_score(labels, probabilities.argmax(1))
-    assert scores.balanced_accuracy(labels, probabilities) == pytest.approx(expected)
+    assert value(measures.balanced_accuracy, labels, probabilities) == pytest.approx(expected)
 
 
 @FEW
@@ -69,12 +71,12 @@ def test_balanced_accuracy_equals_scikit_learns_own() -> None:
 def test_log_loss_equals_scikit_learn(drawn: Drawn) -> None:
     labels, probabilities, weights = drawn
     expected = reference.log_loss(labels, probabilities, sample_weight=weights, labels=range(probabilities.shape[1]))
-    assert scores.log_loss(*drawn) == pytest.approx(expected)
+    assert value(measures.log_loss, *drawn) == pytest.approx(expected)
 
 
 def test_log_loss_is_clipped() -> None:
-    assert scores.log_loss([1], [[1.0, 0.0]]) == pytest.approx(-math.log(1e-7))
-    assert scores.log_loss([0], [[1.0, 0.0]]) == 0.0
+    assert value(measures.log_loss, [1], [[1.0, 0.0]]) == pytest.approx(-math.log(1e-7))
+    assert value(measures.log_loss, [0], [[1.0, 0.0]]) == 0.0
 
 
 def areas(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> list[float]:
@@ -90,19 +92,13 @@ def areas(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) ->
 @FEW
 @given(examples())
 def test_auroc_equals_scikit_learn_with_ties(drawn: Drawn) -> None:
-    expected, got = areas(*drawn), scores.auroc(*drawn)
+    expected, got = areas(*drawn), value(measures.auroc, *drawn)
     assert got == pytest.approx(np.mean(expected)) if expected else math.isnan(got)
 
 
 def test_auroc_of_constant_scores_is_a_half_and_of_one_class_undefined() -> None:
-    assert scores.auroc([0, 1, 1], np.full((3, 2), 0.5)) == 0.5
-    assert math.isnan(scores.auroc([1, 1, 1], np.full((3, 2), 0.5)))
-
-
-def top_5(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """As the bootstrap sees it, which alone weighs it."""
-    measure = scores.BOOTSTRAPPED["top_5"](np.asarray(labels), np.asarray(probabilities))
-    return float(measure(np.ones((len(labels), 1)) if weights is None else np.asarray(weights, float)[:, None])[0])
+    assert value(measures.auroc, [0, 1, 1], np.full((3, 2), 0.5)) == 0.5
+    assert math.isnan(value(measures.auroc, [1, 1, 1], np.full((3, 2), 0.5)))
 
 
 @FEW
@@ -111,7 +107,7 @@ def test_top_5_never_exceeds_scikit_learn_and_equals_it_without_ties(drawn: Draw
     labels, probabilities, weights = drawn
     classes = probabilities.shape[1]
     expected = reference.top_k_accuracy_score(labels, probabilities, k=5, sample_weight=weights, labels=range(classes))
-    got = top_5(*drawn)
+    got = value(measures.top_5, *drawn)
     tied = any(len(set(row)) < classes for row in probabilities)
     assert got <= expected + 1e-12 if tied else got == pytest.approx(expected)
 
@@ -120,37 +116,36 @@ def test_top_5_never_exceeds_scikit_learn_and_equals_it_without_ties(drawn: Draw
 def test_top_5_counts_ties_against_the_truth_and_all_classes_where_they_are_fewer(classes: int, expected: float) -> None:
     uniform = np.full((classes, classes), 1 / classes)
     got = scores.score(np.arange(classes), uniform, names(classes), names(classes), names(classes, "c"))
-    assert got["top_5"]["value"] == expected
+    assert got.top_5.value == expected
 
 
 def test_score_has_the_top_5_of_scikit_learn() -> None:
     labels, probabilities = separated(100, 9)
-    got = scores.score(labels, probabilities, names(100), names(100), names(9, "c"))["top_5"]
-    assert got["value"] == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5))
-    assert got["low"] < got["value"] < got["high"]
+    got = scores.score(labels, probabilities, names(100), names(100), names(9, "c")).top_5
+    assert got.value == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5))
+    assert got.low < got.value < got.high
 
 
 def test_calibration_error_by_hand() -> None:
     probabilities = [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]
     # two bins: confidence 0.9 with accuracy 0.5, and confidence 0.6 with accuracy 1
-    assert scores.calibration_error([0, 1, 0, 1], probabilities) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
-    assert scores.calibration_error([0, 1, 0, 1], probabilities, [1, 0, 0, 0]) == pytest.approx(0.1)
+    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
+    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities, [1, 0, 0, 0]) == pytest.approx(0.1)
 
 
 def test_calibration_bins_close_on_the_right() -> None:
     edge = 9 / 15  # belongs to the bin below it, apart from what lies just above
     probabilities = [[edge, 1 - edge], [edge + 1e-3, 1 - edge - 1e-3]]
-    assert scores.calibration_error([0, 1], probabilities) == pytest.approx(((1 - edge) + (edge + 1e-3)) / 2)
+    assert value(measures.calibration_error, [0, 1], probabilities) == pytest.approx(((1 - edge) + (edge + 1e-3)) / 2)
 
 
 def test_majority_accuracy() -> None:
     probabilities = np.full((4, 3), 1 / 3)
-    assert scores.majority_accuracy([2, 2, 2, 0], probabilities) == 0.75
-    assert scores.majority_accuracy([2, 2, 2, 0], probabilities, [1, 0, 0, 3]) == 0.75
+    assert value(measures.majority_accuracy, [2, 2, 2, 0], probabilities) == 0.75
+    assert value(measures.majority_accuracy, [2, 2, 2, 0], probabilities, [1, 0, 0, 3]) == 0.75
 
 
-EVERY = [scores.accuracy, scores.balanced_accuracy, scores.macro_f1, top_5, scores.auroc]
-EVERY += [scores.log_loss, scores.calibration_error, scores.majority_accuracy]
+EVERY = [measures.accuracy, measures.majority_accuracy, *measures.BOOTSTRAPPED.values()]
 
 
 @FEW
@@ -159,12 +154,12 @@ def test_weights_are_multiplicities(drawn: Drawn) -> None:
     labels, probabilities, weights = drawn
     repeated = np.repeat(labels, weights), np.repeat(probabilities, weights, axis=0)
     for measure in EVERY:
-        assert measure(*drawn) == pytest.approx(measure(*repeated), nan_ok=True), measure.__name__
+        assert value(measure, *drawn) == pytest.approx(value(measure, *repeated), nan_ok=True), measure.__name__
 
 
 def test_weights_of_zero_leave_nothing() -> None:
     for measure in EVERY:
-        assert math.isnan(measure([0, 1], [[0.9, 0.1], [0.2, 0.8]], [0, 0])), measure.__name__
+        assert math.isnan(value(measure, [0, 1], [[0.9, 0.1], [0.2, 0.8]], [0, 0])), measure.__name__
 
 
 # Where the mistakes are.
@@ -180,9 +175,9 @@ def test_confusion_equals_scikit_learn() -> None:
 def test_most_confused_pairs_are_ordered_and_off_the_diagonal() -> None:
     table = np.array([[9, 1, 0], [3, 9, 2], [0, 2, 9]])
     assert scores.most_confused_pairs(table, ["a", "b", "c"], limit=3) == [
-        {"truth": "b", "predicted": "a", "count": 3},
-        {"truth": "b", "predicted": "c", "count": 2},
-        {"truth": "c", "predicted": "b", "count": 2},
+        ConfusedPair("b", "a", 3),
+        ConfusedPair("b", "c", 2),
+        ConfusedPair("c", "b", 2),
     ]
     assert table[0, 0] == 9
 
@@ -190,7 +185,9 @@ def test_most_confused_pairs_are_ordered_and_off_the_diagonal() -> None:
 def test_per_class_marks_what_is_missing_and_what_is_few() -> None:
     labels = np.array([0] * 10 + [1])
     probabilities = np.array([[0.8, 0.1, 0.1]] * 11)
-    first, second, third = scores.per_class(labels, probabilities, ["a", "b", "c"])
+    found = scores.per_class(scores.confusion(labels, probabilities), ["a", "b", "c"])
+    assert found[0] == ClassScores("a", 10, pytest.approx(10 / 11), 1.0)
+    first, second, third = (each.to_json() for each in found)
     assert first == {"class": "a", "count": 10, "precision": pytest.approx(10 / 11), "recall": 1.0, "note": ""}
     assert second == {"class": "b", "count": 1, "precision": None, "recall": 0.0, "note": "too few"}
     assert third == {"class": "c", "count": 0, "precision": None, "recall": None, "note": "too few"}
@@ -199,8 +196,8 @@ def test_per_class_marks_what_is_missing_and_what_is_few() -> None:
 def test_worst_mistakes_are_the_most_confident_ones_and_ties_go_by_key() -> None:
     probabilities = [[0.6, 0.4], [0.1, 0.9], [0.75, 0.25], [0.1, 0.9]]
     got = scores.worst_mistakes([1, 0, 0, 0], probabilities, ["a", "z", "right", "b"], ["no", "yes"])
-    assert [entry["key"] for entry in got] == ["b", "z", "a"]
-    assert got[0] == {"key": "b", "truth": "no", "predicted": "yes", "probability": 0.9, "truth_probability": 0.1}
+    assert [mistake.key for mistake in got] == ["b", "z", "a"]
+    assert got[0] == Mistake("b", "no", "yes", 0.9, 0.1)
 
 
 # Everything together.
@@ -212,36 +209,36 @@ def test_score_is_json_without_nan_whatever_the_data(drawn: Drawn) -> None:
     labels, probabilities, weights = drawn
     groups = [str(weight) for weight in weights]
     got = scores.score(labels, probabilities, names(len(labels)), groups, names(probabilities.shape[1], "c"))
-    assert json.loads(json.dumps(got, allow_nan=False)) == got
-    assert got["groups"] == len(set(groups))
-    assert got["accuracy"]["low"] <= got["accuracy"]["value"] + 1e-12
-    assert got["accuracy"]["value"] <= got["accuracy"]["high"] + 1e-12
+    assert json.loads(json.dumps(got.to_json(), allow_nan=False)) == got.to_json()
+    assert got.groups == len(set(groups))
+    assert got.accuracy.low <= got.accuracy.value + 1e-12
+    assert got.accuracy.value <= got.accuracy.high + 1e-12
 
 
 def test_score_of_one_example() -> None:
     got = scores.score([0], [[0.7, 0.2, 0.1]], ["k"], [""], ["a", "b", "c"])
-    assert got["accuracy"] == {"value": 1.0, "low": pytest.approx(0.2065, abs=5e-5), "high": 1.0}
-    assert got["auroc"] == {"value": None, "low": None, "high": None}
-    assert got["macro_f1"] == {"value": 1.0, "low": None, "high": None}
-    assert (got["bootstrap_replicates"], got["groups"], got["worst_mistakes"]) == (0, 1, [])
+    assert got.accuracy == Interval(1.0, pytest.approx(0.2065, abs=5e-5), 1.0)
+    assert got.auroc.to_json() == {"value": None, "low": None, "high": None}
+    assert got.macro_f1.to_json() == {"value": 1.0, "low": None, "high": None}
+    assert (got.bootstrap_replicates, got.groups, got.worst_mistakes) == (0, 1, [])
 
 
 def test_score_takes_its_intervals_from_the_groups() -> None:
     labels, probabilities = separated(60, 3)
     got = scores.score(labels, probabilities, names(60), names(20) * 3, names(3, "c"), seed=4)
-    assert (got["accuracy"]["low"], got["accuracy"]["high"]) == intervals.accuracy_interval(
+    assert (got.accuracy.low, got.accuracy.high) == intervals.accuracy_interval(
         probabilities.argmax(1) == labels, names(20) * 3
     )
-    measures = {name: build(labels, probabilities) for name, build in scores.BOOTSTRAPPED.items()}
-    for name, interval in intervals.bootstrap_intervals(measures, names(20) * 3, seed=4).items():
-        assert (got[name]["low"], got[name]["high"]) == interval
+    built = {name: build(labels, probabilities) for name, build in measures.BOOTSTRAPPED.items()}
+    for name, interval in intervals.bootstrap_intervals(built, names(20) * 3, seed=4).items():
+        assert (getattr(got, name).low, getattr(got, name).high) == interval
 
 
 def test_score_keeps_a_large_confusion_matrix_out() -> None:
     labels, probabilities = separated(60, 41)
     got = scores.score(labels, probabilities.astype(np.float32), names(60), names(60), names(41, "c"))
-    assert got["confusion"] is None and got["most_confused"]
-    assert got["bootstrap_replicates"] == 1000
+    assert got.to_json()["confusion"] is None and got.most_confused
+    assert got.bootstrap_replicates == 1000
 
 
 @pytest.mark.parametrize(
@@ -271,4 +268,4 @@ def test_lengths_that_disagree_are_refused() -> None:
     with pytest.raises(UserError, match="expected 2 class names, one for each, got 1"):
         scores.score(labels, probabilities, names(4), names(4), ["a"])
     with pytest.raises(UserError, match="expected 4 weights"):
-        scores.accuracy(labels, probabilities, [1, 1])
+        value(measures.accuracy, labels, probabilities, [1, 1])

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headstart.commands.probe import describe as describe_probes
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag
 from headstart.features.runtime import limit_intra_op_threads, quietly
+
+if TYPE_CHECKING:
+    from headstart.training.evaluation.evaluate import Evaluation
 
 IMAGE_SIZE = 96
 VALIDATION_EVERY = 5
@@ -53,11 +56,11 @@ def write_digits(folder: str) -> int:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo came to: the probes' table as text, the tap chosen, and its figures on the second half."""
+    """What the demo came to: the probes' table as text, the tap chosen, and how it did on the second half."""
 
     probes: str
     tap: str
-    figures: dict[str, Any]
+    evaluation: Evaluation
 
 
 @quietly
@@ -83,13 +86,13 @@ def demo(config: DemoConfig) -> DemoResult:
 
 def describe(config: DemoConfig, result: DemoResult) -> str:
     """The demo's result, and where to look."""
-    accuracy = result.figures["accuracy"]
+    accuracy = result.evaluation.scores.accuracy
     return "\n".join(
         [
             result.probes,
             "",
             f"A head on {result.tap}, chosen and trained on the first half of the digits, on the second half: "
-            f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}].",
+            f"accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}].",
             f"In {config.folder}/: probe/probe.png, run/model.keras, run/learning_curve.png, run/evaluation/test/.",
         ]
     )

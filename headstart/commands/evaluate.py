@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.features.dataset.sources import check_exists
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
+
+if TYPE_CHECKING:
+    from headstart.training.evaluation.evaluate import Evaluation
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -31,15 +34,15 @@ def _evaluate(config: EvaluateConfig) -> None:
     print(describe(evaluate(config)))
 
 
-def describe(metrics: dict[str, Any]) -> str:
+def describe(evaluation: Evaluation) -> str:
     """The figures for a terminal."""
     from headstart.training.evaluation import report
 
-    text = report.summary(metrics, metrics["split"], metrics["used_for_selection"], metrics["groups_declared"])
-    if metrics["seen_in_training"] and not metrics["used_for_selection"]:
-        text += f"\nwarning: {metrics['seen_in_training']} of these contents were trained on or chosen by"
-    text += f"\nplots and predictions: {metrics['folder']}"
-    if metrics["unreadable"]:
-        first = metrics["unreadable"][0]
-        text += f"\n{len(metrics['unreadable'])} images can't be read, such as {first['key']} ({first['reason']})"
+    text = report.summary(evaluation.scores, evaluation.split, evaluation.used_for_selection, evaluation.groups_declared)
+    if evaluation.seen_in_training and not evaluation.used_for_selection:
+        text += f"\nwarning: {evaluation.seen_in_training} of these contents were trained on or chosen by"
+    text += f"\nplots and predictions: {evaluation.folder}"
+    if evaluation.unreadable:
+        first = evaluation.unreadable[0]
+        text += f"\n{len(evaluation.unreadable)} images can't be read, such as {first.key} ({first.reason})"
     return text

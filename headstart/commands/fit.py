@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headstart.commands import evaluate as evaluate_command
 from headstart.commands import train as train_command
@@ -17,6 +17,9 @@ from headstart.features.engines.options import has_openvino
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.train import TrainConfig
+
+if TYPE_CHECKING:
+    from headstart.training.evaluation.evaluate import Evaluation
 
 Config = TypeVar("Config")
 
@@ -40,14 +43,14 @@ class FitConfig(TrainConfig, ExtractConfig):
 
 
 @quietly
-def fit(config: FitConfig) -> dict[str, Any]:
+def fit(config: FitConfig) -> Evaluation:
     """Extraction, training and evaluation; what exists already is not done again.
 
     Args:
         config: what `headstart fit` takes: `headstart extract`'s flags and `headstart train`'s.
 
     Returns:
-        The figures of `headstart evaluate`.
+        What `headstart evaluate` found.
 
     Raises:
         UserError: whatever the three may raise.

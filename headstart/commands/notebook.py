@@ -18,7 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.commands.runner import run_command
 from headstart.features import files
@@ -26,6 +26,9 @@ from headstart.features.config import check_fields, flag, positional
 from headstart.features.errors import UserError
 from headstart.features.runtime import quietly
 from headstart.features.spec import parse_image_size
+
+if TYPE_CHECKING:
+    from headstart.training.evaluation.scores import Interval
 
 STOPPING = 0.2  # of the training split
 HELD_OUT = "test"
@@ -142,11 +145,11 @@ def _one_seed(config: NotebookConfig, table: str, boundary: str, seed: int, seco
     return [(technique, (_score(place(technique)), took[technique])) for technique in TECHNIQUES]
 
 
-def _score(run: str) -> dict[str, Any]:
+def _score(run: str) -> Interval:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
 
-    return evaluate(EvaluateConfig(run=run, split=HELD_OUT))["accuracy"]
+    return evaluate(EvaluateConfig(run=run, split=HELD_OUT)).scores.accuracy
 
 
 def _below_the_last_stage(store: Any) -> str:
@@ -188,7 +191,7 @@ def _table(config: NotebookConfig) -> bytes:
 
 def _row(technique: str, found: Sequence[Any]) -> Row:
     (first, seconds), *_ = found
-    return Row(technique, tuple(figures["value"] for figures, _ in found), first["low"], first["high"], seconds)
+    return Row(technique, tuple(accuracy.value for accuracy, _ in found), first.low, first.high, seconds)
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

@@ -21,19 +21,29 @@ from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.store.feature_store import WORK_FOLDER, FeatureStore
 from headstart.features.store.manifest import MANIFEST
-from headstart.training.evaluation import report, scores
+from headstart.training.evaluation import report
 from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
+from headstart.training.evaluation.scores import Scores, score
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
 
 MAX_CLASSES_IN_A_MATRIX = 40
 
 
 @dataclass(frozen=True)
-class _Evaluated:
-    """What was measured: examples in order, the run's answers, and what stands beside the score."""
+class UnreadableImage:
+    """An image that could not be classified, and why: the stage is `read` or `decode`."""
+
+    key: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What is to be scored: examples in order, the run's answers, and what stands beside the score."""
 
     name: str
     split: str
@@ -41,49 +51,79 @@ class _Evaluated:
     labels: np.ndarray  # int64 [N]
     probabilities: np.ndarray  # float32 [N, classes]
     groups_declared: bool
-    unreadable: list[dict[str, str]]
+    unreadable: list[UnreadableImage]
     dataset_digest: str
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A run measured on some examples.
+
+    Args:
+        scores: what came of it.
+        folder: where metrics.json, predictions.csv and a plot are.
+        split: the split's name, or 'all'.
+        input: the store, folder or table, as an absolute path.
+        used_for_selection: most of the contents were trained on or chosen by, so that the scores flatter the run.
+        seen_in_training: how many of them.
+        groups_declared: someone said which examples belong together.
+        unreadable: images that there is no score of.
+        dataset_digest, split_digest, spec_fingerprint: of what was measured.
+    """
+
+    scores: Scores
+    folder: str
+    split: str
+    input: str
+    used_for_selection: bool
+    seen_in_training: int
+    groups_declared: bool
+    unreadable: list[UnreadableImage]
+    dataset_digest: str
+    split_digest: str
+    spec_fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        beside = {name: value for name, value in vars(self).items() if name != "scores"}
+        return {**self.scores.to_json(), **beside, "unreadable": [vars(image) for image in self.unreadable]}
+
+
 @quietly
-def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+def evaluate(config: EvaluateConfig) -> Evaluation:
     """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and a plot.
 
     Args:
         config: what `headstart evaluate` takes.
 
-    Returns:
-        What metrics.json holds: `headstart.training.evaluation.scores.score`, and the digests of dataset, split and spec.
-
     Raises:
         UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
     """
     run = Run.open(config.run, config.unsafe)
-    path = config.input or _measured_on(run)
+    path = config.input or _data_source(run)
     found = (_of_store if _is_store(path) else _of_images)(run, path, config.split)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
     seen = sum(example.digest[:16] in known for example in found.examples)
-    figures = scores.score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed)
-    metrics = {
-        **figures,
-        "folder": os.path.join(run.path, EVALUATION, found.name),
-        "split": found.split,
-        "input": os.path.abspath(path),
-        "used_for_selection": 2 * seen > len(found.examples),
-        "seen_in_training": seen,
-        "groups_declared": found.groups_declared,
-        "unreadable": found.unreadable,
-        "dataset_digest": found.dataset_digest,
-        "split_digest": _split_digest(found.examples),
-        "spec_fingerprint": run.spec.fingerprint,
-    }
-    _write(metrics["folder"], metrics, found, keys, run.class_names)
-    return metrics
+    evaluation = Evaluation(
+        scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
+        folder=os.path.join(run.path, EVALUATION, found.name),
+        split=found.split,
+        input=os.path.abspath(path),
+        used_for_selection=2 * seen > len(found.examples),
+        seen_in_training=seen,
+        groups_declared=found.groups_declared,
+        unreadable=found.unreadable,
+        dataset_digest=found.dataset_digest,
+        split_digest=_split_digest(found.examples),
+        spec_fingerprint=run.spec.fingerprint,
+    )
+    _write(evaluation, found, keys, run.class_names)
+    return evaluation
 
 
-def _measured_on(run: Run) -> str:
+def _data_source(run: Run) -> str:
     """Where the run's own splits are.
 
     Raises:
@@ -106,7 +146,7 @@ def _is_store(path: str) -> bool:
     return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
 
 
-def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
+def _of_store(run: Run, path: str, asked: str) -> _Answers:
     store = FeatureStore.open(path)
     split = asked or "test"
     if split not in store.splits:
@@ -116,7 +156,7 @@ def _of_store(run: Run, path: str, asked: str) -> _Evaluated:
     labels, probabilities = classify_split(run, store, split)
     own = store.manifest.dataset_digest == run.config["dataset_digest"]
     name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
-    return _Evaluated(
+    return _Answers(
         name,
         split,
         store.examples(split),
@@ -171,7 +211,7 @@ def _other_images(path: str, asked: str) -> _Images:
     return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
-def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
+def _of_images(run: Run, path: str, asked: str) -> _Answers:
     """A folder or table of images, the run's own or another."""
     own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
     images = _own_images(run, asked or "test") if own else _other_images(path, asked)
@@ -181,7 +221,7 @@ def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
     progress = Progress("evaluate", len(images.chosen))
     for image, answer in zip(images.chosen, classify_files(run, [image.path for image in images.chosen])):
         if isinstance(answer, Unreadable):
-            unreadable.append({"key": image.key, "stage": answer.stage, "reason": answer.reason})
+            unreadable.append(UnreadableImage(image.key, answer.stage, answer.reason))
         else:
             examples.append(Example(image.key, files.sha256_file(image.path), image.labels, image.split, image.group))
             rows.append(answer)
@@ -196,10 +236,11 @@ def _of_images(run: Run, path: str, asked: str) -> _Evaluated:
         )
     if not rows:
         raise UserError(
-            "changed-images", f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {unreadable[0]}"
+            "changed-images",
+            f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {vars(unreadable[0])}",
         )
     digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
-    return _Evaluated(
+    return _Answers(
         images.split if own else _other_name(path, digest, images.split),
         images.split or "all",
         examples,
@@ -221,16 +262,16 @@ def _split_digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _write(folder: str, metrics: dict[str, Any], found: _Evaluated, keys: Sequence[str], class_names: Sequence[str]) -> None:
+def _write(evaluation: Evaluation, found: _Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
+    folder, scores = evaluation.folder, evaluation.scores
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     groups = [example.group for example in found.examples]
     report.write_predictions(
         os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names
     )
-    table = scores.confusion(found.labels, found.probabilities)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
-        confusion_matrix(table, class_names, os.path.join(folder, "confusion_matrix.png"))
+        confusion_matrix(scores.confusion, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
-        confused_pairs(metrics["most_confused"], os.path.join(folder, "most_confused.png"))
-    files.write_json(os.path.join(folder, "metrics.json"), metrics)
+        confused_pairs(scores.most_confused, os.path.join(folder, "most_confused.png"))
+    files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())

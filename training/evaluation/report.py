@@ -1,6 +1,6 @@
-"""Tables and predictions for people, from the numbers of `headstart.training.evaluation.scores`.
+"""Tables and predictions for people.
 
-In: the dictionary of `scores.score`, probabilities. Out: a text for the terminal, and a CSV file that is whole or not there.
+In: `Scores`, probabilities. Out: a text for the terminal, and a CSV file that is whole or not there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from headstart.features.errors import UserError
 from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
+from headstart.training.evaluation.scores import ClassScores, Interval, Mistake, Scores
 
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
@@ -35,50 +36,49 @@ RATES = {  # shown as percent
 # Text.
 
 
-def summary(metrics: dict[str, Any], split: str, used_for_selection: bool, groups_declared: bool) -> str:
+def summary(scores: Scores, split: str, used_for_selection: bool, groups_declared: bool) -> str:
     """The scores for a terminal, at most 24 lines, no newline at the end.
 
     Args:
-        metrics: what `scores.score` returns.
+        scores: what was measured.
         split: the name of the split that was scored.
         used_for_selection: the split chose the model, so its scores flatter it; the first line then says so.
         groups_declared: someone said which examples belong together, as opposed to each content being its own group.
     """
     mark = " (used for selection)" if used_for_selection else ""
-    counts = f"{metrics['examples']:,} examples in {metrics['groups']:,} groups"
+    counts = f"{scores.examples:,} examples in {scores.groups:,} groups"
     head = f"{printable(split)}{mark}: {counts}; 95% intervals in brackets"
-    lines = [head, *_metric_lines(metrics, groups_declared), *_class_lines(metrics["per_class"])]
-    return "\n".join(line.rstrip() for line in lines + _mistake_lines(metrics["worst_mistakes"]))
+    lines = [head, *_score_lines(scores, groups_declared), *_class_lines(scores.per_class)]
+    return "\n".join(line.rstrip() for line in lines + _mistake_lines(scores.worst_mistakes))
 
 
-def _metric_lines(metrics: dict[str, Any], groups_declared: bool) -> list[str]:
+def _score_lines(scores: Scores, groups_declared: bool) -> list[str]:
     declared = "groups declared" if groups_declared else "groups not declared: each distinct content is its own group"
-    few = len(metrics["per_class"]) <= 5  # the truth is then always among the first 5
+    few = len(scores.per_class) <= 5  # the truth is then always among the first 5
     names = {name: title for name, title in RATES.items() if not (few and name == "top_5")}
-    lines = [f"  {title:<18}{_percent(metrics[name])}" for name, title in names.items()]
+    lines = [f"  {title:<18}{_percent(getattr(scores, name))}" for name, title in names.items()]
     lines[0] += f"  {declared}"
-    lines.append(f"  {'log loss':<18}{_nats(metrics['log_loss'])}")
-    lines.append(f"  {'majority baseline':<18}{_percent(metrics['majority_accuracy'])}")
+    lines.append(f"  {'log loss':<18}{_nats(scores.log_loss)}")
+    lines.append(f"  {'majority baseline':<18}{_percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
     return lines
 
 
-def _percent(metric: dict[str, Any]) -> str:
-    return _with_interval(metric, lambda value: f"{100 * value:.2f}", "%")
+def _percent(score: Interval) -> str:
+    return _with_interval(score, lambda value: f"{100 * value:.2f}", "%")
 
 
-def _nats(metric: dict[str, Any]) -> str:
-    return _with_interval(metric, lambda value: f"{value:.4f}", " ")
+def _nats(score: Interval) -> str:
+    return _with_interval(score, lambda value: f"{value:.4f}", " ")
 
 
-def _with_interval(metric: dict[str, Any], shown: Any, unit: str) -> str:
-    if metric["value"] is None:
+def _with_interval(score: Interval, shown: Callable[[float], str], unit: str) -> str:
+    if math.isnan(score.value):
         return f"{'undefined':>9}"
-    low, high = metric.get("low"), metric.get("high")
-    interval = "" if low is None or high is None else f"  [{shown(low)}, {shown(high)}]"
-    return f"{shown(metric['value']):>8}{unit}{interval}"
+    interval = "" if math.isnan(score.low) else f"  [{shown(score.low)}, {shown(score.high)}]"
+    return f"{shown(score.value):>8}{unit}{interval}"
 
 
-def _class_lines(classes: Sequence[dict[str, Any]]) -> list[str]:
+def _class_lines(classes: Sequence[ClassScores]) -> list[str]:
     """A row for each of the first 20 classes; in two columns when there are more than 10."""
     header = f"  {'class':<18} {'count':>6} {'precision':>9} {'recall':>6}"
     rows = [_class_row(entry) for entry in classes[:FIRST_CLASSES]]
@@ -90,17 +90,17 @@ def _class_lines(classes: Sequence[dict[str, Any]]) -> list[str]:
     return [header + (f"   and {more:,} more classes" if more > 0 else ""), *rows]
 
 
-def _class_row(entry: dict[str, Any]) -> str:
-    precision, recall = ("-" if entry[key] is None else f"{100 * entry[key]:.1f}" for key in ("precision", "recall"))
-    note = f" {entry['note']}" if entry.get("note") else ""
-    return f"  {_fit(entry['class'], 18)} {entry['count']:>6} {precision:>9} {recall:>6}{note}"
+def _class_row(found: ClassScores) -> str:
+    precision, recall = ("-" if math.isnan(share) else f"{100 * share:.1f}" for share in (found.precision, found.recall))
+    note = f" {found.note}" if found.note else ""
+    return f"  {_fit(found.name, 18)} {found.count:>6} {precision:>9} {recall:>6}{note}"
 
 
-def _mistake_lines(mistakes: Sequence[dict[str, Any]]) -> list[str]:
+def _mistake_lines(mistakes: Sequence[Mistake]) -> list[str]:
     rows = [
-        f"  {printable(entry['key'])}: {printable(entry['truth'])} taken for {printable(entry['predicted'])}"
-        f" ({100 * entry['probability']:.1f}% against {100 * entry['truth_probability']:.1f}%)"
-        for entry in mistakes[:FIRST_MISTAKES]
+        f"  {printable(mistake.key)}: {printable(mistake.truth)} taken for {printable(mistake.predicted)}"
+        f" ({100 * mistake.probability:.1f}% against {100 * mistake.truth_probability:.1f}%)"
+        for mistake in mistakes[:FIRST_MISTAKES]
     ]
     return ["  worst mistakes", *rows] if rows else ["  no mistakes"]
 
