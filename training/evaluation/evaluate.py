@@ -5,24 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headstart.features import files
-from headstart.features.dataset.examples import Example, dataset_digest
-from headstart.features.dataset.sources import ImageFile, image_root, read_source
-from headstart.features.engines.stream import Unreadable
+from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
-from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
-from headstart.features.store.feature_store import WORK_FOLDER, FeatureStore
+from headstart.features.store.feature_store import WORK_FOLDER
 from headstart.features.store.manifest import MANIFEST
 from headstart.training.evaluation import report
-from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
+from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
@@ -30,29 +24,6 @@ from headstart.training.evaluation.scores import Scores, score
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
 
 MAX_CLASSES_IN_A_MATRIX = 40
-
-
-@dataclass(frozen=True)
-class UnreadableImage:
-    """An image that could not be classified, and why: the stage is `read` or `decode`."""
-
-    key: str
-    stage: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """What is to be scored: examples in order, the run's answers, and what stands beside the score."""
-
-    name: str
-    split: str
-    examples: list[Example]
-    labels: np.ndarray  # int64 [N]
-    probabilities: np.ndarray  # float32 [N, classes]
-    groups_declared: bool
-    unreadable: list[UnreadableImage]
-    dataset_digest: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +72,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     run = Run.open(config.run, config.unsafe)
     path = config.input or _data_source(run)
-    found = (_of_store if _is_store(path) else _of_images)(run, path, config.split)
+    found = (of_store if _is_store(path) else of_images)(run, path, config.split)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
@@ -146,123 +117,12 @@ def _is_store(path: str) -> bool:
     return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
 
 
-def _of_store(run: Run, path: str, asked: str) -> _Answers:
-    store = FeatureStore.open(path)
-    split = asked or "test"
-    if split not in store.splits:
-        raise UserError(
-            "missing-split", f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
-        )
-    labels, probabilities = classify_split(run, store, split)
-    own = store.manifest.dataset_digest == run.config["dataset_digest"]
-    name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
-    return _Answers(
-        name,
-        split,
-        store.examples(split),
-        labels,
-        probabilities,
-        store.manifest.groups_declared,
-        [],
-        store.manifest.dataset_digest,
-    )
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Image files to measure on."""
-
-    chosen: Sequence[ImageFile]
-    split: str
-    has_groups: bool
-    digests: Mapping[str, str]  # by key, where they are of the run's own dataset
-
-
-def _own_images(run: Run, split: str) -> _Images:
-    """A split of the dataset that the run was trained on, from its images."""
-    splits, root = run.table.splits, image_root(run.config["input"])
-    if split not in splits:
-        raise UserError(
-            "missing-split",
-            f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
-        )
-    chosen = [
-        ImageFile(example.key, os.path.join(root, example.key), example.labels, split, example.group)
-        for example in run.table.examples(split)
-    ]
-    digests = {example.key: example.digest for example in run.table.examples(split)}
-    return _Images(chosen, split, run.config["groups_declared"], digests)
-
-
-def _other_images(path: str, asked: str) -> _Images:
-    """All of another folder or table, or one of its splits."""
-    if not os.path.exists(path):
-        raise UserError(
-            "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
-        )
-    source = read_source(path, least_classes=1)
-    for note in source.notes:
-        print(note, file=sys.stderr)
-    splits = sorted({image.split for image in source.images})
-    split = (asked or "test") if source.has_splits else ""
-    if (source.has_splits or asked) and (asked or split) not in splits:
-        held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
-        raise UserError("missing-split", f"{path!r} has no split {asked or split!r}; it has {held}")
-    return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
-
-
-def _of_images(run: Run, path: str, asked: str) -> _Answers:
-    """A folder or table of images, the run's own or another."""
-    own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
-    images = _own_images(run, asked or "test") if own else _other_images(path, asked)
-    names = sorted({image.labels[0] for image in images.chosen})
-    ids = dict(zip(names, class_ids(run, names)))
-    examples, rows, labels, unreadable = [], [], [], []
-    progress = Progress("evaluate", len(images.chosen))
-    for image, answer in zip(images.chosen, classify_files(run, [image.path for image in images.chosen])):
-        if isinstance(answer, Unreadable):
-            unreadable.append(UnreadableImage(image.key, answer.stage, answer.reason))
-        else:
-            examples.append(Example(image.key, files.sha256_file(image.path), image.labels, image.split, image.group))
-            rows.append(answer)
-            labels.append(ids[image.labels[0]])
-        progress.update(len(rows) + len(unreadable), len(unreadable))
-    progress.close()
-    if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
-        raise UserError(
-            "changed-images",
-            f"{len(changed)} images in {path!r} are not what they were when the run was made (such as {changed[0]!r}): give "
-            f"another folder as INPUT, or train again",
-        )
-    if not rows:
-        raise UserError(
-            "changed-images",
-            f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {vars(unreadable[0])}",
-        )
-    digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
-    return _Answers(
-        images.split if own else _other_name(path, digest, images.split),
-        images.split or "all",
-        examples,
-        np.array(labels),
-        np.stack(rows),
-        images.has_groups,
-        unreadable,
-        digest,
-    )
-
-
-def _other_name(path: str, digest: str, split: str) -> str:
-    """The folder of an evaluation on something else than the run's own store: no two of them meet."""
-    return "-".join(part for part in (os.path.basename(os.path.abspath(path)), digest[:8], split) if part)
-
-
 def _split_digest(examples: Sequence[Example]) -> str:
     rows = sorted(f"{example.key}\0{example.digest}\0{example.labels}" for example in examples)
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _write(evaluation: Evaluation, found: _Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
+def _write(evaluation: Evaluation, found: Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
     folder, scores = evaluation.folder, evaluation.scores
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)

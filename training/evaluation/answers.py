@@ -1,0 +1,182 @@
+"""A run's answers to a split of a store, or to image files: what is to be scored."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.features import files
+from headstart.features.dataset.examples import Example, dataset_digest
+from headstart.features.dataset.sources import ImageFile, image_root, read_source
+from headstart.features.engines.stream import Unreadable
+from headstart.features.errors import UserError
+from headstart.features.progress import Progress
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
+from headstart.training.runs.run_folder import Run
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that could not be classified, and why: the stage is `read` or `decode`."""
+
+    key: str
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is to be scored: examples in order, the run's answers, and what stands beside the score."""
+
+    name: str
+    split: str
+    examples: list[Example]
+    labels: np.ndarray  # int64 [N]
+    probabilities: np.ndarray  # float32 [N, classes]
+    groups_declared: bool
+    unreadable: list[UnreadableImage]
+    dataset_digest: str
+
+
+def of_store(run: Run, path: str, asked: str) -> Answers:
+    """A split of a store, from its features.
+
+    Args:
+        run: the one that answers.
+        path: the store's folder.
+        asked: the split, or '' for test.
+
+    Raises:
+        UserError: for a split that does not exist, or other classes or features than the run's.
+    """
+    store = FeatureStore.open(path)
+    split = asked or "test"
+    if split not in store.splits:
+        raise UserError(
+            "missing-split", f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
+        )
+    labels, probabilities = classify_split(run, store, split)
+    own = store.manifest.dataset_digest == run.config["dataset_digest"]
+    name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
+    return Answers(
+        name,
+        split,
+        store.examples(split),
+        labels,
+        probabilities,
+        store.manifest.groups_declared,
+        [],
+        store.manifest.dataset_digest,
+    )
+
+
+def of_images(run: Run, path: str, asked: str) -> Answers:
+    """A folder or table of images, the run's own or another, or one of its splits.
+
+    Args:
+        run: the one that answers.
+        path: the folder or table.
+        asked: the split, or '' for test, or for all where there are no splits.
+
+    Raises:
+        UserError: for a split that does not exist, classes that the run does not know, images of the run's own that have
+            changed, or when none of them can be read.
+    """
+    own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
+    images = _own_images(run, asked or "test") if own else _other_images(path, asked)
+    examples, labels, rows, unreadable = _classified(run, images.chosen)
+    if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
+        raise UserError(
+            "changed-images",
+            f"{len(changed)} images in {path!r} are not what they were when the run was made (such as {changed[0]!r}): give "
+            f"another folder as INPUT, or train again",
+        )
+    if not rows:
+        raise UserError(
+            "changed-images",
+            f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {vars(unreadable[0])}",
+        )
+    digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
+    return Answers(
+        images.split if own else _other_name(path, digest, images.split),
+        images.split or "all",
+        examples,
+        np.array(labels),
+        np.stack(rows),
+        images.has_groups,
+        unreadable,
+        digest,
+    )
+
+
+def _classified(
+    run: Run, images: Sequence[ImageFile]
+) -> tuple[list[Example], list[int], list[np.ndarray], list[UnreadableImage]]:
+    """Examples, class ids and probabilities of the images that can be read, in order; and the others."""
+    names = sorted({image.labels[0] for image in images})
+    ids = dict(zip(names, class_ids(run, names)))
+    examples, labels, rows, unreadable = list[Example](), list[int](), list[np.ndarray](), list[UnreadableImage]()
+    progress = Progress("evaluate", len(images))
+    for image, answer in zip(images, classify_files(run, [image.path for image in images])):
+        if isinstance(answer, Unreadable):
+            unreadable.append(UnreadableImage(image.key, answer.stage, answer.reason))
+        else:
+            examples.append(Example(image.key, files.sha256_file(image.path), image.labels, image.split, image.group))
+            rows.append(answer)
+            labels.append(ids[image.labels[0]])
+        progress.update(len(rows) + len(unreadable), len(unreadable))
+    progress.close()
+    return examples, labels, rows, unreadable
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Image files to measure on."""
+
+    chosen: Sequence[ImageFile]
+    split: str
+    has_groups: bool
+    digests: Mapping[str, str]  # by key, where they are of the run's own dataset
+
+
+def _own_images(run: Run, split: str) -> _Images:
+    """A split of the dataset that the run was trained on, from its images."""
+    splits, root = run.table.splits, image_root(run.config["input"])
+    if split not in splits:
+        raise UserError(
+            "missing-split",
+            f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
+        )
+    chosen = [
+        ImageFile(example.key, os.path.join(root, example.key), example.labels, split, example.group)
+        for example in run.table.examples(split)
+    ]
+    digests = {example.key: example.digest for example in run.table.examples(split)}
+    return _Images(chosen, split, run.config["groups_declared"], digests)
+
+
+def _other_images(path: str, asked: str) -> _Images:
+    """All of another folder or table, or one of its splits."""
+    if not os.path.exists(path):
+        raise UserError(
+            "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
+        )
+    source = read_source(path, least_classes=1)
+    for note in source.notes:
+        print(note, file=sys.stderr)
+    splits = sorted({image.split for image in source.images})
+    split = (asked or "test") if source.has_splits else ""
+    if (source.has_splits or asked) and (asked or split) not in splits:
+        held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
+        raise UserError("missing-split", f"{path!r} has no split {asked or split!r}; it has {held}")
+    return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
+
+
+def _other_name(path: str, digest: str, split: str) -> str:
+    """The folder of an evaluation on something else than the run's own store: no two of them meet."""
+    return "-".join(part for part in (os.path.basename(os.path.abspath(path)), digest[:8], split) if part)
