@@ -201,12 +201,12 @@ def test_paired_difference_is_antisymmetric_and_within_its_interval_and_one(draw
     got = intervals.paired_difference(correct, other, groups)
     back = intervals.paired_difference(other, correct, groups)
     assert got.difference == -back.difference == pytest.approx(correct.mean() - other.mean())
-    assert (got.low, got.high) == pytest.approx((-back.high, -back.low), nan_ok=True) and got.seen == back.seen
+    assert (got.low, got.high) == pytest.approx((-back.high, -back.low), nan_ok=True) and got.significant == back.significant
     if len(set(groups)) == 1:
-        assert math.isnan(got.low) and math.isnan(got.high) and not got.seen
+        assert math.isnan(got.low) and math.isnan(got.high) and not got.significant
     else:
         assert -1 <= got.low <= got.high <= 1
-        assert got.seen == (not got.low <= 0 <= got.high)
+        assert got.significant == (not got.low <= 0 <= got.high)
 
 
 @FEW
@@ -214,7 +214,7 @@ def test_paired_difference_is_antisymmetric_and_within_its_interval_and_one(draw
 def test_paired_difference_of_a_classifier_from_itself_is_zero(drawn: Pairs) -> None:
     correct, _, groups = drawn
     got = intervals.paired_difference(correct, correct, groups)
-    assert got.difference == 0 and not got.seen
+    assert got.difference == 0 and not got.significant
     assert (got.low, got.high) == (0, 0) or len(set(groups)) == 1
 
 
@@ -242,7 +242,7 @@ def test_paired_difference_sees_what_the_two_intervals_would_not() -> None:
     correct = other.copy()
     correct[np.flatnonzero(~other)[:12]] = True  # never worse, and better on 12 of 200
     got = intervals.paired_difference(correct, other, names(200))
-    assert got.difference == pytest.approx(0.06) and got.seen and got.low > 0
+    assert got.difference == pytest.approx(0.06) and got.significant and got.low > 0
     assert intervals.accuracy_interval(correct, names(200))[0] < intervals.accuracy_interval(other, names(200))[1]
 
 

@@ -56,6 +56,6 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
 def _against(found: TapProbe, best: TapProbe, against: PairedDifference) -> str:
     if found is best:
         return "the best"
-    if not against.seen:
+    if not against.significant:
         return "no difference seen"
     return f"{100 * against.difference:.1f} [{100 * against.low:.1f}, {100 * against.high:.1f}]"

@@ -129,7 +129,7 @@ class PairedDifference:
     high: float
 
     @property
-    def seen(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves zero out; never where there is no interval."""
         return self.low > 0 or self.high < 0
 

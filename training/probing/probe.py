@@ -185,49 +185,65 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
         return f"{found.tap} of {found.store}" if several else found.tap
 
     parts = [f"take {named(best)} ({best.accuracy:.1%})"]
-    alike = [found for found, against in zip(probes, against_best) if not against.seen]
+    alike = [found for found, against in zip(probes, against_best) if not against.significant]
     smallest = min(alike, key=lambda found: found.bytes_per_image)
     if smallest.bytes_per_image < best.bytes_per_image:
         times = best.bytes_per_image / smallest.bytes_per_image
         parts.append(f"or {named(smallest)}, {times:.1f} times smaller, to which no difference was seen")
-    own = [(found, against) for found, against in zip(probes, against_best) if found.store == best.store]
-    deepest = max(found.depth for found, _ in own)
-    last, against = next(pair for pair in own if pair[0].depth == deepest)
-    if len({found.depth for found, _ in own}) == 1 or deepest < 1:  # nothing to compare, or the last map is not there
-        return "; ".join(parts) + "."
-    if best.depth == deepest:
-        parts.append("the last map serves best: these images are near to what the backbone learned from")
-    elif against.seen:
+    own = [pair for pair in zip(probes, against_best) if pair[0].store == best.store]
+    return "; ".join([*parts, *_about_the_last_map(best, own)]) + "."
+
+
+def _about_the_last_map(best: TapProbe, own: Sequence[tuple[TapProbe, PairedDifference]]) -> list[str]:
+    """What the last map of the best tap's backbone says of the images; nothing where it is not in the store, or alone."""
+    depths = {found.depth for found, _ in own}
+    if len(depths) == 1 or max(depths) < 1:
+        return []
+    last, against = next(pair for pair in own if pair[0].depth == max(depths))
+    if best.depth == last.depth:
+        return ["the last map serves best: these images are near to what the backbone learned from"]
+    if against.significant:
         worse = -100 * against.difference
-        parts.append(f"the last map is {worse:.1f} points worse: these images are far from what the backbone learned from")
-    else:
-        parts.append(f"to the last map ({last.tap}) no difference was seen")
-    return "; ".join(parts) + "."
+        return [f"the last map is {worse:.1f} points worse: these images are far from what the backbone learned from"]
+    return [f"to the last map ({last.tap}) no difference was seen"]
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
+    """The table, the plot and the summary into the run's folder."""
+    os.makedirs(config.run, exist_ok=True)
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
+    files.write_bytes(os.path.join(config.run, TABLE), _csv(rows))
+    title = "Linear probes: validation accuracy by depth"
+    title += f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
+    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(config.run, PLOT), title)
+    summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
+    files.write_bytes(os.path.join(config.run, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    os.makedirs(config.run, exist_ok=True)
-    files.write_bytes(os.path.join(config.run, TABLE), text.getvalue().encode("utf-8", "surrogateescape"))
-    backbones = Counter(name for name, _ in {(found.backbone, found.store) for found in result.probes})
-    short = Counter(os.path.basename(os.path.normpath(path)) for path in config.stores)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _points(stores: Sequence[str], probes: Sequence[TapProbe]) -> list[DepthPoint]:
+    """Each probe's place in the plot; a series is a pooling and, of several stores, the shortest name that is one store's."""
+    backbones = Counter(name for name, _ in {(found.backbone, found.store) for found in probes})
+    folders = Counter(map(_folder_name, stores))
     points = []
-    for found in sorted(result.probes, key=lambda found: (config.stores.index(found.store), found.depth)):
+    for found in sorted(probes, key=lambda found: (stores.index(found.store), found.depth)):
         layer, _, pool = found.tap.rpartition(":")
-        place = os.path.basename(os.path.normpath(found.store))
-        name = found.backbone if backbones[found.backbone] == 1 else place if short[place] == 1 else found.store
-        series = f"{name} {pool}" if len(config.stores) > 1 else pool
+        folder = _folder_name(found.store)
+        name = found.backbone if backbones[found.backbone] == 1 else folder if folders[folder] == 1 else found.store
+        series = f"{name} {pool}" if len(stores) > 1 else pool
         points.append(DepthPoint(series, layer, found.depth, found.accuracy, found.low, found.high))
-    title = "Linear probes: validation accuracy by depth" + (
-        f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
-    )
-    accuracy_by_depth(points, os.path.join(config.run, PLOT), title)
-    summary: dict[str, Any] = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
-    files.write_bytes(os.path.join(config.run, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+    return points
+
+
+def _folder_name(path: str) -> str:
+    return os.path.basename(os.path.normpath(path))
 
 
 def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
@@ -235,4 +251,4 @@ def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
     row = {name: value for name, value in vars(found).items() if name != "correct"}
     row |= {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
     plain = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-    return {**plain, "difference_seen": against.seen}
+    return {**plain, "difference_seen": against.significant}
