@@ -50,7 +50,7 @@ def info(config: InfoConfig) -> list[str]:
         *(f"tap        {_tap(tap, spec.store_dtype)}" for tap in spec.taps),
         f"computed   in {spec.compute_dtype} by {'; '.join(map(_engine, manifest.provenance.engines))}",
         f"dataset    {manifest.dataset_digest[:12]}: {_division(manifest)}",
-        f"overlap    {manifest.copies_across_splits} contents and {manifest.groups_across_splits} groups on two sides",
+        f"overlap    {manifest.copies_across_splits} contents and {manifest.groups_across_splits} groups in several splits",
     ]
     for name, split in manifest.splits.items():
         examples = store.examples(name)
