@@ -11,11 +11,12 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headstart.features.augmentation import NOTHING, Augmentation
-from headstart.features.errors import UserError
+from headstart.features.errors import UserError, nearest
 
 STORE_DTYPES = ("float16", "bfloat16", "float32")
 RESIZE_MODES = ("squash", "crop", "pad")
@@ -151,6 +152,34 @@ class FeatureSpec:
         mine, theirs = self.to_json(), other.to_json()
         mine["taps"], theirs["taps"] = (", ".join(f"{tap.name} {tap.shape}" for tap in s.taps) for s in (self, other))
         return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
+
+def find_tap(taps: Sequence[Tap], name: str, holder: str) -> Tap:
+    """One of several taps by its name.
+
+    Args:
+        taps: to choose from.
+        name: as it is stored, or LAYER:POOL as `headstart extract --tap` takes it, or a layer alone: its average where that
+            is stored, else what is stored of it.
+        holder: what holds them, for messages.
+
+    Raises:
+        UserError: when there is no such tap, or a layer alone may mean several.
+    """
+    names = {tap.name: tap for tap in taps}
+    if name in names:
+        return names[name]
+    asked = Tap.parse(name)
+    found = [tap for tap in taps if tap.layer == asked.layer and asked.pool in ("", tap.pool)]
+    found = [tap for tap in found if tap.pool == "avg"] or found
+    if len(found) > 1:
+        several = ", ".join(tap.name for tap in found)
+        raise UserError("unknown-name", f"{holder!r} holds several taps of {name!r}, name one: {several}")
+    if not found:
+        raise UserError(
+            "unknown-name", f"{holder!r} holds no tap {name!r}.{nearest(name, names)} It holds: {', '.join(names)}"
+        )
+    return found[0]
 
 
 def parse_image_size(size: str | int | tuple[int, int]) -> tuple[int, int]:

@@ -101,8 +101,7 @@ def _claimed(store: str) -> Iterator[str]:
     Raises:
         UserError: when the folder holds something else, or another extraction is writing to it.
     """
-    from headstart.features.store.feature_store import WORK_FOLDER
-    from headstart.features.store.manifest import MANIFEST
+    from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
     from headstart.pipelines.survey import DIGESTS
 
     held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}

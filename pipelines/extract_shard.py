@@ -23,7 +23,7 @@ from headstart.features.engines.stream import ImageToRead, Unreadable, stream_fe
 from headstart.features.errors import UserError
 from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.spec import FeatureSpec
-from headstart.features.store import record
+from headstart.features.store import record, tfrecord
 from headstart.features.store.manifest import ShardEntry
 from headstart.pipelines.markers import (
     ShardMarker,
@@ -124,7 +124,7 @@ class _ShardWriter:
         """Appends an example, a record for each view."""
         for view, features in enumerate(views):
             content = record.encode(example.key, example.digest, example.labels, features, self.length, view)
-            framed = record.write_record(self.file, content)
+            framed = tfrecord.write_record(self.file, content)
             self.digest.update(framed)
             self.bytes += len(framed)
         self.examples += 1
@@ -132,7 +132,7 @@ class _ShardWriter:
     @property
     def entry(self) -> ShardEntry:
         """What the manifest says of the shard."""
-        record_bytes, digest = record.framed_length(self.length), self.digest.hexdigest()
+        record_bytes, digest = tfrecord.framed_length(self.length), self.digest.hexdigest()
         return ShardEntry(self.unit.shard, self.examples, self.bytes, record_bytes, digest, self.unit.digest)
 
 
@@ -160,10 +160,10 @@ def _pack(features: Sequence[np.ndarray], spec: FeatureSpec) -> Packed:
 def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
     """The feature's bytes from the older shard that holds it."""
     with open(stored.shard, "rb") as shard:
-        offset = stored.offset + view * record.framed_length(stored.length)
+        offset = stored.offset + view * tfrecord.framed_length(stored.length)
         shard.seek(offset)
         content = shard.read(stored.length)
-        if shard.read(4) != record.masked_crc(content):
+        if shard.read(4) != tfrecord.masked_crc(content):
             raise UserError(
                 "damaged",
                 f"the old shard {stored.shard!r} is damaged at byte {offset}: delete it and its store, and extract again",

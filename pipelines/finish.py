@@ -9,7 +9,7 @@ import io
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -26,16 +26,10 @@ from headstart.features.dataset.splits import copies_across_splits, groups_acros
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record
-from headstart.features.store.feature_store import (
-    BACKBONE,
-    DATASET_NAME,
-    SAMPLE,
-    SAMPLE_BYTES,
-    SAMPLE_LEAST,
-    SAMPLE_SIZE,
-    SPEC,
-)
+from headstart.features.store.feature_store import DATASET_NAME
 from headstart.features.store.manifest import Manifest, Provenance, ShardEntry, SplitEntry, Totals, write_manifest
+from headstart.features.store.sample import SAMPLE, SampleImage, write_sample
+from headstart.features.store.store_files import BACKBONE, SPEC
 from headstart.pipelines.markers import ShardMarker, read_marker
 from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.work_unit import WorkUnit
@@ -96,7 +90,7 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
     files.write_json(os.path.join(folder, SPEC), spec.to_json())
     files.write_bytes(os.path.join(folder, TABLE), to_csv(plan_order(plan.examples)))
     files.write_bytes(os.path.join(folder, DEAD_LETTERS), to_json_lines(letters))
-    _write_sample(os.path.join(folder, SAMPLE), plan.units, {letter.key for letter in letters})
+    write_sample(os.path.join(folder, SAMPLE), _sampled(plan.units, {letter.key for letter in letters}))
     conflicting = _write_conflicts(folder, plan.examples)
     _write_tfds_metadata(folder, spec, plan.job.class_names, splits)
     names = [SPEC, TABLE, DEAD_LETTERS, SAMPLE, *conflicting, *_tfds_files(folder)]
@@ -164,24 +158,17 @@ def _engines(older: Sequence[dict[str, Any]], markers: Sequence[ShardMarker]) ->
     return tuple(engine for number, engine in enumerate(found) if engine not in found[:number])
 
 
-def _write_sample(path: str, units: Sequence[WorkUnit], dead: set[str]) -> None:
-    """The first images of the training split, encoded as they came: a random sample, since units are ordered by hash."""
+def _sampled(units: Sequence[WorkUnit], dead: set[str]) -> Iterator[SampleImage]:
+    """The images of the training split, encoded as they came, in the store's order, which is random: by a hash."""
     training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
-    kept = 0
-    with files.atomic(path) as file:
-        for example in training:
-            if kept == SAMPLE_SIZE or (kept >= SAMPLE_LEAST and file.tell() > SAMPLE_BYTES):
-                break
-            try:
-                with files.open_regular(example.path) as image:
-                    encoded = image.read()
-            except OSError:
-                continue
-            if hashlib.sha256(encoded).hexdigest() != example.digest:  # gone or changed since: another one will do
-                continue
-            content = record.encode(example.key, example.digest, example.labels, {"encoded": encoded})
-            record.write_record(file, content)
-            kept += 1
+    for example in training:
+        try:
+            with files.open_regular(example.path) as image:
+                encoded = image.read()
+        except OSError:
+            continue
+        if hashlib.sha256(encoded).hexdigest() == example.digest:  # else it is gone or changed since: another one will do
+            yield SampleImage(example.key, example.digest, example.labels[0], encoded)
 
 
 def _write_tfds_metadata(folder: str, spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, SplitEntry]) -> None:

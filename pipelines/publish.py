@@ -11,8 +11,7 @@ import shutil
 
 from headstart.features import files
 from headstart.features.dataset.dataset_table import CONFLICTS
-from headstart.features.store.feature_store import WORK_FOLDER
-from headstart.features.store.manifest import MANIFEST, read_manifest
+from headstart.features.store.manifest import MANIFEST, WORK_FOLDER, read_manifest
 
 
 def publish(store: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from headstart.features.dataset.examples import Example, plan_order
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec
-from headstart.features.store import record
+from headstart.features.store import tfrecord
 from headstart.features.store.feature_store import DATASET_NAME, FeatureStore
 
 
@@ -120,7 +120,7 @@ def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
         digests, views = (example.digest for example in store.examples(split)), store.spec.views_of(split)
         for shard in store.shard_paths(split):
             try:
-                offsets = record.record_offsets(shard)
+                offsets = tfrecord.record_offsets(shard)
             except (OSError, ValueError) as error:
                 raise UserError("damaged", f"the store can't be read ({error}): delete it and extract again") from error
             for (offset, length), digest in zip(offsets[::views], digests):

@@ -21,7 +21,7 @@ import numpy as np
 from headstart.features.errors import DecodeError, UserError
 from headstart.features.images.decode import decode_image
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.features.store import record
+from headstart.features.store import record, tfrecord
 from tests import corpus
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("a", "avg", (4,)), Tap("b", "none", (2, 2, 3))), "none")
@@ -70,7 +70,7 @@ def read(content: bytes) -> None:
         file.write(content)
         file.flush()
         try:
-            for found in record.read_records(file.name):
+            for found in tfrecord.read_records(file.name):
                 record.decode(found, SPEC)
         except (ValueError, UserError):
             pass
@@ -80,7 +80,7 @@ def shard() -> bytes:
     """A few records, as a shard has them."""
     features = {"a:avg": bytes(8), "b:none": bytes(24)}
     with tempfile.TemporaryFile() as file:
-        return b"".join(record.write_record(file, record.encode(f"k{n}", "0" * 64, [n], features)) for n in range(4))
+        return b"".join(tfrecord.write_record(file, record.encode(f"k{n}", "0" * 64, [n], features)) for n in range(4))
 
 
 def fuzz(seed: int, seconds: float, most: int | None = None) -> int:

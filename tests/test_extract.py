@@ -32,6 +32,7 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import ShardEntry, Totals
+from headstart.features.store.verify import faults
 from headstart.pipelines import extract_shard, finish, publish, run_units, runner
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
@@ -182,7 +183,7 @@ def test_a_changed_dataset_copies_its_features(
     new = features_by_digest(after)
     assert sum(seen) == new_images
     assert {digest: feature for digest, feature in new.items() if digest in old} == old
-    assert not list(after.faults())
+    assert not list(faults(after.path))
     if change in ("add a class", "relabel"):
         kept = {e.digest: e.split for e in before.table}
         assert all(kept[e.digest] == e.split for e in after.table if e.digest in kept)
@@ -209,7 +210,7 @@ def test_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
     keys = [key for split in store.splits for key in store.arrays(split).keys]
     assert {"red/caf\udce9.png", 'red/ключ, "и"\n.png'} <= set(keys) and len(keys) == 62
     assert [letter.key for letter in store.dead_letters] == ["red/broken \udcff.png"]
-    assert not list(store.faults())
+    assert not list(faults(store.path))
 
 
 def test_a_larger_limit_gives_a_refused_image_another_chance(photos: Path, tmp_path: Path) -> None:
@@ -230,10 +231,10 @@ def test_an_unfinished_store_takes_over_no_other_backbone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(finish, "_write_sample", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(finish, "write_sample", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         extract(config(photos, tmp_path / "store"))
     store = extract(config(photos, tmp_path / "store", weights="random:1"))
-    assert not list(store.faults())
+    assert not list(faults(store.path))
 
 
 def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +255,7 @@ def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path
 def test_a_class_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
     os.rename(photos / "red", os.path.join(os.fsencode(photos), b"caf\xe9"))
     store = extract(config(photos, tmp_path / "store"))
-    assert "caf\udce9" in store.class_names and not list(store.faults())
+    assert "caf\udce9" in store.class_names and not list(faults(store.path))
 
 
 def test_an_empty_folder_that_was_there_stays(photos: Path, tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter(photos: Path, tmp_path: Path,
     assert store.manifest.totals == totals(65, 60, 5)
     assert store.manifest.dead_by_class == {"red": 1, "sand": 4}
     assert sum(store.count(split) for split in store.splits) == 60
-    assert not list(store.faults())
+    assert not list(faults(store.path))
     err = capsys.readouterr().err
     assert "5 dead letters" in err and "'sand' lost" in err
 
@@ -321,7 +322,7 @@ def test_what_is_no_image_is_left_out_and_copies_with_several_labels_are_listed(
     shutil.copy(photos / "red" / "deep" / "image 1.JPG", photos / "sand" / "copy.jpg")
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0))
     assert store.manifest.totals == totals(61, 61, 0, left_out=3)
-    assert store.manifest.left_out == {"outside_classes": 1, "no_images": 2} and not list(store.faults())
+    assert store.manifest.left_out == {"outside_classes": 1, "no_images": 2} and not list(faults(store.path))
     err = capsys.readouterr().err
     assert "2 files are no images and are left out, such as sand/link" in err
     assert "class      red: 20 (train 16, validation 2, test 2)" in err
@@ -331,9 +332,9 @@ def test_what_is_no_image_is_left_out_and_copies_with_several_labels_are_listed(
         rows = list(csv.DictReader(file))
     assert [(row["key"], row["label"]) for row in rows] == [("red/deep/image 1.JPG", "red"), ("sand/copy.jpg", "sand")]
     path.write_text("spoiled")
-    assert "conflicts.csv: its content is not what the manifest says" in list(store.faults())
+    assert "conflicts.csv: its content is not what the manifest says" in list(faults(store.path))
     (photos / "sand" / "copy.jpg").unlink()
-    assert not list(extract(config(photos, tmp_path / "store")).faults()) and not path.exists()
+    assert not list(faults(extract(config(photos, tmp_path / "store")).path)) and not path.exists()
 
 
 def test_small_classes_are_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -461,7 +462,7 @@ def test_publishing_may_stop_anywhere(at: int, photos: Path, tmp_path: Path, mon
             FeatureStore.open(str(base))
     monkeypatch.setattr(publish, "os", os)
     store = extract(config(photos, base))
-    assert not list(store.faults()) and len(store.table) == 61
+    assert not list(faults(store.path)) and len(store.table) == 61
     assert not (base / ".partial").exists()
 
 
@@ -488,13 +489,13 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
         FeatureStore.open(str(tmp_path / "killed"))
     changes = {"image_size": "64", "examples_per_shard": 16}
     resumed, whole = (extract(config(photos, tmp_path / name, **changes)) for name in ("killed", "whole"))
-    assert digests(resumed) == digests(whole) and not list(resumed.faults())
+    assert digests(resumed) == digests(whole) and not list(faults(resumed.path))
 
 
 def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store", pipeline_options=("--direct_runner_bundle_repeat=1",)))
     assert store.manifest.totals == totals(60, 60, 0)
-    assert not list(store.faults())
+    assert not list(faults(store.path))
 
 
 def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path) -> None:
@@ -523,7 +524,7 @@ def test_another_dataset_is_not_written_over(photos: Path, tmp_path: Path) -> No
         paint(tmp_path / "others" / "ab"[number % 2] / f"{number}.png", 700 + number)
     with pytest.raises(UserError, match="no image in common"):
         extract(config(tmp_path / "others", tmp_path / "store"))
-    assert not list(FeatureStore.open(str(tmp_path / "store")).faults())
+    assert not list(faults(str(tmp_path / "store")))
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(photos: Path, tmp_path: Path) -> None:
@@ -598,7 +599,7 @@ def test_files_that_go_grow_or_are_replaced_after_the_survey_become_dead_letters
     reasons = {letter.key.split("/")[-1]: letter.reason for letter in store.dead_letters}
     assert reasons.keys() == {gone.name, grown.name, replaced.name}
     assert "No such file" in reasons[gone.name] and all("changed" in reasons[path.name] for path in (grown, replaced))
-    assert store.manifest.totals.stored == 57 and not list(store.faults())
+    assert store.manifest.totals.stored == 57 and not list(faults(store.path))
 
 
 def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Path) -> None:
@@ -608,7 +609,7 @@ def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Pa
     with tempfile.TemporaryDirectory(dir=elsewhere) as folder:
         path = Path(folder, "my 'new' \"store\"\n of 🌻 [*] %s {0}")
         store = extract(config(photos, path))
-        assert not list(store.faults()) and store.manifest.totals.stored == 60
+        assert not list(faults(store.path)) and store.manifest.totals.stored == 60
         assert os.listdir(folder) == [path.name]
 
 
@@ -642,7 +643,7 @@ def test_a_store_has_one_writer_at_a_time_however_many_come_and_go(tmp_path: Pat
 def test_a_full_disk_is_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = extract_shard.record.write_record
+    real = extract_shard.tfrecord.write_record
     written = []
 
     def full(file: object, content: bytes) -> bytes:
@@ -651,7 +652,7 @@ def test_a_full_disk_is_one_line(
             raise OSError(28, "No space left on device")
         return real(file, content)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(extract_shard.record, "write_record", full)
+    monkeypatch.setattr(extract_shard.tfrecord, "write_record", full)
     flags = [
         "extract",
         str(photos),
@@ -668,7 +669,7 @@ def test_a_full_disk_is_one_line(
     err = capsys.readouterr().err
     assert "is full: make room and run the same command again" in err and "Traceback" not in err
     assert not (tmp_path / "store" / "manifest.json").exists()
-    monkeypatch.setattr(extract_shard.record, "write_record", real)
+    monkeypatch.setattr(extract_shard.tfrecord, "write_record", real)
     assert main(flags) == 0
 
 

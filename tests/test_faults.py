@@ -156,7 +156,7 @@ def test_a_store_that_was_replaced_is_refused_and_never_mixed(first: str, store:
             with pytest.raises(UserError, match="was replaced while it was read: open it again"):
                 read()
     again = FeatureStore.open(str(store))
-    assert not list(again.faults())
+    assert not list(faults(again.path))
     np.testing.assert_array_equal(again.features("train").all(), features)  # the same images
     np.testing.assert_array_equal(again.labels("train"), 1 - labels)  # of other classes
 

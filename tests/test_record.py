@@ -17,16 +17,13 @@ from headstart.features.store.record import (
     common_length,
     decode,
     encode,
-    framed_length,
     numpy_dtype,
     pack,
     packed_features,
-    read_records,
     record_lengths,
-    record_offsets,
     tap_offsets,
-    write_record,
 )
+from headstart.features.store.tfrecord import framed_length, read_records, record_offsets, write_record
 
 TAPS = (Tap("block5/out", "avg", (6,)), Tap("block4", "none", (2, 3, 4)))
 

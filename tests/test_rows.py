@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headstart.features.errors import UserError
 from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
-from headstart.features.store import record
+from headstart.features.store import record, tfrecord
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
 
 TAPS = (Tap("map", "none", (2, 3, 4)), Tap("mean", "avg", (5,)))
@@ -42,9 +42,9 @@ def written(folder: Path, store_dtype: str = "float16") -> list[Shard]:
         with open(path, "wb") as file:
             for key in keys:
                 packed = {tap.name: values(tap, store_dtype)[row].tobytes() for tap in TAPS}
-                record.write_record(file, record.encode(key, "d" * 64, [row], packed, length))
+                tfrecord.write_record(file, record.encode(key, "d" * 64, [row], packed, length))
                 row += 1
-        shards.append(Shard(str(path), size, record.framed_length(length)))
+        shards.append(Shard(str(path), size, tfrecord.framed_length(length)))
     return shards
 
 

@@ -19,6 +19,7 @@ from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.decode import decode_image
 from headstart.features.images.resize import resizer
 from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.verify import faults
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.train import TrainConfig, train
@@ -125,7 +126,7 @@ def test_tfds_reads_every_view(views: FeatureStore) -> None:
 def test_it_is_sound_and_a_swapped_view_is_not(
     views: FeatureStore, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(views.faults()) == []
+    assert list(faults(views.path)) == []
     copy = pathlib.Path(shutil.copytree(views.path, tmp_path / "copy"))
     shard = pathlib.Path(FeatureStore.open(str(copy)).shard_paths("train")[0])
     (size,) = {found.record_bytes for found in views.manifest.splits["train"].shards[:1]}
@@ -148,7 +149,7 @@ def test_an_image_that_comes_into_the_training_split_is_seen_again(photos: pathl
     again = extract(config(moved, tmp_path / "store"))
     fresh = extract(config(moved, tmp_path / "fresh"))
     assert first.count("train") + 1 == again.count("train")
-    assert np.array_equal(features_of(again), features_of(fresh)) and list(again.faults()) == []
+    assert np.array_equal(features_of(again), features_of(fresh)) and list(faults(again.path)) == []
 
 
 def test_info_tells_the_policy(views: FeatureStore, capsys: pytest.CaptureFixture[str]) -> None:

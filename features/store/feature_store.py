@@ -13,34 +13,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from headstart.features import files
-from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE, DatasetTable
+from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example
-from headstart.features.errors import Code, UserError, nearest
-from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
+from headstart.features.errors import UserError
+from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
-from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, replaced, stamped_manifest
+from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, no_store, stamped_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
+from headstart.features.store.sample import SAMPLE, SampleImage, read_sample
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
+from headstart.features.store.store_files import load_base, missing_files, read_spec, read_verified
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
 DATASET_NAME = "features"
-SPEC, SAMPLE, BACKBONE = "spec.json", "sample.tfrecord", "backbone.keras"
-WORK_FOLDER = ".partial"
-SAMPLE_SIZE, SAMPLE_LEAST, SAMPLE_BYTES = 64, 8, 16 << 20  # images at most; as many of them even where they take more bytes
 SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
 
 
@@ -50,15 +46,6 @@ class Arrays(NamedTuple):
     features: np.ndarray  # [N, *tap.shape], the store's dtype
     labels: np.ndarray  # int64 [N]
     keys: list[str]
-
-
-class SampleImage(NamedTuple):
-    """One of the encoded images that the store keeps of its training split."""
-
-    key: str
-    digest: str
-    label: int
-    encoded: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +72,12 @@ class FeatureStore:
                 or when its spec is another than the one asked for (with both values).
         """
         if not os.path.isfile(os.path.join(path, MANIFEST)):
-            raise UserError(*why_not(path))
+            raise no_store(path)
         manifest, stamps = stamped_manifest(path)
-        store = cls(path, _read_spec(path, manifest), manifest, unsafe, stamps)
+        store = cls(path, read_spec(path, manifest), manifest, unsafe, stamps)
         if spec is not None:
             store.check_spec(spec)
-        if missing := store._missing():
+        if missing := missing_files(path, manifest, stamps):
             raise UserError(
                 "damaged",
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
@@ -106,34 +93,6 @@ class FeatureStore:
                 f"{self.path!r} holds other features than asked for ({'; '.join(self.spec.differences(spec))}): "
                 f"extract into another --store, or ask for what it holds",
             )
-
-    def _missing(self) -> list[str]:
-        """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
-        missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(self.path, name))]
-        for shard in self.manifest.shards:
-            stamp = self.stamps[shard.name]
-            if stamp is None or stamp.size != shard.bytes:
-                missing.append(shard.name)
-        return missing
-
-    def _content(self, path: str) -> bytes:
-        """A small file's bytes, if they are what the manifest says.
-
-        Raises:
-            UserError: when they are not, because another extraction replaced them or because they are damaged.
-        """
-        try:
-            content = files.read_bytes(path)
-        except FileNotFoundError:
-            content = b""
-        if hashlib.sha256(content).hexdigest() == self.manifest.files[os.path.basename(path)]:
-            return content
-        if Stamp.of(os.path.join(self.path, MANIFEST)) != self.stamps[MANIFEST]:
-            raise replaced(self.path)
-        raise UserError(
-            "damaged",
-            f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault",
-        )
 
     @property
     def class_names(self) -> list[str]:
@@ -159,22 +118,7 @@ class FeatureStore:
         Raises:
             UserError: when there is no such tap, or a layer alone may mean several.
         """
-        taps = {tap.name: tap for tap in self.spec.taps}
-        if name is None or name in taps:
-            return taps[name] if name else self.spec.taps[0]
-        asked = Tap.parse(name)
-        found = [tap for tap in taps.values() if tap.layer == asked.layer and asked.pool in ("", tap.pool)]
-        found = [tap for tap in found if tap.pool == "avg"] or found
-        if len(found) > 1:
-            raise UserError(
-                "unknown-name",
-                f"{self.path!r} holds several taps of {name!r}, name one: {', '.join(tap.name for tap in found)}",
-            )
-        if not found:
-            raise UserError(
-                "unknown-name", f"{self.path!r} holds no tap {name!r}.{nearest(name, taps)} It holds: {', '.join(taps)}"
-            )
-        return found[0]
+        return self.spec.taps[0] if name is None else find_tap(self.spec.taps, name, self.path)
 
     def dataset(
         self,
@@ -248,7 +192,7 @@ class FeatureStore:
 
     def features(self, split: str, tap: str | None = None) -> TapReader:
         """A split's features of one tap, to be taken row by row in any order without reading the rest."""
-        return TapReader(self._records(split), self.spec, self.tap(tap), self.spec.views_of(split))
+        return TapReader(self._reader(split), self.spec, self.tap(tap), self.spec.views_of(split))
 
     def example(self, split: str, row: int, view: int = 0) -> StoredExample:
         """One example, found without reading its shard.
@@ -265,7 +209,7 @@ class FeatureStore:
         views = self.spec.views_of(split)
         if not 0 <= view < views:
             raise IndexError(f"the split has {views} views of each example, numbered from 0: there is no {view}")
-        return record.decode(self._records(split).content(row * views + view), self.spec)
+        return record.decode(self._reader(split).content(row * views + view), self.spec)
 
     def labels(self, split: str) -> np.ndarray:
         """A split's labels, int64 [N], in the store's order."""
@@ -275,25 +219,25 @@ class FeatureStore:
     def arrays(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order, each example as it is."""
         features = self.features(split, tap)
-        return Arrays(features.plain(), self.labels(split), [example.key for example in self.examples(split)])
+        return Arrays(features.unaugmented(), self.labels(split), [example.key for example in self.examples(split)])
 
-    def _records(self, split: str) -> ShardReader:
-        if split not in self._opened:
+    def _reader(self, split: str) -> ShardReader:
+        if split not in self._readers:
             views = self.spec.views_of(split)
             shards = zip(self.shard_paths(split), self._split(split).shards)
-            self._opened[split] = ShardReader(
+            self._readers[split] = ShardReader(
                 [Shard(path, row.examples * views, row.record_bytes, self.stamps[row.name]) for path, row in shards]
             )
-        return self._opened[split]
+        return self._readers[split]
 
     @functools.cached_property
-    def _opened(self) -> dict[str, ShardReader]:
+    def _readers(self) -> dict[str, ShardReader]:
         return {}
 
     @functools.cached_property
     def dataset_table(self) -> DatasetTable:
         """The table and the dead letters, as they lie on disk."""
-        return DatasetTable(self.path, self._content)
+        return DatasetTable(self.path, lambda path: self._content(os.path.basename(path)))
 
     @property
     def table(self) -> list[Example]:
@@ -311,16 +255,8 @@ class FeatureStore:
 
     def sample(self) -> Iterator[SampleImage]:
         """The encoded images that the store keeps of its training split."""
-        import tensorflow as tf
-
-        path = os.path.join(self.path, SAMPLE)
-        self._content(path)
-        for content in record.read_records(path):
-            field = tf.train.Example.FromString(content).features.feature
-            key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
-            yield SampleImage(
-                key.decode("utf-8", "surrogateescape"), digest.decode(), field["label"].int64_list.value[0], encoded
-            )
+        self._content(SAMPLE)
+        return read_sample(os.path.join(self.path, SAMPLE))
 
     def backbone(self, tap: Tap) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
@@ -338,59 +274,16 @@ class FeatureStore:
         Raises:
             UserError: as `backbone` does.
         """
-        from headstart.features.backbones.build import weights_digest
-        from headstart.features.backbones.keras_file import load_model
-
-        path = os.path.join(self.path, BACKBONE)
-        if not os.path.isfile(path):
-            raise UserError("damaged", f"{path!r} is missing: delete the store and extract again")
-        base = load_model(path, self.unsafe)
-        if (digest := weights_digest(base)) != self.spec.weights_digest:
-            raise UserError(
-                "damaged",
-                f"the weights in {path!r} have digest {digest[:12]}, the store's features were made with "
-                f"{self.spec.weights_digest[:12]}: delete the store and extract again",
-            )
-        return base
+        return load_base(self.path, self.spec, self.unsafe)
 
     def shard_paths(self, split: str) -> list[str]:
         """The paths of a split's shards, in order."""
         return [os.path.join(self.path, shard.name) for shard in self._split(split).shards]
 
+    def _content(self, name: str) -> bytes:
+        return read_verified(self.path, name, self.manifest, self.stamps)
+
     def _split(self, name: str) -> SplitEntry:
         if name not in self.splits:
             raise UserError("missing-split", f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
         return self.manifest.splits[name]
-
-    def faults(self) -> Iterator[str]:
-        """Reads every byte again and yields a line for each thing that does not hold; nothing when the store is sound."""
-        from headstart.features.store.verify import faults
-
-        return faults(self.path, self.unsafe)
-
-
-def _read_spec(path: str, manifest: Manifest) -> FeatureSpec:
-    content = files.read_bytes(file) if os.path.isfile(file := os.path.join(path, SPEC)) else b""
-    if hashlib.sha256(content).hexdigest() != manifest.files[SPEC]:
-        raise UserError("damaged", f"{file!r} is not what its manifest says: delete the store and extract again")
-    try:
-        return FeatureSpec.from_json(json.loads(content))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            "other-version", f"{file!r} is of another version ({error}): delete the store and extract again"
-        ) from error
-
-
-def why_not(path: str) -> tuple[Code, str]:
-    """The code and the message of a folder without a manifest."""
-    if not os.path.isdir(path):
-        return (
-            "missing-input",
-            f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`",
-        )
-    if os.path.isdir(os.path.join(path, WORK_FOLDER)):
-        return "incomplete", f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
-    return (
-        "missing-input",
-        f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`",
-    )

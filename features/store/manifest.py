@@ -17,6 +17,7 @@ from headstart.features.errors import UserError
 
 FORMAT = 5
 MANIFEST = "manifest.json"
+WORK_FOLDER = ".partial"  # below a store: where an extraction works
 OWN_DIGEST = "sha256_of_this_file_with_zeros_here"
 _ZEROS = "0" * 64
 
@@ -201,3 +202,20 @@ def stamped_manifest(folder: str) -> tuple[Manifest, dict[str, Stamp | None]]:
 def replaced(folder: str) -> UserError:
     """What to raise when a store's files are not those of the manifest that was read."""
     return UserError("replaced", f"the store {folder!r} was replaced while it was read: open it again")
+
+
+def no_store(path: str) -> UserError:
+    """What to raise for a folder without a manifest."""
+    if not os.path.isdir(path):
+        return UserError(
+            "missing-input",
+            f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`",
+        )
+    if os.path.isdir(os.path.join(path, WORK_FOLDER)):
+        return UserError(
+            "incomplete", f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
+        )
+    return UserError(
+        "missing-input",
+        f"{path!r} is not a feature store (it has no {MANIFEST}): make one with `headstart extract INPUT --store STORE`",
+    )

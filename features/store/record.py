@@ -14,22 +14,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
-import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from headstart.features.errors import UserError
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
+from headstart.features.store.tfrecord import HEADER_BYTES, framed_length, unframed_length
 
 LARGEST = {"float16": 65_520.0, "bfloat16": 3.3961775e38, "float32": float("inf")}  # from here on, infinity
 
 ALIGNMENT = 64  # bytes that a record of a shard takes are a multiple of this, so that records begin at such places
-
-_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -110,18 +106,13 @@ def _can_pad(own: int, length: int) -> bool:
 
 def tap_offsets(taps: Sequence[Tap], store_dtype: str, length: int) -> dict[str, int]:
     """Where each tap's bytes begin in a record of a length, from the start of its framing."""
-    offsets, at = {}, _HEADER_BYTES + (_header_of_example(length) or 0)
+    offsets, at = {}, HEADER_BYTES + (_header_of_example(length) or 0)
     for tap in sorted(taps, key=lambda tap: tap.name):
         size = tap.size * DTYPE_BYTES[store_dtype]
         entry = len(_entry(tap.name, _bytes_feature(bytes(size))))
         offsets[tap.name] = at + entry - size
         at += entry
     return offsets
-
-
-def framed_length(length: int) -> int:
-    """The bytes that a record takes in its file."""
-    return _HEADER_BYTES + length + _FOOTER_BYTES
 
 
 def _padding(size: int) -> bytes:
@@ -210,74 +201,3 @@ def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
     features = {tap.name: np.frombuffer(field[tap.name].bytes_list.value[0], dtype).reshape(tap.shape) for tap in spec.taps}
     label, view = (field[name].int64_list.value[0] for name in ("label", "view"))
     return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), label, features, view)
-
-
-def write_record(file: BinaryIO, record: bytes) -> bytes:
-    """Appends one record to a TFRecord file and returns the bytes written, framing and checksums included.
-
-    The format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
-    """
-    length = _LENGTH.pack(len(record))
-    framed = b"".join((length, masked_crc(length), record, masked_crc(record)))
-    file.write(framed)
-    return framed
-
-
-def masked_crc(data: bytes) -> bytes:
-    """The checksum that a TFRecord file carries beside each record's length and content, 4 bytes."""
-    import google_crc32c
-
-    crc = google_crc32c.value(data)
-    return _CRC.pack((((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def record_offsets(path: str) -> list[tuple[int, int]]:
-    """Where each record of a TFRecord file lies: (offset, length) of its bytes, by reading the framing alone.
-
-    Raises:
-        ValueError: naming the path and the offset, when the file ends inside a record.
-    """
-    offsets, position, size = [], 0, os.path.getsize(path)
-    with open(path, "rb") as file:
-        while position < size:
-            file.seek(position)
-            header = file.read(_HEADER_BYTES)
-            length = _LENGTH.unpack(header[:8])[0] if len(header) == _HEADER_BYTES else size
-            end = position + _HEADER_BYTES + length + _FOOTER_BYTES
-            if end > size or header[8:] != masked_crc(header[:8]):
-                raise ValueError(f"{path} is damaged at byte {position}")
-            offsets.append((position + _HEADER_BYTES, length))
-            position = end
-    return offsets
-
-
-def read_records(path: str) -> Iterator[bytes]:
-    """Every record of a TFRecord file, each compared with its checksum.
-
-    Raises:
-        ValueError: naming the path and the offset, at the first that does not hold.
-    """
-    offsets = record_offsets(path)
-    with open(path, "rb") as file:
-        for offset, length in offsets:
-            file.seek(offset)
-            record = file.read(length)
-            if file.read(_FOOTER_BYTES) != masked_crc(record):
-                raise ValueError(f"{path} is damaged in the record at byte {offset}")
-            yield record
-
-
-def unframed_length(framed: int) -> int:
-    """The inverse of `framed_length`."""
-    return framed - _HEADER_BYTES - _FOOTER_BYTES
-
-
-def unframed(framed: bytes) -> bytes:
-    """A record's content, out of what it takes in its file."""
-    return framed[_HEADER_BYTES:-_FOOTER_BYTES]
-
-
-def is_sound(framed: bytes) -> bool:
-    """Whether a record's length and content are what its checksums say."""
-    length = _LENGTH.pack(len(framed) - _HEADER_BYTES - _FOOTER_BYTES)
-    return framed[:_HEADER_BYTES] == length + masked_crc(length) and framed[-_FOOTER_BYTES:] == masked_crc(unframed(framed))

@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.features.store import record
+from headstart.features.store import record, tfrecord
 from headstart.features.store.manifest import Stamp, replaced
 from headstart.features.store.mmap_files import map_files
 
@@ -46,12 +46,12 @@ class ShardReader:
             self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
             for start, shard in zip(self.at, self.shards)
         ]
-        self.sound = np.zeros(len(self), bool)
+        self.verified = np.zeros(len(self), bool)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def place(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The shards' numbers and the rows within them, int64 [B] each, of rows of the split."""
         shards = np.searchsorted(self.starts, rows, "right") - 1
         return shards, rows - self.starts[shards]
@@ -66,8 +66,8 @@ class ShardReader:
         if not 0 <= row < len(self):
             raise IndexError(f"the split has {len(self)} examples, numbered from 0: there is no {row}")
         self.check(np.array([row]))
-        (shard,), (at,) = self.place(np.array([row]))
-        return record.unframed(self.maps[shard][at].tobytes())
+        (shard,), (at,) = self.locate(np.array([row]))
+        return tfrecord.unframed(self.maps[shard][at].tobytes())
 
     def check(self, rows: np.ndarray) -> None:
         """Compares records that were not read before with their checksums.
@@ -75,16 +75,16 @@ class ShardReader:
         Raises:
             UserError: naming the shard, at the first that does not hold.
         """
-        fresh = rows[~self.sound[rows]]
-        for shard, at in zip(*(places.tolist() for places in self.place(fresh))):
-            if not record.is_sound(self.maps[shard][at].tobytes()):
+        fresh = rows[~self.verified[rows]]
+        for shard, at in zip(*(places.tolist() for places in self.locate(fresh))):
+            if not tfrecord.is_intact(self.maps[shard][at].tobytes()):
                 path = self.shards[shard].path
                 raise UserError(
                     "damaged",
                     f"the shard {path!r} is damaged in its record {at}: delete the store and extract again; "
                     f"`headstart verify` lists every fault",
                 )
-        self.sound[fresh] = True
+        self.verified[fresh] = True
 
 
 def _check_stamps(shards: Sequence[Shard]) -> None:
@@ -107,7 +107,7 @@ class TapReader:
 
     @staticmethod
     def _start(spec: FeatureSpec, tap: Tap, shard: Shard) -> int:
-        return record.tap_offsets(spec.taps, spec.store_dtype, record.unframed_length(shard.record_bytes))[tap.name]
+        return record.tap_offsets(spec.taps, spec.store_dtype, tfrecord.unframed_length(shard.record_bytes))[tap.name]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -132,7 +132,7 @@ class TapReader:
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
             self._copy_run(int(rows[0]), to)
         else:
-            for row, shard, at in zip(to, *(places.tolist() for places in self.records.place(rows))):
+            for row, shard, at in zip(to, *(places.tolist() for places in self.records.locate(rows))):
                 row[:] = self.columns[shard][at]
         return found
 
@@ -140,14 +140,14 @@ class TapReader:
         """Every feature, [N, *tap.shape], in the store's order."""
         return self.take(np.arange(len(self)))
 
-    def plain(self) -> np.ndarray:
+    def unaugmented(self) -> np.ndarray:
         """The feature of every example as it is, [N / views, *tap.shape], in the store's order."""
         return self.take(np.arange(0, len(self), self.views))
 
     def _copy_run(self, first: int, out: np.ndarray) -> None:
         done = 0
         while done < len(out):
-            (shard,), (at,) = self.records.place(np.array([first + done]))
+            (shard,), (at,) = self.records.locate(np.array([first + done]))
             part = self.columns[shard][at : at + len(out) - done]
             out[done : done + len(part)] = part
             done += len(part)

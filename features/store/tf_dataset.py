@@ -98,7 +98,7 @@ def _checked(features: TapReader, gather: Gather) -> Gather:
 
     def check(rows: np.ndarray) -> bool:
         features.records.check(rows)
-        if features.records.sound.all():
+        if features.records.verified.all():
             unread.assign(False)
         return True
 

@@ -15,9 +15,10 @@ from headstart.features import files
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.errors import UserError
-from headstart.features.store import record
-from headstart.features.store.feature_store import BACKBONE, SPEC, FeatureStore, why_not
-from headstart.features.store.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
+from headstart.features.store import tfrecord
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import MANIFEST, Manifest, ShardEntry, no_store, read_manifest
+from headstart.features.store.store_files import BACKBONE, SPEC
 
 
 def faults(path: str, unsafe: bool = False) -> Iterator[str]:
@@ -34,7 +35,7 @@ def faults(path: str, unsafe: bool = False) -> Iterator[str]:
         UserError: when there is no complete store.
     """
     if not os.path.isfile(os.path.join(path, MANIFEST)):
-        raise UserError(*why_not(path))
+        raise no_store(path)
     return _faults(path, unsafe)
 
 
@@ -115,7 +116,7 @@ def _shard_faults(store: FeatureStore, shard: ShardEntry, examples: list[Example
     import tensorflow as tf
 
     name, count = shard.name, 0
-    for number, content in enumerate(record.read_records(os.path.join(store.path, name))):
+    for number, content in enumerate(tfrecord.read_records(os.path.join(store.path, name))):
         count += 1
         example = examples[number // views] if number < len(examples) * views else None
         field = tf.train.Example.FromString(content).features.feature

@@ -13,8 +13,7 @@ from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.runtime import quietly
-from headstart.features.store.feature_store import WORK_FOLDER
-from headstart.features.store.manifest import MANIFEST
+from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.training.evaluation import report
 from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig

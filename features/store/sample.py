@@ -1,0 +1,46 @@
+"""Encoded images of a store's training split, kept beside its shards: written, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from headstart.features import files
+from headstart.features.store import record, tfrecord
+
+SAMPLE = "sample.tfrecord"
+MAX_IMAGES, MIN_IMAGES, MAX_BYTES = 64, 8, 16 << 20  # images at most; as many as the least even where they take more bytes
+
+
+class SampleImage(NamedTuple):
+    """One of the encoded images that the store keeps of its training split."""
+
+    key: str
+    digest: str
+    label: int
+    encoded: bytes
+
+
+def write_sample(path: str, images: Iterable[SampleImage]) -> None:
+    """Writes the first images, as many as a sample takes; no more of them are asked for."""
+    with files.atomic(path) as file:
+        for kept, image in enumerate(images, 1):
+            content = record.encode(image.key, image.digest, [image.label], {"encoded": image.encoded})
+            tfrecord.write_record(file, content)
+            if kept == MAX_IMAGES or (kept >= MIN_IMAGES and file.tell() > MAX_BYTES):
+                break
+
+
+def read_sample(path: str) -> Iterator[SampleImage]:
+    """Reads what `write_sample` wrote.
+
+    Raises:
+        ValueError: at the first record that is damaged.
+    """
+    import tensorflow as tf
+
+    for content in tfrecord.read_records(path):
+        field = tf.train.Example.FromString(content).features.feature
+        key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
+        label = field["label"].int64_list.value[0]
+        yield SampleImage(key.decode("utf-8", "surrogateescape"), digest.decode(), label, encoded)
