@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from headstart.cli import main
-from headstart.features.backbones.build import build, default_size, preprocessing_of, weights_digest
-from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.build import build, preprocessing_of, weights_digest
+from headstart.features.backbones.custom import architecture_digest, input_size
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.keras_file import _numbered, load_model, save_model
 from headstart.features.backbones.source import CUSTOM, BackboneSource
@@ -58,7 +58,7 @@ def test_a_model_s_features_are_its_own(tmp_path: pathlib.Path, options: dict[st
     assert (tap.layer, tap.pool, tap.shape, tap.depth) == ("two", "avg", (6,), 1.0)
     expected = keras.Model(model.inputs, model.get_layer("two").output)(PIXELS.astype(model.inputs[0].dtype))
     np.testing.assert_allclose(features(PIXELS), np.mean(expected, axis=(1, 2)), rtol=1e-5, atol=1e-6)
-    assert default_size(BackboneSource.parse(str(tmp_path / "mine.keras"))) == (
+    assert input_size(build(BackboneSource.parse(str(tmp_path / "mine.keras")))) == (
         (224, 224) if options == {"size": None} else (32, 32)
     )
 

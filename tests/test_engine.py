@@ -175,10 +175,9 @@ def test_an_engine_does_not_change_with_its_model(name: str) -> None:
 @pytest.fixture
 def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No network shared yet, and none left behind."""
-    backbone_module._base.cache_clear()
+    monkeypatch.setattr(backbone_module, "_kept", None)
     engine_module._engine.cache_clear()
     yield monkeypatch
-    backbone_module._base.cache_clear()
     engine_module._engine.cache_clear()
 
 

@@ -25,9 +25,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What is built from here on, with no base shared before or after."""
     made: list[Any] = []
     monkeypatch.setattr(backbone_module, "build", lambda *given: made.append(given) or build(*given))
-    backbone_module._base.cache_clear()
-    yield made
-    backbone_module._base.cache_clear()
+    monkeypatch.setattr(backbone_module, "_kept", None)
+    return made
 
 
 @pytest.fixture
@@ -49,10 +48,11 @@ def test_what_was_left_open_is_found_out(source: BackboneSource) -> None:
     assert tap.layer and tap.pool == "avg" and found.extractor.outputs[0].shape[1:] == tap.shape
 
 
+@pytest.mark.parametrize("size", [None, (IMAGE_SIZE, IMAGE_SIZE)])
 def test_a_spec_s_backbone_is_the_one_that_it_was_made_from_and_is_not_built_again(
-    source: BackboneSource, built: list[Any]
+    source: BackboneSource, built: list[Any], size: tuple[int, int] | None
 ) -> None:
-    found = resolve_backbone(source, (IMAGE_SIZE, IMAGE_SIZE), "tf", [Tap("auto", "avg")])
+    found = resolve_backbone(source, size, "tf", [Tap("auto", "avg")])
     again = resolve_for_spec(spec_of(found), source)
     assert len(built) == 1 and again.base is found.base
     assert dataclasses.replace(again, extractor=found.extractor) == found

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from headstart.features.backbones.backbone import resolve_backbone
-from headstart.features.backbones.build import build, default_size, weights_digest
-from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.build import build, weights_digest
+from headstart.features.backbones.custom import architecture_digest, input_size
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import feature_maps
 from headstart.features.backbones.keras_file import load_model
@@ -101,7 +101,7 @@ def test_images_of_any_size(tmp_path: pathlib.Path, size: tuple[int, int]) -> No
     model.export(path, verbose=False)
     base = base_of(path, size)
     features, (tap,) = build_feature_extractor(base, [Tap("", "none")], "none", size)
-    assert tap.shape == (size[0] // 2, size[1] // 2, 4) and default_size(BackboneSource.parse(path)) == (224, 224)
+    assert tap.shape == (size[0] // 2, size[1] // 2, 4) and input_size(build(BackboneSource.parse(path))) == (224, 224)
     np.testing.assert_allclose(features(pixels), model(pixels), atol=1e-5)
     base.save(tmp_path / "kept.keras")
     kept = load_model(str(tmp_path / "kept.keras"))

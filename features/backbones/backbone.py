@@ -5,14 +5,13 @@ Whoever plans resolves it once and hands it on. A worker in another process reso
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.features.backbones.build import build, default_size, preprocessing_of, weights_digest
-from headstart.features.backbones.custom import architecture_digest
+from headstart.features.backbones.build import build, preprocessing_of, weights_digest
+from headstart.features.backbones.custom import architecture_digest, input_size
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.source import AUTO, BackboneSource, check_preprocessing
 from headstart.features.errors import UserError
@@ -67,11 +66,8 @@ def resolve_backbone(
         UserError: as `build`, `preprocessing_of` and `build_feature_extractor` do.
     """
     check_preprocessing(source, preprocessing)  # before anything is downloaded
-    size = image_size or default_size(source)
-    base, weights, architecture = _shared_base(source, size)
-    wanted = preprocessing_of(source, base, preprocessing)
-    extractor, found = build_feature_extractor(base, taps, wanted, size)
-    return Backbone(source, base, extractor, weights, architecture, size, wanted, found)
+    base = _shared_base(source, image_size)
+    return _tapped(source, base, preprocessing_of(source, base.model, preprocessing), taps)
 
 
 def resolve_for_spec(spec: FeatureSpec, source: BackboneSource) -> Backbone:
@@ -80,30 +76,49 @@ def resolve_for_spec(spec: FeatureSpec, source: BackboneSource) -> Backbone:
     Raises:
         UserError: when the network or the weights here are not those of the spec.
     """
-    base, weights, architecture = _shared_base(source, spec.image_size)
-    if spec.architecture not in ("", architecture):
+    base = _shared_base(source, spec.image_size)
+    if spec.architecture not in ("", base.architecture):
         raise UserError(
             "other-features",
-            f"{spec.backbone} has the architecture {architecture[:12]} here, the features were asked for with "
+            f"{spec.backbone} has the architecture {base.architecture[:12]} here, the features were asked for with "
             f"{spec.architecture[:12]}: give every worker the same model and the same version of Keras",
         )
-    if weights != spec.weights_digest:
+    if base.weights_digest != spec.weights_digest:
         raise UserError(
             "other-features",
-            f"the weights {source.weights!r} of {spec.backbone} have digest {weights[:12]}, the features were asked for with "
-            f"{spec.weights_digest[:12]}: give every worker the same weights",
+            f"the weights {source.weights!r} of {spec.backbone} have digest {base.weights_digest[:12]}, the features were "
+            f"asked for with {spec.weights_digest[:12]}: give every worker the same weights",
         )
-    extractor, taps = build_feature_extractor(base, spec.taps, spec.preprocessing, spec.image_size)
-    return Backbone(source, base, extractor, weights, architecture, spec.image_size, spec.preprocessing, taps)
+    return _tapped(source, base, spec.preprocessing, spec.taps)
 
 
-def _shared_base(source: BackboneSource, image_size: tuple[int, int]) -> tuple[keras.Model, str, str]:
-    """A base with its weights' and its architecture's digest, kept for the next one in this process who asks for the same."""
+def _tapped(source: BackboneSource, base: _Base, preprocessing: str, taps: Sequence[Tap]) -> Backbone:
+    extractor, found = build_feature_extractor(base.model, taps, preprocessing, base.image_size)
+    digests = base.weights_digest, base.architecture
+    return Backbone(source, base.model, extractor, *digests, base.image_size, preprocessing, found)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A base with its digests, what it was built from (a source, and the version of its files), and the size asked for."""
+
+    built_from: tuple[BackboneSource, object]
+    asked_size: tuple[int, int] | None
+    image_size: tuple[int, int]
+    model: keras.Model
+    weights_digest: str
+    architecture: str
+
+
+_kept: _Base | None = None  # the last one, for the next in this process who asks for the same
+
+
+def _shared_base(source: BackboneSource, image_size: tuple[int, int] | None) -> _Base:
+    global _kept
     with LOADING:
-        return _base(source, image_size, source.version())
-
-
-@functools.lru_cache(maxsize=1)
-def _base(source: BackboneSource, image_size: tuple[int, int], _: object) -> tuple[keras.Model, str, str]:
-    base = build(source, image_size)
-    return base, weights_digest(base), architecture_digest(base)
+        wanted = source, source.version()
+        if _kept is None or _kept.built_from != wanted or image_size not in (_kept.asked_size, _kept.image_size):
+            model = build(source, image_size)
+            size = image_size or input_size(model)
+            _kept = _Base(wanted, image_size, size, model, weights_digest(model), architecture_digest(model))
+        return _kept

@@ -21,12 +21,12 @@ EFFICIENTNETS = tuple(f"EfficientNetB{number}" for number in range(8))
 EFFICIENTNET_DEVIATION = (0.229, 0.224, 0.225)  # RGB
 
 
-def build(source: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
+def build(source: BackboneSource, image_size: tuple[int, int] | None = None) -> keras.Model:
     """A network without its top, with its weights: preprocessed [B, H, W, 3] to its last feature map.
 
     Args:
         source: which one, and where its weights are.
-        image_size: (height, width) in pixels.
+        image_size: (height, width) in pixels; None for the network's own.
 
     Raises:
         UserError: for an unknown backbone, an image below the smallest size, weights that do not fit, or a custom model
@@ -35,20 +35,14 @@ def build(source: BackboneSource, image_size: tuple[int, int]) -> keras.Model:
     if source.is_custom:
         return in_fresh_thread(lambda: custom.load(source.weights, image_size, source.unsafe))
     info = backbone_info(source.name)
-    if min(image_size) < info.smallest:
+    size = image_size or (info.size, info.size)
+    if min(size) < info.smallest:
         raise UserError(
             "image-size",
-            f"{info.name} takes images of at least {info.smallest} pixels a side, not {image_size[0]}x{image_size[1]}; "
+            f"{info.name} takes images of at least {info.smallest} pixels a side, not {size[0]}x{size[1]}; "
             f"its default is {info.size}",
         )
-    return in_fresh_thread(lambda: _base(info, source, image_size))
-
-
-def default_size(source: BackboneSource) -> tuple[int, int]:
-    """(height, width) in pixels of the images that a network takes where no size is asked for."""
-    if not source.is_custom:
-        return backbone_info(source.name).size, backbone_info(source.name).size
-    return in_fresh_thread(lambda: custom.input_size(custom.load(source.weights, None, source.unsafe)))
+    return in_fresh_thread(lambda: _base(info, source, size))
 
 
 def preprocessing_of(source: BackboneSource, base: keras.Model, asked: str = AUTO) -> str:

@@ -25,7 +25,7 @@ def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) ->
 
     Args:
         path: of a `.keras` file, or the folder of a SavedModel.
-        image_size: (height, width) in pixels that it has to take; None for whatever it takes.
+        image_size: (height, width) in pixels that it has to take; None for its own, or 224 where it takes any.
         unsafe: run Python code that the file carries.
 
     Raises:
@@ -34,7 +34,7 @@ def load(path: str, image_size: tuple[int, int] | None, unsafe: bool = False) ->
     if os.path.isdir(path):
         from headstart.features.backbones import saved_model
 
-        model = saved_model.as_model(path, image_size, unsafe)
+        model = saved_model.as_model(path, image_size or (DEFAULT_SIZE, DEFAULT_SIZE), unsafe)
     else:
         model = load_model(path, unsafe)
     _check(model, path, image_size)

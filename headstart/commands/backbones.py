@@ -46,13 +46,16 @@ def _table() -> Iterator[str]:
 
 
 def _layers(config: BackbonesConfig) -> Iterator[str]:
-    from headstart.features.backbones.build import build, default_size
+    from headstart.features.backbones.build import build
+    from headstart.features.backbones.custom import input_size
     from headstart.features.backbones.feature_maps import feature_maps, stage_ends
 
     source = BackboneSource.parse(config.backbone, "imagenet", config.unsafe)
-    size = parse_image_size(config.image_size) if config.image_size else default_size(source)
+    asked = parse_image_size(config.image_size) if config.image_size else None
     shown = source if source.is_custom else BackboneSource(source.name, "random:0")  # shapes need no download
-    maps = feature_maps(build(shown, size), size)
+    base = build(shown, asked)
+    size = asked or input_size(base)
+    maps = feature_maps(base, size)
     ends = {end.layer for end in stage_ends(maps, size)}
     number = DTYPE_BYTES[config.store_dtype]
     yield f"{config.backbone} at {size[0]}x{size[1]}; bytes an image in {config.store_dtype}; * the end of a stage: --tap auto"
