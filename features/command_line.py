@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import itertools
 import typing
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from headstart.features.config import from_text, notes
 from headstart.features.errors import UserError, nearest
 
 Config = TypeVar("Config")
+Flag = tuple[type, "dataclasses.Field[Any]", Any]  # the configuration that it is of, its field, its type
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,10 +31,8 @@ class OtherFlags(Protocol):
         """Knows how many values each of them takes."""
 
 
-def parse(
-    config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None
-) -> tuple[Config, list[str], bool]:
-    """Flags to (configuration, somebody else's flags, verbose).
+def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None) -> tuple[Config, bool]:
+    """Flags to (configuration, verbose); somebody else's flags go into the configuration's `pipeline_options`.
 
     Flags are taken with `-` or `_` between their words. The parser of `others` (Beam's) is only made when a flag is not the
     command's own.
@@ -42,39 +40,59 @@ def parse(
     Raises:
         UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
     """
-    hints = typing.get_type_hints(config_class)
-    parser = _make_parser(config_class, prog, others)
+    flags = _flags(config_class)
+    parser = _make_parser(config_class, flags, prog, others)
     end = argv.index("--") if "--" in argv else len(argv)  # what follows is no flag
     mine, theirs = _divide([_underscored(argument) for argument in argv[:end]], parser, others)
     values = vars(parser.parse_args([*mine, *argv[end:]]))
     verbose = values.pop("verbose")
+    for name, (_, field, hint) in flags.items():
+        if isinstance(values[name], str):
+            values[name] = from_text(values[name], field, hint)
+    return _filled(config_class, {**values, "pipeline_options": tuple(theirs)}), verbose
+
+
+def _flags(config_class: type) -> dict[str, Flag]:
+    """The flags of a configuration and of its parts, by name; of a name that two parts have, the first one's."""
+    hints, found = typing.get_type_hints(config_class), dict[str, Flag]()
+    for field in dataclasses.fields(config_class):
+        if "part" in field.metadata:
+            for name, (owner, own, hint) in _flags(hints[field.name]).items():
+                given = field.metadata["part"].get(name, own)
+                if isinstance(given, dataclasses.Field):
+                    found.setdefault(name, (owner, given, hint))
+        elif field.metadata:
+            found[field.name] = config_class, field, hints[field.name]
+    return found
+
+
+def _filled(config_class: type[Config], values: dict[str, Any]) -> Config:
+    """A configuration, and its parts, of the values of flags."""
+    hints, chosen = typing.get_type_hints(config_class), dict[str, Any]()
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        if isinstance(values.get(field.name), str):
-            values[field.name] = from_text(values[field.name], field, hints[field.name])
-    return config_class(**values), theirs, verbose
+        if "part" in field.metadata:
+            given = {name: value for name, value in field.metadata["part"].items() if not isinstance(value, dataclasses.Field)}
+            chosen[field.name] = _filled(hints[field.name], {**values, **given})
+        elif field.name in values:
+            chosen[field.name] = values[field.name]
+    return config_class(**chosen)
 
 
-def _make_parser(config_class: type, prog: str, others: OtherFlags | None) -> _Parser:
+def _make_parser(config_class: type, flags: dict[str, Flag], prog: str, others: OtherFlags | None) -> _Parser:
     parser = _Parser(
         prog=prog,
         description=_summary(config_class),
         allow_abbrev=False,
         epilog="Any Beam pipeline option may follow, such as --runner." if others else None,
     )
-    hints, groups = typing.get_type_hints(config_class), dict[type, Any]({config_class: parser})
-    for field in dataclasses.fields(config_class):
-        if field.metadata:
-            owner = config_class if field.metadata.get("positional") else _owner(config_class, field.name)
-            if owner not in groups:
-                groups[owner] = parser.add_argument_group(_summary(owner).removesuffix("."))
-            _add_field(groups[owner], field, hints[field.name])
+    groups = dict[type, Any]({config_class: parser})
+    for owner, field, hint in flags.values():
+        group = config_class if field.metadata.get("positional") else owner
+        if group not in groups:
+            groups[group] = parser.add_argument_group(_summary(owner).removesuffix("."))
+        _add_field(groups[group], field, hint)
     parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
     return parser
-
-
-def _owner(config_class: type, name: str) -> type:
-    """The class that a field is of, where a configuration joins several."""
-    return next(kind for kind in config_class.__mro__ if name in inspect.get_annotations(kind))
 
 
 def _summary(config_class: type) -> str:

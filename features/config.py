@@ -77,6 +77,18 @@ def required(help: str, **extra: Any) -> Any:
     return dataclasses.field(metadata=_metadata(help, {**extra, "required": True}))
 
 
+def part(**given: Any) -> Any:
+    """A dataclass field that is a configuration itself, whose flags become the command's.
+
+    Args:
+        **given: for fields of the part that are no flags here, their values; or another `flag` in place of the part's own.
+    """
+    for name, other in given.items():
+        if isinstance(other, dataclasses.Field):
+            other.name = name
+    return dataclasses.field(metadata={"part": given})
+
+
 def _metadata(help: str, extra: dict[str, Any]) -> dict[str, Any]:
     limits = {name: extra.pop(name) for name in ("least", "above", "most", "below") if name in extra}
     return {"help": help, **extra, **({"bounds": Bounds(**limits)} if limits else {})}
@@ -126,7 +138,7 @@ def _as_hinted(value: Any, hint: Any) -> Any:
         return value if isinstance(value, str) else os.fspath(value) if isinstance(value, os.PathLike) else _UNFIT
     if hint in (int, float) and not isinstance(value, bool) and isinstance(value, numbers.Real):
         return hint(value) if hint is float or isinstance(value, numbers.Integral) else _UNFIT
-    return value if hint in (bool, types.NoneType) and isinstance(value, hint) else _UNFIT
+    return value if isinstance(hint, type) and hint not in (int, float) and isinstance(value, hint) else _UNFIT
 
 
 def _is_union(hint: Any) -> bool:
@@ -142,12 +154,13 @@ def _worded(hint: Any) -> str:
         return f"a list of {_worded(parts[0])}"
     if parts:
         return f"({', '.join(map(_worded, parts))})"
-    return {str: "text", int: "a whole number", float: "a number", bool: "True or False"}.get(hint, "None")
+    words = {str: "text", int: "a whole number", float: "a number", bool: "True or False", types.NoneType: "None"}
+    return words.get(hint) or str(hint.__name__)
 
 
 def _shown(field: dataclasses.Field[Any]) -> str:
     """A field as a person knows it."""
-    plain = field.metadata.get("positional") or not field.metadata
+    plain = field.metadata.get("positional") or "help" not in field.metadata
     return field.name if plain else str(field.metadata.get("flag", f"--{field.name}"))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -50,7 +51,6 @@ FROM_IMAGES |= {
 }
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text has a grammar, or fields depend on each other
     ExtractConfig: EXTRACTION,
-    FitConfig: EXTRACTION,
     FinetuneConfig: {**FROM_IMAGES, "run": st.just("run")},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
@@ -60,7 +60,6 @@ OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text h
 SMALLEST: dict[type, Any] = {
     ExtractConfig: ExtractConfig(input="photos", store="store"),
     TrainConfig: TrainConfig(store="store", run="run"),
-    FitConfig: FitConfig(input="photos", run="run"),
     FinetuneConfig: FinetuneConfig(input="photos", init_from="run", run="better"),
     ProbeConfig: ProbeConfig(stores=("store",), run="run"),
     EvaluateConfig: EvaluateConfig("run"),
@@ -108,12 +107,12 @@ def configurations(config_class: type) -> st.SearchStrategy[Any]:
     return st.fixed_dictionaries(required, optional=optional).map(lambda chosen: config_class(**chosen))
 
 
-def flags(config: Any, *more: str) -> list[str]:
+def flags(config: Any, *more: str, without: Collection[str] = ()) -> list[str]:
     """A configuration as its command line, and more flags."""
     named, positionals = list[str](), list[str]()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not field.metadata or value == field.default:
+        if not field.metadata or value == field.default or field.name in without:
             continue
         texts = list(value) if isinstance(value, tuple) else [str(value)]
         name = field.metadata.get("flag", f"--{field.name}")
@@ -130,6 +129,29 @@ def flags(config: Any, *more: str) -> list[str]:
 def test_written_as_flags_and_read_again_it_is_the_same(config_class: type, data: st.DataObject) -> None:
     config = data.draw(configurations(config_class))
     assert parse(config_class, "headstart command", flags(config))[0] == config
+
+
+def joined(extract: ExtractConfig, train: TrainConfig) -> FitConfig:
+    """What `headstart fit` can be told of the two."""
+    return FitConfig(
+        extract=dataclasses.replace(extract, batch_size=0, dry_run=False),
+        train=dataclasses.replace(train, store="", tap="", unsafe=extract.unsafe),
+    )
+
+
+@settings(max_examples=50)
+@given(config=st.builds(joined, configurations(ExtractConfig), configurations(TrainConfig)))
+def test_a_fit_is_its_parts_flags(config: FitConfig) -> None:
+    training = flags(config.train, without=("store", "unsafe"))
+    assert parse(FitConfig, "headstart fit", flags(config.extract, *training))[0] == config
+
+
+def test_one_store_is_both_parts() -> None:
+    extract, train = ExtractConfig(input="photos", store=""), TrainConfig(store="", run="run")
+    config = FitConfig(extract=extract, train=train)
+    assert config.extract.store == config.train.store == os.path.join("run", "store")
+    with pytest.raises(UserError, match=r"^train\.store is 'b' and extract\.store 'a': give one of them$"):
+        FitConfig(extract=dataclasses.replace(extract, store="a"), train=dataclasses.replace(train, store="b"))
 
 
 def outside(bounds: Bounds, kind: type) -> Iterator[float]:

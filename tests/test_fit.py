@@ -15,6 +15,8 @@ import pytest
 import headstart
 from headstart.cli import main
 from headstart.commands.fit import FitConfig, fit
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.train import TrainConfig
 
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
 FILES = {
@@ -60,10 +62,10 @@ def test_fit_takes_a_store_of_its_own_and_measures_without_a_test_split(
     store: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = pathlib.Path(shutil.copytree(photos, tmp_path / "photos", ignore=shutil.ignore_patterns("test")))
-    config = FitConfig(
-        input=str(images), run=str(tmp_path / "run"), store=str(tmp_path / "features"), weights="random:0", image_size="32",
-        epochs=1, batch_size=7, tap="block5c_add:grid1", taps=("top_activation", "block5c_add:grid1"),
-    )  # fmt: skip
+    store_folder, taps = str(tmp_path / "features"), ("top_activation", "block5c_add:grid1")
+    extraction = ExtractConfig(input=str(images), store=store_folder, weights="random:0", image_size=32, taps=taps)
+    training = TrainConfig(store=store_folder, run=str(tmp_path / "run"), epochs=1, batch_size=7, tap=taps[1])
+    config = FitConfig(extract=extraction, train=training)
     metrics = fit(config)
     assert metrics.split == "validation" and metrics.used_for_selection is True
     assert "store" not in os.listdir(tmp_path / "run")

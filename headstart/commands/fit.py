@@ -6,14 +6,15 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from headstart.commands import evaluate as evaluate_command
 from headstart.commands import train as train_command
 from headstart.commands.beam_flags import BeamFlags
 from headstart.commands.runner import run_command
-from headstart.features.config import flag
+from headstart.features.config import check_fields, flag, part
 from headstart.features.engines.options import has_openvino
+from headstart.features.errors import UserError
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.train import TrainConfig
@@ -21,25 +22,26 @@ from headstart.training.train import TrainConfig
 if TYPE_CHECKING:
     from headstart.training.evaluation.evaluate import Evaluation
 
-Config = TypeVar("Config")
-
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig(TrainConfig, ExtractConfig):
-    """Extracts features, trains a head on them, and evaluates it on the test split (without one, on validation)."""
+class FitConfig:
+    """Extracts features, trains a head on them, and evaluates it on the test split (without one, on validation).
 
-    store: str = flag("", "where to keep the features (default: RUN/store)", metavar="STORE")
-    dry_run: bool = False
-    tap: str = ""  # the head is trained on the first --tap
+    One store is both parts'; where neither names it, it is RUN/store.
+    """
+
+    extract: ExtractConfig = part(
+        store=flag("", "where to keep the features (default: RUN/store)", metavar="STORE"), batch_size=0, dry_run=False
+    )
+    train: TrainConfig = part(store="", tap="")  # the head is trained on the first --tap
 
     def __post_init__(self) -> None:
-        ExtractConfig.__post_init__(self)
-        TrainConfig.__post_init__(self)
-
-    @property
-    def store_folder(self) -> str:
-        """Where the features are."""
-        return self.store or os.path.join(self.run, "store")
+        check_fields(self)
+        store = self.extract.store or self.train.store or os.path.join(self.train.run, "store")
+        if self.train.store not in ("", store):
+            raise UserError("bad-flag", f"train.store is {self.train.store!r} and extract.store {store!r}: give one of them")
+        object.__setattr__(self, "extract", dataclasses.replace(self.extract, store=store))
+        object.__setattr__(self, "train", dataclasses.replace(self.train, store=store))
 
 
 @quietly
@@ -61,17 +63,12 @@ def fit(config: FitConfig) -> Evaluation:
     from headstart.training.runs import run_folder
     from headstart.training.train import train
 
-    with run_folder.claimed(config.run):  # refused before the long part, if it must be
+    with run_folder.claimed(config.train.run):  # refused before the long part, if it must be
         pass
-    store = extract(_part(ExtractConfig, config, batch_size=0))
-    print(train_command.describe(train(_part(TrainConfig, config))))
+    store = extract(config.extract)
+    print(train_command.describe(train(config.train)))
     split = next(name for name in ("test", "validation", "train") if name in store.splits)
-    return evaluate(EvaluateConfig(run=config.run, split=split, unsafe=config.unsafe))
-
-
-def _part(kind: type[Config], config: FitConfig, **changes: Any) -> Config:
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    return kind(**{**{name: getattr(config, name) for name in names}, "store": config.store_folder, **changes})
+    return evaluate(EvaluateConfig(run=config.train.run, split=split, unsafe=config.train.unsafe))
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -82,9 +79,9 @@ def main(argv: Sequence[str]) -> int | None:
 def _prepare(config: FitConfig) -> None:
     from headstart.training.runs import run_folder
 
-    check_names(config)
-    run_folder.check_output_folder(config.run)
-    if config.engine == "tensorflow" or not has_openvino():  # OpenVINO has threads of its own: heads train on all cores
+    run_folder.check_output_folder(config.train.run)
+    check_names(config.extract)
+    if config.extract.engine == "tensorflow" or not has_openvino():  # OpenVINO's threads are its own: heads train on all cores
         limit_intra_op_threads()
 
 

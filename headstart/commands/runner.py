@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from headstart.features.command_line import OtherFlags, parse
 from headstart.features.runtime import import_tensorflow_quietly
@@ -35,14 +34,8 @@ def run_command(
     Raises:
         UserError: for a wrong flag, a name that is not there, or whatever the work raises.
     """
-    config, others, verbose = parse(config_class, prog, argv, beam_flags)
-    if beam_flags:
-        config = _with_options(config, others)
+    config, verbose = parse(config_class, prog, argv, beam_flags)
     prepare(config)
     if needs_tensorflow(config):
         import_tensorflow_quietly(verbose)
     return work(config)
-
-
-def _with_options(config: Any, options: Sequence[str]) -> Any:
-    return dataclasses.replace(config, pipeline_options=tuple(options))
