@@ -10,14 +10,17 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: its first words come from C++
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import contextlib
 import pathlib
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from headstart.features.errors import UserError
 
 CLASSES = ("anemone", "fern", "gentian")
 PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
@@ -53,6 +56,14 @@ def write_photos(root: pathlib.Path, counts: dict[str, dict[str, int]], seed: in
             for number in range(count):
                 draw(kind, generator).save(folder / f"{number:02}.{'png' if number % 2 else 'jpg'}")
     return root
+
+
+@contextlib.contextmanager
+def raises(code: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """Expects a UserError of this code; for its words, `pytest.raises`."""
+    with pytest.raises(UserError) as caught:
+        yield caught
+    assert caught.value.code == code
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 
 from headstart.features.errors import UserError
 from headstart.features.files import atomic, locked, open_regular, read_json, sha256_file, sync_folder, write_bytes, write_json
+from tests.conftest import raises
 
 
 def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_folder_can_be_synced(tmp_path: Path) -> None:
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "folder" / ".lock")
     with locked(path, "wait for it"):
-        with pytest.raises(UserError, match="wait for it"), locked(path, "wait for it"):
+        with raises("in-use"), locked(path, "wait for it"):
             raise AssertionError("both hold it")
         assert os.listdir(tmp_path / "folder") == [".lock"]
     assert os.listdir(tmp_path / "folder") == []

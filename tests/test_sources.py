@@ -9,6 +9,7 @@ import pytest
 
 from headstart.features.dataset.sources import ImageFile, Source, SourceOptions, image_files, read_source
 from headstart.features.errors import UserError
+from tests.conftest import raises
 
 
 def folder(root: Path, *names: str) -> str:
@@ -172,7 +173,7 @@ def test_a_folder_of_mode_000_is_an_error(tmp_path: Path) -> None:
     path = folder(tmp_path, "cat/1.jpg", "cat/locked/2.jpg", "dog/1.jpg")
     (tmp_path / "cat/locked").chmod(0)
     try:
-        with pytest.raises(UserError, match="can't be listed"):
+        with raises("bad-input"):
             read_source(path)
     finally:
         (tmp_path / "cat/locked").chmod(0o755)
@@ -236,7 +237,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str, message
 
 def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_bytes(b"path,label\n\xff\xfe.jpg,a\n")
-    with pytest.raises(UserError, match=r"images.csv"):
+    with raises("bad-input"):
         read_source(str(tmp_path / "images.csv"))
 
 
@@ -252,7 +253,7 @@ def test_a_pattern_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = folder(tmp_path, "cat/ann_1.jpg", "dog/bob.jpg")
     with pytest.raises(UserError, match=r"finds no group in the key 'dog/bob.jpg': it must match every key"):
         read_source(path, SourceOptions(group_by=r"(\w+)_"))
-    with pytest.raises(UserError, match="is not a regular expression"):
+    with raises("bad-flag"):
         read_source(path, SourceOptions(group_by="("))
 
 
@@ -261,8 +262,8 @@ def test_one_class_no_class_no_folder(tmp_path: Path) -> None:
         read_source(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"holds no images: expected .*/CLASS/image.jpg"):
         read_source(str(tmp_path))
-    with pytest.raises(UserError, match=r"one class only .'cat'."):
+    with raises("bad-input"):
         read_source(folder(tmp_path, "cat/1.jpg"))
     assert read_source(str(tmp_path), least_classes=1).class_names == ("cat",)
-    with pytest.raises(UserError, match="holds no images"):
+    with raises("bad-input"):
         read_source(folder(tmp_path / "flat", "1.jpg", "2.jpg"))
