@@ -91,7 +91,7 @@ class ExtractConfig:
         1, "images that each class gets in each split at least, where it has enough", metavar="N", least=0
     )
     group_by: str = flag("", "takes an image's group from its key; groups are never torn apart", metavar="REGEX")
-    allow_group_overlap: bool = flag(False, "let a group stand on two sides of ready-made splits")
+    allow_group_overlap: bool = flag(False, "let a group be in more than one ready-made split")
     layout: str = flag("auto", "whether top folders are splits or classes", choices=LAYOUTS)
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")

@@ -186,8 +186,8 @@ def _check_ready_made(config: ExtractConfig, examples: Sequence[Example]) -> Non
         name, splits = next(iter(across.items()))
         raise UserError(
             "bad-input",
-            f"{len(across)} groups stand on two sides, such as {name!r} in {' and '.join(sorted(splits))}: "
-            f"a score would be too good to be true. Mend the splits, or say --allow_group_overlap",
+            f"{len(across)} groups are in more than one split, such as {name!r} in {' and '.join(sorted(splits))}: "
+            f"a score would be too good to be true. Fix the splits, or say --allow_group_overlap",
         )
 
 
@@ -205,11 +205,9 @@ def _notes(source: Source, examples: Sequence[Example], division: Division) -> t
     splits = list(division.splits or dict.fromkeys(example.split for example in examples))
     notes = [*source.notes, *count_lines(counts, splits), *thin_lines(counts, splits, division.min_per_split)]
     if across := copies_across_splits(examples):
-        notes.append(f"warning: {len(across)} identical files stand on two sides of the splits; scores will flatter")
+        notes.append(f"warning: {len(across)} identical files are in more than one split; scores will flatter")
     if overlapping := groups_across_splits(examples):
-        notes.append(
-            f"warning: {len(overlapping)} groups stand on two sides of the splits, as --allow_group_overlap lets them"
-        )
+        notes.append(f"warning: {len(overlapping)} groups are in more than one split, as --allow_group_overlap lets them be")
     if conflicting := conflicts(examples):
         first = conflicting[0]
         second = next(other for other in conflicting if other.labels != first.labels)

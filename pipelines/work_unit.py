@@ -55,8 +55,8 @@ class WorkUnit:
     def from_json(cls, values: dict[str, Any]) -> WorkUnit:
         """The inverse of to_json."""
         examples = tuple(
-            UnitExample(key, path, digest, tuple(labels), StoredAt(*place) if place else None)
-            for key, path, digest, labels, place in values["examples"]
+            UnitExample(key, path, digest, tuple(labels), StoredAt(*stored) if stored else None)
+            for key, path, digest, labels, stored in values["examples"]
         )
         return cls(**{**values, "examples": examples})
 
@@ -105,8 +105,8 @@ def cut_units(
 
 def _with_views(stored: Mapping[str, StoredAt], example: Example, views: int) -> StoredAt | None:
     """Where a feature is stored, if as many views of it are as are needed: an image may move into the training split."""
-    place = stored.get(example.digest)
-    return place if place and place.views >= views else None
+    found = stored.get(example.digest)
+    return found if found and found.views >= views else None
 
 
 def stored_features(store: FeatureStore) -> dict[str, StoredAt]:

@@ -544,8 +544,8 @@ def test_ready_made_splits_are_kept_and_overlaps_reported(
     shutil.copy(root / "Train" / "red" / "g1-1.png", root / "val" / "red" / "copy-g1.png")
     store = extract(config(root, tmp_path / "store"))
     assert {split: store.count(split) for split in store.splits} == {"train": 16, "validation": 9}
-    assert "1 identical files stand on two sides" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"groups stand on two sides, such as 'g1'.*--allow_group_overlap"):
+    assert "1 identical files are in more than one split" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"groups are in more than one split, such as 'g1'.*--allow_group_overlap"):
         extract(config(root, tmp_path / "grouped", group_by=r"g\d+"))
     allowed = extract(config(root, tmp_path / "grouped", group_by=r"g\d+", allow_group_overlap=True))
     assert allowed.manifest.groups_declared and {e.group for e in allowed.table} == {f"g{n}" for n in range(12)}

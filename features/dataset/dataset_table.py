@@ -1,6 +1,6 @@
 """A dataset's table and dead letters beside each other in a folder: a store's, or the copy that a run keeps.
 
-What of it people want told: how many images each class has in each split, and where they are too few.
+And the lines that say of it how many images each class has in each split, and where they are too few.
 """
 
 from __future__ import annotations
