@@ -59,11 +59,16 @@ def locked(path: str, message: str) -> Iterator[None]:
 
 def _lock(path: str, message: str) -> int | None:
     """One try: the open and locked file, or None when its holder removed it between opening and locking it."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    folder = os.path.dirname(path) or "."
     try:
+        os.makedirs(folder, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:  # its folder went away
         return None
+    except FileExistsError:
+        if os.path.isfile(folder):
+            raise
+        return None  # its folder was made by another, and went away before that could be seen
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(handle), os.stat(path)):

@@ -563,7 +563,7 @@ from headstart.cli import main
 from headstart.training.fitting import callbacks
 
 def fail(self, *_, **__):
-    raise RuntimeError("boom") if sys.argv[1] == "1" else UserError("boom")
+    raise RuntimeError("boom") if sys.argv[1] == "1" else UserError("bad-value", "boom")
 
 callbacks.ShowProgress.on_train_batch_end = fail
 sys.exit(main(sys.argv[2:]))

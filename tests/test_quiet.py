@@ -51,6 +51,7 @@ for name in {names!r}:
 
 def test_the_functions_are_as_quiet_as_the_commands(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     code = f"""
+import numpy, scipy.sparse  # they come with the functions, and filter warnings of their own
 before = settings()
 from headstart import ExtractConfig, PredictConfig, TrainConfig, extract, predict, train
 extract(ExtractConfig(input={str(photos)!r}, store="store", weights="random:0", image_size=32))
