@@ -116,9 +116,9 @@ def _compare(
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
     ordered = np.sort(from_features, axis=1)
-    torn = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
-    if not difference[worst] <= tolerance or torn.any():
-        where = int(torn.argmax()) if torn.any() else worst
+    mismatched = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
+    if not difference[worst] <= tolerance or mismatched.any():
+        where = int(mismatched.argmax()) if torn.any() else worst
         raise UserError(
             "model-disagrees",
             f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
