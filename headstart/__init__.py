@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from headstart.training.probing.probe import probe
     from headstart.training.probing.probe_config import ProbeConfig
     from headstart.training.runs.run_folder import Run
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
 __version__ = "0.1.0"
 
@@ -54,7 +55,7 @@ _HOME = {
     "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",
     "Run": "headstart.training.runs.run_folder",
-    "TrainConfig": "headstart.training.train",
+    "TrainConfig": "headstart.training.train_config",
     "train": "headstart.training.train",
 }
 __all__ = [

@@ -124,7 +124,8 @@ def store_copy(store: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def run(store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A linear probe on `store`, trained as anybody would, 20 epochs at most."""
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     path = tmp_path_factory.mktemp("run") / "run"
     train(TrainConfig(store=str(store), run=str(path), epochs=20, batch_size=12))
@@ -232,7 +233,8 @@ def maps_store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def maps_run(maps_store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A linear probe on `maps_store`, trained for a few epochs: there is something left to learn."""
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     path = tmp_path_factory.mktemp("maps-run") / "run"
     train(TrainConfig(store=str(maps_store), run=str(path), epochs=5, batch_size=12, learning_rate=3e-3))

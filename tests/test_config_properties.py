@@ -28,7 +28,7 @@ from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.probing.probe_config import ProbeConfig
-from headstart.training.train import TrainConfig
+from headstart.training.train_config import TrainConfig
 
 NAMES = st.text(min_size=1).filter(lambda text: text != "--" and "://" not in text)
 SIZES = st.sampled_from(["64", "64,96", "64x96"])

@@ -10,7 +10,8 @@ from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.train import TrainConfig, train
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
 
 PHOTOS = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cats_and_dogs_small"
 EACH = {"train": 60, "validation": 40}  # of each class

@@ -683,7 +683,8 @@ def test_a_chain_of_fine_tunings(
 def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: pathlib.Path, no_plot: None) -> None:
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
     from tests.conftest import little_base
 
     photos = write_photos(tmp_path, {"photos": dict.fromkeys(CLASSES, 15)}, seed=5) / "photos"

@@ -16,7 +16,7 @@ import headstart
 from headstart.cli import main
 from headstart.commands.fit import FitConfig, fit
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.train import TrainConfig
+from headstart.training.train_config import TrainConfig
 
 FLAGS = ["--weights", "random:0", "--image-size", "32"]
 FILES = {

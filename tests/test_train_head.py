@@ -26,7 +26,8 @@ from headstart.training import heads as model
 from headstart.training.fitting import batches
 from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
-from headstart.training.train import TrainConfig, train
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
 from tests.conftest import rewrite_manifest
 
 TAP = "top_activation:avg"

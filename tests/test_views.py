@@ -22,7 +22,8 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.train import TrainConfig, train
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
 from tests.conftest import BACKBONE, rewrite_manifest
 
 VIEWS = 3

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
-from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
 from headstart.features.runtime import configure_gpus, quietly
+from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     import keras
@@ -24,37 +24,8 @@ if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run
 
 
-HEADS = ("linear", "mlp")
-PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
-CLASS_WEIGHTS = ("none", "balanced")
 VALIDATION_BATCH = 256
 STEPS_PER_EXECUTION = 256  # between two looks of Python's at a training
-MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Trains a head on the features of a store."""
-
-    store: str = positional("the folder of a feature store", metavar="STORE")
-    run: str = required("the folder to leave the model and its figures in", metavar="RUN")
-    head: str = flag("linear", "linear: a linear probe; mlp: Dense 256, ReLU, dropout, softmax", choices=HEADS)
-    tap: str = flag("", "which of the store's taps, as LAYER:POOL (default: its first)")
-    epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split", least=1)
-    patience: int = flag(10, "epochs without a better --monitor before it stops", least=1)
-    batch_size: int = flag(32, "examples a step", least=1)
-    learning_rate: float = flag(3e-4, "of Adam", aliases=("--lr",), above=0)
-    dropout: float = flag(0.5, "share of the mlp's hidden units dropped", least=0, below=1)
-    class_weight: str = flag(
-        "none", "balanced: every class counts the same, however many examples it has", choices=CLASS_WEIGHTS
-    )
-    monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
-    precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
-    seed: int = flag(0, "of the first weights, the order of examples and the dropout", least=0, below=2**32)
-    unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @quietly

@@ -72,7 +72,8 @@ def demo(config: DemoConfig) -> DemoResult:
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.probing.probe import probe
     from headstart.training.probing.probe_config import ProbeConfig
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     images, store, run = (os.path.join(config.folder, name) for name in ("digits", "store", "run"))
     write_digits(images)

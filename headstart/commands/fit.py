@@ -17,7 +17,7 @@ from headstart.features.engines.options import has_openvino
 from headstart.features.errors import UserError
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
-from headstart.training.train import TrainConfig
+from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from headstart.training.evaluation.evaluate import Evaluation

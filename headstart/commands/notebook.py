@@ -113,7 +113,8 @@ def _one_seed(config: NotebookConfig, table: str, boundary: str, seed: int, seco
     """(technique, (figures, seconds from images to the model)) of each."""
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     def place(name: str) -> str:
         return os.path.join(config.folder, f"{name}-{seed}")

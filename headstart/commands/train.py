@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.features import files
-from headstart.training.train import TrainConfig
+from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run

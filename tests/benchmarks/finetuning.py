@@ -50,7 +50,8 @@ def _ways(options: argparse.Namespace, folder: str) -> dict[str, Callable[[int],
     from headstart.pipelines.extract_config import ExtractConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     photos, store, begin = (os.path.join(folder, name) for name in ("photos", "store", "begin"))
     taps = (f"{options.after}:none", ":avg")

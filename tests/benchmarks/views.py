@@ -54,7 +54,8 @@ def _pair(options: argparse.Namespace, policy: str, head: str, seed: int) -> tup
     """Accuracies of a head without and with views."""
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
-    from headstart.training.train import TrainConfig, train
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
     found = []
     for views in (1, options.views):

@@ -10,7 +10,7 @@ from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS
 from headstart.features.errors import UserError
 from headstart.training.finetuning.unfreeze import Unfreezing
-from headstart.training.train import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
+from headstart.training.train_config import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 
 HEAD_RATE, UNFROZEN_RATE = 1e-4, 1e-5
 

@@ -118,7 +118,7 @@ def _compare(
     ordered = np.sort(from_features, axis=1)
     mismatched = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
     if not difference[worst] <= tolerance or mismatched.any():
-        where = int(mismatched.argmax()) if torn.any() else worst
+        where = int(mismatched.argmax()) if mismatched.any() else worst
         raise UserError(
             "model-disagrees",
             f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
