@@ -27,8 +27,7 @@ from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.finetuning import finetune, unfreeze
-from headstart.training.finetuning import head_pretraining as warm_up
+from headstart.training.finetuning import finetune, head_pretraining, unfreeze
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
@@ -267,7 +266,7 @@ def test_a_store_gives_what_its_images_give(
 def test_a_store_without_a_run_trains_a_head_first(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warm_up, "EPOCHS", 40)
+    monkeypatch.setattr(head_pretraining, "EPOCHS", 40)
     tuned = finetune.finetune(from_store(maps_store, None, tmp_path / "run", head="mlp", unfreeze_after="a_add"))
     metrics = metrics_of(tuned.path)
     assert metrics["before"]["val_accuracy"] >= 0.9 and metrics["val_loss"] <= metrics["before"]["val_loss"]
@@ -325,7 +324,7 @@ def test_killed_and_called_again_ends_the_same(
 def test_dropout_goes_on_where_it_was(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warm_up, "EPOCHS", 5)
+    monkeypatch.setattr(head_pretraining, "EPOCHS", 5)
 
     def settings(run: str) -> FinetuneConfig:
         return from_store(maps_store, None, tmp_path / run, head="mlp", epochs=4)
@@ -596,13 +595,13 @@ def test_a_head_is_warmed_up_as_it_is_asked_to_be(
         return original(self, *args, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fit)
-    monkeypatch.setattr(warm_up, "EPOCHS", 1)
+    monkeypatch.setattr(head_pretraining, "EPOCHS", 1)
     monkeypatch.setattr(batches, "Counter", lambda labels: {"anemone": 24, "fern": 6, "gentian": 6})
     store = FeatureStore.open(str(maps_store))
     settings = from_store(maps_store, None, tmp_path / "run", class_weight="balanced")
     boundary = store.tap("a_add:none")
     backbone, (tap,) = build_feature_extractor(store.base(), [Tap("")], store.spec.preprocessing, store.spec.image_size)
-    head = warm_up.warm_head(settings, "mixed_bfloat16", store, backbone, boundary, tap)
+    head = head_pretraining.pretrain_head(settings, "mixed_bfloat16", store, backbone, boundary, tap)
     ((dtype, weights, validation),) = given
     assert dtype == "bfloat16" and weights == {0: 0.5, 1: 2.0, 2: 2.0}
     assert validation[2].tolist() == [0.5 if label == 0 else 2.0 for label in validation[1]]
@@ -716,7 +715,7 @@ def test_without_validation_all_epochs_are_trained(
     from headstart.pipelines.extract_config import ExtractConfig
     from tests.conftest import little_base
 
-    monkeypatch.setattr(warm_up, "EPOCHS", 10)
+    monkeypatch.setattr(head_pretraining, "EPOCHS", 10)
     images = shutil.copytree(photos, tmp_path / "photos", ignore=shutil.ignore_patterns("validation", "test"))
     base = little_base(tmp_path / "little.keras")
     extract(
@@ -856,7 +855,7 @@ def test_another_order_of_classes_is_refused(
         (["--devices", "5"], "--batch_size 12 can't be spread over 5 devices"),
         (["--devices", "0"], "--devices must be at least 1"),
         (["--layer_decay", "0"], "--layer_decay lies above 0 and up to 1"),
-        (["--warm_up", "1"], "--warm_up lies from 0 to below 1"),
+        (["--warm_up", "1"], "--lr_warmup lies from 0 to below 1"),
         (["--lr", "-1"], "--learning_rate must be above 0"),
         (["--augment", "strange"], "--augment"),
         (["--from_store", "store", "--unfreeze_after", "a_add"], "give INPUT with --init_from, or --from_store, not both"),

@@ -16,7 +16,7 @@ from headstart.features.backbones.source import BackboneSource
 from headstart.features.errors import UserError
 from headstart.features.formatting import shortened
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.training.finetuning.unfreeze import SplitNetwork, Unfreezing, cut, describe, training_in
+from headstart.training.finetuning.unfreeze import SplitNetwork, Unfreezing, describe, split_network, training_in
 from tests.conftest import IMAGE_SIZE, little_base
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
@@ -35,7 +35,7 @@ def network(base: keras.Model, unfreezing: Unfreezing, tap: str = "", pool: str 
     features = keras.Input(found.shape, name="feature")
     x = keras.layers.Flatten()(features) if len(found.shape) > 1 else features
     head = keras.Model(features, keras.layers.Dense(classes, "softmax", name="logits")(x), name="head")
-    return cut(backbone, head, found, unfreezing, SIZE)
+    return split_network(backbone, head, found, unfreezing, SIZE)
 
 
 @pytest.mark.parametrize(

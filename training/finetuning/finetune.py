@@ -1,8 +1,8 @@
 """headstart finetune: augmentation and fine-tuning. A run and its images in, or stored feature maps; a better run out.
 
 1. where it begins: a run's backbone and head, or a store's with a head trained first   training/finetuning/starting_points.py
-2. cut: the frozen part below, run by the engine or stored; what is trained above       training/finetuning/unfreeze.py
-3. learn: watched, checked, a checkpoint an epoch                                       training/fitting/fit.py
+2. split: the frozen part below, run by the engine or stored; what is trained above       training/finetuning/unfreeze.py
+3. fit: watched, checked, a checkpoint an epoch                                         training/fitting/fit.py
 4. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
 """
 
@@ -64,7 +64,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.finetuning.unfreeze import describe
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.devices import spread_over
-    from headstart.training.fitting.fit import learn
+    from headstart.training.fitting.fit import fit_network
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
 
@@ -81,8 +81,8 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         begin.picture(work)
-        learned = learn(begin.network, begin.batches, recipe, work, identity)
-    _finish(config, work, begin, learned, identity, started)
+        fitted = fit_network(begin.network, begin.batches, recipe, work, identity)
+    _finish(config, work, begin, fitted, identity, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
 
@@ -96,7 +96,7 @@ def _is_done(path: str, identity: dict[str, Any]) -> bool:
 
 
 def _finish(
-    config: FinetuneConfig, work: str, begin: StartingPoint, learned: FitResult, identity: dict[str, Any], started: float
+    config: FinetuneConfig, work: str, begin: StartingPoint, fitted: FitResult, identity: dict[str, Any], started: float
 ) -> None:
     """Everything into the work folder, the metrics last."""
     from headstart.training.heads import attach_head
@@ -117,25 +117,25 @@ def _finish(
     }
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
-    used = "validation" if learned.monitor.startswith("val_") else "train"
-    if learned.history:
-        save_history(run, learned.history, learned.best_epoch)
+    used = "validation" if fitted.monitor.startswith("val_") else "train"
+    if fitted.history:
+        save_history(run, fitted.history, fitted.best_epoch)
     network.backbone.trainable = False
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
     save_dataset(run, begin.table, ("train", used))
     metrics = {
-        "best_epoch": learned.best_epoch,
-        "epochs": len(next(iter(learned.history.values()), ())),
-        "monitor": learned.monitor,
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(next(iter(fitted.history.values()), ())),
+        "monitor": fitted.monitor,
         "used_for_selection": used,
-        **learned.figures,
-        "before": learned.baseline,
-        "interrupted": learned.interrupted,
-        "first_step": learned.report,
+        **fitted.figures,
+        "before": fitted.baseline,
+        "interrupted": fitted.interrupted,
+        "first_step": fitted.report,
         "agreement": begin.check(run),
         "seconds": round(time.monotonic() - started, 2),
     }
-    run_folder.finish(work, metrics, () if learned.interrupted else (run_folder.CHECKPOINT,))
+    run_folder.finish(work, metrics, () if fitted.interrupted else (run_folder.CHECKPOINT,))
 
 
 def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
@@ -163,7 +163,7 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
         patience=config.patience if has_validation else config.epochs + 1,
         monitor=monitor,
         learning_rate=config.learning_rate if config.learning_rate is not None else UNFROZEN_RATE if unfrozen else HEAD_RATE,
-        warm_up=config.warm_up,
+        lr_warmup=config.lr_warmup,
         rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
         precision=precision,
         steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices

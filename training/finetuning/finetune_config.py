@@ -54,7 +54,13 @@ class FinetuneConfig:
     layer_decay: float = flag(
         0.5, "each stage of the backbone below the top one learns at this share of the one above", above=0, most=1
     )
-    warm_up: float = flag(0.1, "share of the steps in which the rate rises; then a cosine takes it to 0", least=0, below=1)
+    lr_warmup: float = flag(
+        0.1,
+        "share of the steps in which the rate rises; then a cosine takes it to 0",
+        aliases=("--warm_up",),
+        least=0,
+        below=1,
+    )
     head: str = flag("linear", "with --from_store alone: the head to train first", choices=HEADS)
     dropout: float = flag(0.5, "with --from_store alone: of the mlp's hidden units", least=0, below=1)
     class_weight: str = flag("none", "balanced: every class counts the same", choices=CLASS_WEIGHTS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.finetuning.unfreeze import Unfreezing, cut
+from headstart.training.finetuning.unfreeze import Unfreezing, split_network
 from headstart.training.fitting.adam import adam
 from headstart.training.fitting.batches import array_moments, class_weights
 from headstart.training.fitting.callbacks import LossMonitor, ShowProgress, TerminateOnNonFinite
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
 
 EPOCHS, PATIENCE, RATE, BATCH = 100, 10, 3e-4, 32
-AT_ONCE = 64
+FEATURE_BATCH = 64
 
 
-def warm_head(
+def pretrain_head(
     config: FinetuneConfig, precision: str, store: FeatureStore, backbone: keras.Model, boundary: Tap, tap: Tap
 ) -> keras.Model:
     """Trains a head from nothing on the tap's features, which are computed once from the boundary's stored maps.
@@ -64,9 +64,9 @@ def _weighted(data: tuple[np.ndarray, np.ndarray], weights: dict[int, float] | N
 def _features_of(backbone: keras.Model, boundary: Tap, tap: Tap, image_size: tuple[int, int]) -> keras.Model:
     """The frozen layers between the boundary and the tap."""
     identity = keras.Sequential([keras.Input(tap.shape), keras.layers.Activation("linear", dtype="float32")], name="head")
-    return cut(backbone, identity, tap, Unfreezing(layer_after=boundary.layer), image_size, boundary.layer).trained
+    return split_network(backbone, identity, tap, Unfreezing(layer_after=boundary.layer), image_size, boundary.layer).trained
 
 
 def _features(through: keras.Model, store: FeatureStore, split: str, boundary: Tap) -> np.ndarray:
-    batches = store.batches(split, AT_ONCE, tap=boundary.name, in_memory=False)
+    batches = store.batches(split, FEATURE_BATCH, tap=boundary.name, in_memory=False)
     return np.concatenate([through.predict_on_batch(maps.astype(np.float32)) for maps, _ in batches])

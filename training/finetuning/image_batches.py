@@ -151,7 +151,7 @@ def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 class SplitImages:
-    """Image files as `learn` takes them: augmented for training, as they are for validation, through the frozen layers.
+    """Image files as `fit_network` takes them: augmented for training, as they are for validation, through the frozen layers.
 
     Args:
         network: whose frozen layers they go through.

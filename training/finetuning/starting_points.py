@@ -17,10 +17,10 @@ from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.augmentation_grid import save_grid
 from headstart.training.finetuning.finetune_config import FinetuneConfig
-from headstart.training.finetuning.head_pretraining import warm_head
+from headstart.training.finetuning.head_pretraining import pretrain_head
 from headstart.training.finetuning.image_batches import SplitImages
 from headstart.training.finetuning.same_images import find_images
-from headstart.training.finetuning.unfreeze import SplitNetwork, cut
+from headstart.training.finetuning.unfreeze import SplitNetwork, split_network
 from headstart.training.fitting.batches import SplitMaps
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
@@ -68,7 +68,9 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     splits = [split for split in ("train", "validation") if split in table.splits]
     found = find_images(table, run.class_names, config.input or "", options, splits)
     model = run.model()
-    network = cut(model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size)
+    network = split_network(
+        model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size
+    )
     batches = SplitImages(network, run.spec, found, config, run.config["max_pixels"], precision)
 
     def picture(folder: str) -> None:
@@ -95,8 +97,8 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
     head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
     backbone, (tap,) = build_feature_extractor(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
     if head is None:
-        head = warm_head(config, precision, store, backbone, boundary, tap)
-    network = cut(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
+        head = pretrain_head(config, precision, store, backbone, boundary, tap)
+    network = split_network(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
     batches = SplitMaps(store, boundary, config)
 
     def check(after: Run) -> dict[str, Any]:

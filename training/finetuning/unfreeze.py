@@ -145,7 +145,7 @@ def _in_inference(model: keras.Model) -> keras.layers.Layer:
     return InInference()
 
 
-def cut(
+def split_network(
     backbone: keras.Model,
     head: keras.Model,
     tap: Tap,

@@ -50,7 +50,7 @@ class SplitBatches:
 
 
 class SplitMaps:
-    """A store's splits as `learn` takes them: one tap's maps, the training split in another order each epoch."""
+    """A store's splits as `fit_network` takes them: one tap's maps, the training split in another order each epoch."""
 
     def __init__(self, store: FeatureStore, tap: Tap, config: FinetuneConfig) -> None:
         self.store, self.tap, self.config = store, tap, config

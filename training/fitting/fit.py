@@ -44,7 +44,7 @@ class Recipe:
     patience: int
     monitor: str
     learning_rate: float
-    warm_up: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0
+    lr_warmup: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0
     rates: Sequence[float]  # what it is multiplied by for each trained weight
     precision: str
     steps_at_once: int
@@ -54,7 +54,7 @@ class Recipe:
     @property
     def not_before(self) -> int:
         """The epoch at whose end the rate has fallen to half of its peak: patience ends no training before."""
-        return math.ceil(self.epochs * (1 + self.warm_up) / 2)
+        return math.ceil(self.epochs * (1 + self.lr_warmup) / 2)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FitResult:
         return {name: column[self.best_epoch - 1] for name, column in self.history.items()}
 
 
-def learn(network: SplitNetwork, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> FitResult:
+def fit_network(network: SplitNetwork, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> FitResult:
     """Trains until the epochs or the patience end, or somebody presses Ctrl-C; goes on from a checkpoint of the same training.
 
     Args:
@@ -152,7 +152,7 @@ def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], k
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:
     total = recipe.epochs * steps
-    rising = max(1, round(recipe.warm_up * total))
+    rising = max(1, round(recipe.lr_warmup * total))
     rate = keras.optimizers.schedules.CosineDecay(
         FIRST_RATE * recipe.learning_rate,
         decay_steps=max(1, total - rising),
