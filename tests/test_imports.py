@@ -53,6 +53,40 @@ def test_says_what_it_is(path: pathlib.Path) -> None:
     assert path.name not in ("utils.py", "helpers.py", "common.py")
 
 
+def package_of(name: str) -> str:
+    """The package that a module of this project, or a name in one, belongs to: `training.runs`."""
+    parts = name.split(".")[1:]
+    while parts and not (ROOT.joinpath(*parts) / "__init__.py").exists():
+        parts.pop()
+    return ".".join(parts)
+
+
+def imported_packages(folder: pathlib.Path) -> set[str]:
+    """The other packages of this project that a package's own modules import."""
+    names = {name for path in folder.glob("*.py") for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    own = ".".join(folder.relative_to(ROOT).parts)
+    return {package_of(name) for name in names if name.startswith("headstart.")} - {own, ""}
+
+
+ROOMS = sorted({path.parent for path in SOURCES if path.parent != ROOT / "headstart"})
+
+
+@pytest.mark.parametrize("folder", ROOMS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_package_says_what_it_may_import(folder: pathlib.Path) -> None:
+    said = " ".join((ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or "").split())
+    found = re.search(r"May import (.+)\.$", said)
+    assert found, said
+    stated = set(found[1].split(", ")) - {"none of the other packages"}
+    assert imported_packages(folder) == stated
+
+
+def test_no_packages_import_each_other() -> None:
+    imports = {".".join(folder.relative_to(ROOT).parts): imported_packages(folder) for folder in ROOMS}
+    while free := {name for name, others in imports.items() if not others & imports.keys()}:
+        imports = {name: others for name, others in imports.items() if name not in free}
+    assert not imports, "in a circle, or above one"
+
+
 def loaded_after(code: str, names: tuple[str, ...], tmp_path: pathlib.Path) -> list[str]:
     """Which of the modules are there after some code ran in a fresh interpreter."""
     code += f"\nimport sys; print(*[name for name in {names!r} if name in sys.modules])"

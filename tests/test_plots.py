@@ -21,7 +21,6 @@ from headstart.training.evaluation.plots.accuracy_by_depth import COLOURS, Depth
 from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
 from headstart.training.evaluation.plots.learning_curve import learning_curve
-from headstart.training.evaluation.scores import ConfusedPair
 
 NAMES = ["Hündchen", "ねこ", "$5_a$", "кот", "new\nline", "a very long class name that goes on and on"]
 
@@ -83,7 +82,7 @@ def test_confusion_matrix_of_the_wrong_size_is_refused(tmp_path: pathlib.Path) -
 
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_confused_pairs(tmp_path: pathlib.Path, count: int) -> None:
-    pairs = [ConfusedPair(NAMES[i % 6], NAMES[(i + 1) % 6], 30 - i) for i in range(count)]
+    pairs = [(NAMES[i % 6], NAMES[(i + 1) % 6], 30 - i) for i in range(count)]
     confused_pairs(pairs, str(tmp_path / "pairs.png"))
     assert has(pixels(tmp_path / "pairs.png"), canvas.TRAIN) == (count > 0)
 

@@ -1,1 +1,6 @@
-"""What learns from a feature store: heads, evaluation, prediction. Imports features, never pipelines."""
+"""What learns from a feature store: heads, and `headstart train`. Never Beam.
+
+In its rooms: one training, its run, evaluation, probing, fine-tuning.
+
+May import features, features.images, features.store, training.fitting, training.runs.
+"""

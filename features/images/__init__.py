@@ -1,1 +1,4 @@
-"""An image file's bytes in, pixels out: kinds of files, decoding, resizing, augmentation."""
+"""An image file's bytes in, pixels out: kinds of files, decoding, resizing, augmentation.
+
+May import features.
+"""

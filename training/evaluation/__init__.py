@@ -1,1 +1,4 @@
-"""How good a run is: scores with intervals, plots, reports, predictions."""
+"""How good a run is: scores with intervals, plots, reports, predictions.
+
+May import features, features.dataset, features.engines, features.store, training.evaluation.plots, training.runs.
+"""

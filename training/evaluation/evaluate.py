@@ -132,5 +132,8 @@ def _write(evaluation: Evaluation, found: Answers, keys: Sequence[str], class_na
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
         confusion_matrix(scores.confusion, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:
-        confused_pairs(scores.most_confused, os.path.join(folder, "most_confused.png"))
+        confused_pairs(
+            [(pair.truth, pair.predicted, pair.count) for pair in scores.most_confused],
+            os.path.join(folder, "most_confused.png"),
+        )
     files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())

@@ -1,1 +1,4 @@
-"""One training: batches, the optimizer, what watches it, and checkpoints."""
+"""One training, whatever it is of: its input, the optimizer, what watches it, checkpoints.
+
+May import features, features.dataset, features.store, training.runs.
+"""

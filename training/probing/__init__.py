@@ -1,1 +1,4 @@
-"""Which tap of which backbone transfers: linear probes."""
+"""Which tap of which backbone transfers: linear probes.
+
+May import features, features.dataset, features.store, training.evaluation, training.evaluation.plots.
+"""

@@ -1,1 +1,5 @@
-"""A run's folder: what a training leaves, and the last check before it does."""
+"""A run's folder: what a training leaves, and the last check before it does.
+
+May import features, features.backbones, features.dataset, features.engines, features.images, features.store,
+training.evaluation.plots.
+"""

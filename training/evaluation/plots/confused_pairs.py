@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headstart.training.evaluation.plots.canvas import QUIET, TRAIN, canvas, label
-from headstart.training.evaluation.scores import ConfusedPair
 
 
-def confused_pairs(pairs: Sequence[ConfusedPair], path: str) -> None:
+def confused_pairs(pairs: Sequence[tuple[str, str, int]], path: str) -> None:
     """Draws pairs of classes as horizontal bars, a PNG: for more classes than a matrix can show.
 
     Args:
-        pairs: the largest count first; may be empty.
+        pairs: truth, prediction and how many examples, the largest count first; may be empty.
         path: where the PNG goes.
     """
     with canvas(8.0, 1.1 + 0.3 * max(3, len(pairs)), path) as figure:
@@ -21,8 +20,8 @@ def confused_pairs(pairs: Sequence[ConfusedPair], path: str) -> None:
             axes.set_axis_off()
             axes.text(0.5, 0.5, "no class was taken for another", ha="center", va="center", color=QUIET)
             return
-        names = [f"{label(pair.truth)} → {label(pair.predicted)}" for pair in pairs]
-        bars = axes.barh(range(len(pairs)), [pair.count for pair in pairs], height=0.72, color=TRAIN)
+        names = [f"{label(truth)} → {label(predicted)}" for truth, predicted, _ in pairs]
+        bars = axes.barh(range(len(pairs)), [count for _, _, count in pairs], height=0.72, color=TRAIN)
         axes.bar_label(bars, padding=4, fontsize=9)
         axes.set_yticks(range(len(pairs)), names, fontsize=9)
         axes.set_ylim(max(3, len(pairs)) - 0.5, -0.6)  # downwards, and no giant bar for a single pair
