@@ -109,7 +109,7 @@ def test_nothing_worse_than_the_beginning_is_kept(tmp_path: pathlib.Path) -> Non
 
 
 def test_patience_waits_for_the_rate_to_fall(tmp_path: pathlib.Path) -> None:
-    assert Recipe(20, 5, "val_loss", 1e-5, 0.1, [], "float32", 1).not_before == 11
+    assert Recipe(20, 5, "val_loss", 1e-5, 0.1).not_before == 11
     keep = BestCheckpoint(str(tmp_path / "checkpoint.npz"), {}, "val_loss", 2, not_before=4)
     keep.set_model(model())
     stopped = []

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.features.errors import UserError
-from headstart.training.fitting.devices import evenly, spread_over, steps_of, to_device
+from headstart.training.fitting.devices import evenly, spread_over, to_device
+from headstart.training.fitting.pipeline import Size
 
 
 def pairs(count: int, size: int) -> tf.data.Dataset:
@@ -20,7 +21,7 @@ def pairs(count: int, size: int) -> tf.data.Dataset:
 @given(count=st.integers(4, 40), shares=st.integers(1, 4), devices=st.integers(2, 4))
 def test_shares_are_even(count: int, shares: int, devices: int) -> None:
     size = shares * devices
-    steps = steps_of(count, size, devices)
+    steps = Size(count, size).steps(devices)
     batches = list(evenly(pairs(count, size), devices, steps).as_numpy_iterator())
     assert len(batches) == steps and all(len(labels) % devices == 0 and len(labels) for _, labels in batches)
     seen = np.concatenate([labels for _, labels in batches])
@@ -30,7 +31,7 @@ def test_shares_are_even(count: int, shares: int, devices: int) -> None:
 
 def test_one_device_gets_what_there_is() -> None:
     batches = pairs(7, 4)
-    assert evenly(batches, 1) is batches and steps_of(7, 4, 1) == 2
+    assert evenly(batches, 1, 2) is batches and Size(7, 4).steps() == 2
     if not tf.config.list_physical_devices("GPU"):
         assert to_device(batches, 1) is batches
 

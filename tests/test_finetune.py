@@ -33,7 +33,7 @@ from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
 from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
-from tests.conftest import CLASSES, IMAGE_SIZE, write_photos
+from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, write_photos
 from tests.test_train_head import history_of, metrics_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -278,18 +278,6 @@ class Killed(BaseException):
     """What a kill is in these tests: nothing catches it."""
 
 
-def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, then: Callable[[], None]) -> None:
-    """Does something right after an epoch's checkpoint was written."""
-    original = checkpoint.BestCheckpoint.save
-
-    def save(self: checkpoint.BestCheckpoint) -> None:
-        original(self)
-        if self.epochs == epoch:
-            then()
-
-    monkeypatch.setattr(checkpoint.BestCheckpoint, "save", save)
-
-
 def die() -> None:
     raise Killed
 
@@ -355,10 +343,10 @@ def test_a_changed_flag_costs_no_checkpoint(
     capsys.readouterr()
     assert main(flags(config(photos, maps_run, run, epochs=4, learning_rate=0.01))) == 2
     line = one_line()
-    assert f"'{kept}' keeps 2 epochs of another fine-tuning" in line and "or another --run, or delete that file" in line
+    assert f"'{kept}' keeps 2 epochs of another training" in line and "or another --run, or delete that file" in line
     assert "(epochs: 3 there, 4 here; learning_rate: 0.003 there, 0.01 here; seed: 1 there, 0 here)" in line
     assert main(["train", str(maps_store), "--run", str(run)]) == 2
-    assert f"'{kept}' keeps 2 epochs of another fine-tuning: give its flags again" in one_line()
+    assert f"'{kept}' keeps 2 epochs of another training: give its flags again" in one_line()
     assert kept.read_bytes() == before
     moved_images = shutil.copytree(photos, tmp_path / "moved")
     start = pathlib.Path(shutil.copytree(maps_run, tmp_path / "start"))
@@ -580,31 +568,29 @@ def test_two_devices_end_when_a_callback_fails(
     assert ("Traceback" in done.stderr) is (status == 1)
 
 
-def test_a_head_is_warmed_up_as_it_is_asked_to_be(
+def test_a_head_is_pretrained_as_it_is_asked_to_be(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.spec import Tap
-    from headstart.training.fitting import batches
+    from headstart.training.fitting import sources
 
     given: list[Any] = []
-    original = keras.Model.fit
+    original = head_pretraining.fit_network
 
-    def fit(self: keras.Model, *args: Any, **options: Any) -> Any:
-        given.append((self.get_layer("logits").compute_dtype, options["class_weight"], options["validation_data"]))
-        return original(self, *args, **options)
+    def fit(head: keras.Model, source: Any, recipe: Any) -> Any:
+        given.append((head.get_layer("logits").compute_dtype, recipe.class_weight, source.validation_size))
+        return original(head, source, recipe)
 
-    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(head_pretraining, "fit_network", fit)
     monkeypatch.setattr(head_pretraining, "EPOCHS", 1)
-    monkeypatch.setattr(batches, "Counter", lambda labels: {"anemone": 24, "fern": 6, "gentian": 6})
+    monkeypatch.setattr(sources, "Counter", lambda labels: {"anemone": 24, "fern": 6, "gentian": 6})
     store = FeatureStore.open(str(maps_store))
     settings = from_store(maps_store, None, tmp_path / "run", class_weight="balanced")
     boundary = store.tap("a_add:none")
     backbone, (tap,) = build_feature_extractor(store.base(), [Tap("")], store.spec.preprocessing, store.spec.image_size)
     head = head_pretraining.pretrain_head(settings, "mixed_bfloat16", store, backbone, boundary, tap)
-    ((dtype, weights, validation),) = given
-    assert dtype == "bfloat16" and weights == {0: 0.5, 1: 2.0, 2: 2.0}
-    assert validation[2].tolist() == [0.5 if label == 0 else 2.0 for label in validation[1]]
+    assert given == [("bfloat16", {0: 0.5, 1: 2.0, 2: 2.0}, (12, 32))]
     assert {layer.dtype_policy.name for layer in head.layers} == {"float32"}
 
 

@@ -19,6 +19,7 @@ from headstart.features.engines.stream import ImageToRead
 from headstart.features.errors import UserError, extract_user_error
 from headstart.features.files import sha256_file
 from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store.epochs import Position
 from headstart.training.finetuning.augmentation_grid import GAP, save_grid
 from headstart.training.finetuning.image_batches import ImageBatches, ImageSplit
 from tests.conftest import CLASSES, IMAGE_SIZE, little_base
@@ -38,10 +39,16 @@ def batches(photos: pathlib.Path) -> ImageBatches:
     return ImageBatches(split(photos / "test"), SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7)
 
 
-def epochs(data: tf.data.Dataset, count: int, steps: int = 3) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """The first epochs, as batches."""
-    taken = list(data.take(count * steps).as_numpy_iterator())
-    return [taken[number * steps : (number + 1) * steps] for number in range(count)]
+def epochs(
+    batches: ImageBatches, count: int, seed: int, augmentation: Augmentation, first: int = 0
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Epochs in a row, as batches."""
+    position = Position(first)
+    data, found = batches.shuffled(seed, augmentation, position), []
+    for _ in range(count):
+        found.append(list(data.as_numpy_iterator()))
+        position.epoch += 1
+    return found
 
 
 def joined(epoch: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -49,11 +56,11 @@ def joined(epoch: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
 
 
 def test_each_epoch_has_every_image_once_and_as_many_steps(batches: ImageBatches) -> None:
-    plain, labels = joined(epochs(batches.in_order(), 1)[0])
+    plain, labels = joined(list(batches.in_order().as_numpy_iterator()))
     np.testing.assert_array_equal(labels, batches.split.labels)
     assert len(batches) == len(list(batches.in_order())) == 3
     orders = []
-    for epoch in epochs(batches.shuffled(0, Augmentation()), 3):
+    for epoch in epochs(batches, 3, 0, Augmentation()):
         assert [len(pixels) for pixels, _ in epoch] == [5, 5, 2]
         pixels, given = joined(epoch)
         order = [int(np.abs(plain - image).reshape(12, -1).max(1).argmin()) for image in pixels]
@@ -66,8 +73,8 @@ def test_each_epoch_has_every_image_once_and_as_many_steps(batches: ImageBatches
 
 @pytest.mark.parametrize("policy", ["none", "standard"])
 def test_a_later_epoch_is_the_same_from_wherever_it_began(policy: str, batches: ImageBatches) -> None:
-    whole = epochs(batches.shuffled(7, Augmentation(policy, seed=7)), 4)
-    later = epochs(batches.shuffled(7, Augmentation(policy, seed=7), first_epoch=2), 2)
+    whole = epochs(batches, 4, 7, Augmentation(policy, seed=7))
+    later = epochs(batches, 2, 7, Augmentation(policy, seed=7), first=2)
     for ours, theirs in zip([*whole[2], *whole[3]], [*later[0], *later[1]], strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_array_equal(ours[1], theirs[1])
@@ -80,9 +87,9 @@ def test_what_the_picture_shows_is_what_the_network_sees(batches: ImageBatches, 
     augmentation = Augmentation("standard", seed=3)
     views = batches.preview(augmentation, [0, 4], 2)
     assert views.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE, 3)
-    plain, _ = joined(epochs(batches.in_order(), 1)[0])
+    plain, _ = joined(list(batches.in_order().as_numpy_iterator()))
     np.testing.assert_array_equal(views[:, 0], plain[[0, 4]])
-    for number, epoch in enumerate(epochs(batches.shuffled(3, augmentation), 2)):
+    for number, epoch in enumerate(epochs(batches, 2, 3, augmentation)):
         pixels, _ = joined(epoch)
         for view in views[:, number + 1]:
             assert np.abs(pixels - view).max(axis=(1, 2, 3)).min() < 0.01
@@ -107,7 +114,7 @@ def test_the_frozen_part_runs_in_between(photos: pathlib.Path, tmp_path: pathlib
     through = ImageBatches(split(photos / "test"), SPEC, engine, (16, 16, 8), BATCH, 10**7)
     plain = ImageBatches(split(photos / "test"), SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7)
     augmentation = Augmentation("light", seed=1)
-    for ours, pixels in zip(epochs(through.shuffled(1, augmentation), 2), epochs(plain.shuffled(1, augmentation), 2)):
+    for ours, pixels in zip(epochs(through, 2, 1, augmentation), epochs(plain, 2, 1, augmentation)):
         assert [len(features) for features, _ in ours] == [5, 5, 2]
         features, labels = joined(ours)
         expected = np.asarray(model(joined(pixels)[0]))
@@ -130,9 +137,9 @@ def test_an_image_that_changes_meanwhile_ends_it(spoil: Any, told: str, photos: 
     folder = pathlib.Path(shutil.copytree(photos / "test", tmp_path / "test"))
     images = split(folder)
     spoil(folder / "fern" / "00.jpg")
-    data = ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).shuffled(0, Augmentation())
+    data = ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7)
     with pytest.raises(tf.errors.OpError) as caught:
-        epochs(data, 1)
+        epochs(data, 1, 0, Augmentation())
     assert told in (extract_user_error(caught.value) or "") and "fern/00.jpg" in (extract_user_error(caught.value) or "")
     with pytest.raises(UserError, match="can't be any more"):
         ImageBatches(images, SPEC, None, (IMAGE_SIZE, IMAGE_SIZE, 3), BATCH, 10**7).preview(Augmentation(), range(12), 1)

@@ -23,7 +23,8 @@ from headstart.features.store import feature_store as store_module
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
-from headstart.training.fitting import batches
+from headstart.training.fitting import fit as fitting
+from headstart.training.fitting import sources
 from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
@@ -193,13 +194,13 @@ def test_balanced_weights_reach_the_fit(
     lopsided: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    original = keras.Model.fit
+    original = fitting.training_pipeline
 
-    def fit(self: keras.Model, *args: Any, **options: Any) -> Any:
-        given.append(options["class_weight"])
-        return original(self, *args, **options)
+    def pipeline(source: Any, position: Any, labels: Any, devices: int) -> Any:
+        given.append(labels.class_weight)
+        return original(source, position, labels, devices)
 
-    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(fitting, "training_pipeline", pipeline)
     plain = train(config(lopsided, tmp_path / "plain"))
     balanced = train(config(lopsided, tmp_path / "balanced", class_weight="balanced"))
     assert given == [None, {0: pytest.approx(16 / 24), 1: pytest.approx(16 / 8)}]
@@ -211,7 +212,7 @@ def test_balanced_weights_choose_the_epoch_too(
     loss: str | None, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = {0: 3.0, 1: 0.5, 2: 0.25}
-    monkeypatch.setattr(batches, "class_weights", lambda *_: weights)
+    monkeypatch.setattr(sources, "class_weights", lambda *_: weights)
     saved = train(config(store, tmp_path / "run", epochs=1), loss=loss)
     labels, probabilities = answers(saved, store, "validation")
     losses = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7, 1))
@@ -361,10 +362,10 @@ def test_nan_in_validation_is_told_too(
 
 
 @pytest.mark.parametrize(
-    ("call", "told"), [(2, "step 2 (epoch 1, batch 2)"), (5, "step 4 (epoch 2, batch 1)")], ids=["epoch-1", "epoch-2"]
+    ("call", "told"), [(3, "step 2 (epoch 1, batch 2)"), (6, "step 4 (epoch 2, batch 1)")], ids=["epoch-1", "epoch-2"]
 )
 def test_nan_names_its_step(call: int, told: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
-    # 3 batches to train on and 1 to validate in an epoch: the 5th call is the 4th step.
+    # One call makes the training, then 3 batches to train on and 1 to validate in an epoch: the 6th is the 4th step.
     with pytest.raises(UserError) as caught:
         train(config(store, tmp_path / "run"), loss=nan_from(call))
     assert told in str(caught.value) and "--learning_rate" in str(caught.value)

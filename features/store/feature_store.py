@@ -25,6 +25,7 @@ from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
+from headstart.features.store.epochs import Position
 from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, no_store, stamped_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
@@ -129,7 +130,7 @@ class FeatureStore:
         tap: str | None = None,
         keys: bool = False,
         in_memory: bool | None = None,
-        endless_from: int | None = None,
+        position: Position | None = None,
     ) -> tf.data.Dataset:
         """A split as batches.
 
@@ -143,11 +144,11 @@ class FeatureStore:
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
             in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
                 the memory that is free.
-            endless_from: give one epoch after the other, without end, from this number on: a training that is taken up goes on
-                with the orders to come. Without it, each iteration is an epoch.
+            position: says which epoch an iteration is, for a training that is taken up; when not given, each is the next one.
 
         Returns:
-            A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known.
+            A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known; each iteration
+            is an epoch.
 
         Raises:
             UserError: when there is no such split or tap, or a record is damaged.
@@ -165,7 +166,7 @@ class FeatureStore:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
         held = self._held(split, tap, in_memory)
-        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, endless_from)
+        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, position)
 
     def batches(
         self,

@@ -6,19 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from headstart.features.store.epochs import epoch_order, epoch_views
 from headstart.features.store.shard_reader import TapReader
-
-
-def epoch_order(count: int, seed: int | None, epoch: int) -> np.ndarray:
-    """Row numbers, int64 [count], in the order of one epoch: shuffled as a whole, or as they are when there is no seed."""
-    return np.arange(count) if seed is None else np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def epoch_views(count: int, views: int, seed: int | None, epoch: int) -> np.ndarray:
-    """Which view of each example an epoch takes, int64 [count]: one drawn for each, or the plain one when there is no seed."""
-    if views == 1 or seed is None:
-        return np.zeros(count, np.int64)
-    return np.random.default_rng([seed, epoch, views]).integers(views, size=count)
 
 
 class NumpyBatches:

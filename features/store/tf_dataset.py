@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from headstart.features.store.numpy_batches import epoch_order, epoch_views
+from headstart.features.store.epochs import Position, epoch_order, epoch_views
 from headstart.features.store.record import ALIGNMENT
 from headstart.features.store.shard_reader import TapReader
 
@@ -31,9 +31,9 @@ def dataset(
     seed: int | None,
     in_memory: bool,
     element: Callable[[tf.Tensor, dict[str, tf.Tensor]], Any],
-    endless_from: int | None = None,
+    position: Position | None = None,
 ) -> tf.data.Dataset:
-    """Batches of features with what stands beside them.
+    """Batches of features with what stands beside them; each iteration is an epoch.
 
     Args:
         features: of a split; of an example with several views, each epoch takes one.
@@ -42,7 +42,7 @@ def dataset(
         seed: of the order, another one in each epoch; None for the rows' own.
         in_memory: read all features now.
         element: makes an element of a batch's features [B, *shape] and its columns [B].
-        endless_from: give one epoch after the other, without end, from this number on.
+        position: says which epoch an iteration is; when not given, each is the next one.
 
     Returns:
         A dataset of known cardinality.
@@ -58,27 +58,25 @@ def dataset(
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
     count = len(features) // features.views
-    orders = _orders(count, features.views, beside, batch_size, seed, endless_from)
+    orders = _orders(count, features.views, beside, batch_size, seed, position)
     found = orders.map(batch, num_parallel_calls=NUM_PARALLEL_CALLS)
-    if endless_from is not None:
-        return found.prefetch(PREFETCH).with_options(options)
     exact = found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return exact.prefetch(PREFETCH).with_options(options)
 
 
 def _orders(
-    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, endless_from: int | None
+    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, position: Position | None
 ) -> tf.data.Dataset:
     """Batches of row numbers, int64 [B], and of what stands beside them: an epoch is ordered whole, then cut."""
-    epochs, whole = itertools.count(), count // batch_size * batch_size
+    iterations, whole = itertools.count(), count // batch_size * batch_size
 
-    def order(number: int) -> tuple[np.ndarray, np.ndarray]:
-        epoch = next(epochs) if number < 0 else int(number)
+    def order() -> tuple[np.ndarray, np.ndarray]:
+        epoch = position.epoch if position else next(iterations)
         examples = epoch_order(count, seed, epoch)
         return examples, examples * views + epoch_views(count, views, seed, epoch)[examples]
 
-    def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        orders = tf.numpy_function(order, [number], (tf.int64, tf.int64))
+    def epoch(_: tf.Tensor) -> tf.data.Dataset:
+        orders = tf.numpy_function(order, [], (tf.int64, tf.int64))
         examples, rows = (tf.ensure_shape(found, (count,)) for found in orders)
         columns = (rows, {name: tf.gather(column, examples) for name, column in beside.items()})
         many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size)), columns)
@@ -87,9 +85,7 @@ def _orders(
             return cut
         return cut.concatenate(tf.data.Dataset.from_tensors(tf.nest.map_structure(lambda column: column[whole:], columns)))
 
-    if endless_from is not None:
-        return tf.data.Dataset.counter(endless_from).flat_map(epoch)
-    return tf.data.Dataset.range(-1, 0).flat_map(epoch)  # each iteration is the next epoch
+    return tf.data.Dataset.range(1).flat_map(epoch)
 
 
 def _checked(features: TapReader, gather: Gather) -> Gather:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
-from headstart.commands.train import LAST_IS_BEST
-from headstart.features import files
+from headstart.commands.train import INTERRUPTED, LAST_IS_BEST
 from headstart.features.dataset.sources import check_exists
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 
@@ -36,18 +35,17 @@ def _check_names(config: FinetuneConfig) -> None:
 
 def _finetune(config: FinetuneConfig) -> int:
     from headstart.training.finetuning.finetune import finetune
-    from headstart.training.runs import run_folder
 
     run = finetune(config)
     print(describe(run))
-    return 130 if files.read_json(os.path.join(run.path, run_folder.METRICS))["interrupted"] else 0
+    return 130 if run.metrics["interrupted"] else 0
 
 
 def describe(run: Run) -> str:
     """What a fine-tuning came to, in a few lines."""
     from headstart.training.runs import run_folder
 
-    metrics = files.read_json(os.path.join(run.path, run_folder.METRICS))
+    metrics = run.metrics
     name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
     kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
     before = metrics["before"].get(name)
@@ -66,5 +64,5 @@ def describe(run: Run) -> str:
         f"{agreement['largest_difference']:.1g}"
     )
     if metrics["interrupted"]:
-        lines.append("interrupted: this is the best so far; the same command goes on")
+        lines.append(INTERRUPTED)
     return "\n".join(lines)

@@ -56,6 +56,7 @@ def fit(config: FitConfig) -> Evaluation:
 
     Raises:
         UserError: whatever the three may raise.
+        KeyboardInterrupt: for Ctrl-C; a training that it ended has left its best so far.
     """
     from headstart.pipelines.extract import extract
     from headstart.training.evaluation.evaluate import evaluate
@@ -66,7 +67,10 @@ def fit(config: FitConfig) -> Evaluation:
     with run_folder.claimed(config.train.run):  # refused before the long part, if it must be
         pass
     store = extract(config.extract)
-    print(train_command.describe(train(config.train)))
+    run = train(config.train)
+    print(train_command.describe(run))
+    if run.metrics["interrupted"]:
+        raise KeyboardInterrupt
     split = next(name for name in ("test", "validation", "train") if name in store.splits)
     return evaluate(EvaluateConfig(run=config.train.run, split=split, unsafe=config.train.unsafe))
 

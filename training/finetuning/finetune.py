@@ -1,7 +1,7 @@
 """headstart finetune: augmentation and fine-tuning. A run and its images in, or stored feature maps; a better run out.
 
 1. where it begins: a run's backbone and head, or a store's with a head trained first   training/finetuning/starting_points.py
-2. split: the frozen part below, run by the engine or stored; what is trained above       training/finetuning/unfreeze.py
+2. split: the frozen part below, run by the engine or stored; what is trained above     training/finetuning/unfreeze.py
 3. fit: watched, checked, a checkpoint an epoch                                         training/fitting/fit.py
 4. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
 """
@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -64,7 +63,6 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.finetuning.unfreeze import describe
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.devices import spread_over
-    from headstart.training.fitting.fit import fit_network
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
 
@@ -75,28 +73,44 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
         begin = from_store(config, precision) if config.from_store else from_images(config, precision)
         recipe = _recipe(config, begin, precision)
         identity = _identity(config, begin, recipe)
-        if published and _is_done(config.run, identity):
+        if published and run_folder.holds(config.run, {"identity": identity}):
             return run_folder.Run.open(config.run, config.unsafe)
         work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         begin.picture(work)
-        fitted = fit_network(begin.network, begin.batches, recipe, work, identity)
-    _finish(config, work, begin, fitted, identity, started)
+        fitted, first_step = _fit(begin, recipe, work, identity)
+    described = {"finetune": dataclasses.asdict(config), "identity": identity, **begin.facts}
+    _finish(config, work, begin, fitted, described, first_step, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
 
 
-def _is_done(path: str, identity: dict[str, Any]) -> bool:
-    """Whether a complete run is of this very training, and was not interrupted."""
-    from headstart.training.runs import run_folder
+def _fit(begin: StartingPoint, recipe: Recipe, work: str, identity: dict[str, Any]) -> tuple[FitResult, str]:
+    """The training, after which the network holds its best weights, and what the first step moved.
 
-    kept, metrics = (files.read_json(os.path.join(path, name)) for name in (run_folder.CONFIG, run_folder.METRICS))
-    return kept.get("identity") == json.loads(json.dumps(identity)) and not metrics["interrupted"]
+    Raises:
+        AssertionError: when a frozen weight moved.
+    """
+    from headstart.training.finetuning.frozen_guard import FrozenGuard
+    from headstart.training.finetuning.unfreeze import training_in
+    from headstart.training.fitting.fit import fit_network
+
+    with training_in(begin.network, recipe.precision):
+        guard = FrozenGuard(begin.network)
+        fitted = fit_network(begin.network.trained, begin.source, recipe, work, identity, [guard])
+        guard.check()
+    return fitted, guard.report
 
 
 def _finish(
-    config: FinetuneConfig, work: str, begin: StartingPoint, fitted: FitResult, identity: dict[str, Any], started: float
+    config: FinetuneConfig,
+    work: str,
+    begin: StartingPoint,
+    fitted: FitResult,
+    described: dict[str, Any],
+    first_step: str,
+    started: float,
 ) -> None:
     """Everything into the work folder, the metrics last."""
     from headstart.training.heads import attach_head
@@ -106,32 +120,24 @@ def _finish(
     network = begin.network
     spec = _spec_after(begin.spec, network)
     described = {
-        "finetune": dataclasses.asdict(config),
+        **described,
         "spec": spec.to_json(),
         "fingerprint": spec.fingerprint,
         "tap": dataclasses.asdict(network.tap),
         "class_names": begin.class_names,
         "unfrozen": network.unfrozen,
-        "identity": identity,
-        **begin.facts,
     }
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
-    used = "validation" if fitted.monitor.startswith("val_") else "train"
     if fitted.history:
         save_history(run, fitted.history, fitted.best_epoch)
     network.backbone.trainable = False
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
-    save_dataset(run, begin.table, ("train", used))
+    save_dataset(run, begin.table, ("train", fitted.used_for_selection))
     metrics = {
-        "best_epoch": fitted.best_epoch,
-        "epochs": len(next(iter(fitted.history.values()), ())),
-        "monitor": fitted.monitor,
-        "used_for_selection": used,
         **fitted.figures,
         "before": fitted.baseline,
-        "interrupted": fitted.interrupted,
-        "first_step": fitted.report,
+        "first_step": first_step,
         "agreement": begin.check(run),
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -148,8 +154,8 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 
 
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:
-    from headstart.training.fitting.batches import class_weights
     from headstart.training.fitting.fit import Recipe
+    from headstart.training.fitting.sources import class_weights
 
     unfrozen = bool(begin.network.unfrozen)
     has_validation = "validation" in begin.table.splits
@@ -166,7 +172,7 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
         lr_warmup=config.lr_warmup,
         rates=begin.network.rates(config.layer_decay, begin.spec.image_size),
         precision=precision,
-        steps_at_once=begin.steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
+        max_steps_at_once=begin.max_steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
         devices=config.devices,
         class_weight=class_weights(config.class_weight, begin.table.examples("train"), begin.class_names),
     )
@@ -179,6 +185,7 @@ INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a train
 
 def _identity(config: FinetuneConfig, begin: StartingPoint, recipe: Recipe) -> dict[str, Any]:
     """All that decides what an epoch does: a checkpoint must have been made with the same to be taken up."""
-    decides = {name: value for name, value in dataclasses.asdict(config).items() if name not in INDIFFERENT}
+    from headstart.training.fitting.checkpoint import deciding
+
     settled = {"learning_rate": recipe.learning_rate, "monitor": recipe.monitor, "precision": recipe.precision}
-    return {**decides, **settled, **begin.identity}
+    return {**deciding(config, INDIFFERENT), **settled, **begin.identity}

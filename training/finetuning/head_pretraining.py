@@ -10,15 +10,14 @@ import numpy as np
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, split_network
-from headstart.training.fitting.adam import adam
-from headstart.training.fitting.batches import array_moments, class_weights
-from headstart.training.fitting.callbacks import LossMonitor, ShowProgress, TerminateOnNonFinite
+from headstart.training.fitting.fit import Recipe, fit_network
+from headstart.training.fitting.sources import MOMENTS_BATCH, ArraySource, class_weights, moments
 from headstart.training.heads import build_head
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
 
-EPOCHS, PATIENCE, RATE, BATCH = 100, 10, 3e-4, 32
+EPOCHS, PATIENCE, RATE, BATCH, MAX_STEPS_AT_ONCE = 100, 10, 3e-4, 32, 256  # as `headstart train` has them
 FEATURE_BATCH = 64
 
 
@@ -27,38 +26,35 @@ def pretrain_head(
 ) -> keras.Model:
     """Trains a head from nothing on the tap's features, which are computed once from the boundary's stored maps.
 
-    Early stopping as in `headstart train`; without a validation split, all of the epochs.
+    Early stopping as in `headstart train`; without a validation split, all of the epochs. Nothing is left on disk: it takes
+    seconds, and gives the same head again.
     """
     through = _features_of(backbone, boundary, tap, store.spec.image_size)
-    splits = [split for split in ("train", "validation") if split in store.splits]
+    splits: list[str] = [split for split in ("train", "validation") if split in store.splits]
     data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
-    standard, classes = array_moments(data["train"][0]), len(store.class_names)
-    weights = class_weights(config.class_weight, store.examples("train"), store.class_names)
+    features, classes = data["train"][0], len(store.class_names)
+    standard = moments(features[start : start + MOMENTS_BATCH] for start in range(0, len(features), MOMENTS_BATCH))
     head = build_head(config.head, tap, classes, standard, config.dropout, precision)
-    learner = LossMonitor(head)
-    learner.compile(adam(RATE, precision), "sparse_categorical_crossentropy")
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True)
-    learner.fit(
-        *data["train"],
-        batch_size=BATCH,
-        epochs=EPOCHS,
-        validation_data=_weighted(data["validation"], weights) if "validation" in data else None,
-        class_weight=weights,
-        callbacks=[
-            TerminateOnNonFinite(-(-len(data["train"][1]) // BATCH)),
-            ShowProgress(EPOCHS),
-            *([stop] if "validation" in data else []),
-        ],
-        verbose=0,
-    )
+    fitted = fit_network(head, ArraySource(data, BATCH, config.seed), _recipe(config, precision, store))
+    if fitted.interrupted:
+        raise KeyboardInterrupt
     plain = build_head(config.head, tap, classes, standard, config.dropout)
     plain.set_weights(head.get_weights())
     return plain
 
 
-def _weighted(data: tuple[np.ndarray, np.ndarray], weights: dict[int, float] | None) -> tuple[np.ndarray, ...]:
-    """Features and labels with each example's weight, where classes have any."""
-    return data if weights is None else (*data, np.array([weights.get(int(label), 1.0) for label in data[1]], np.float32))
+def _recipe(config: FinetuneConfig, precision: str, store: FeatureStore) -> Recipe:
+    has_validation = "validation" in store.splits
+    return Recipe(
+        epochs=EPOCHS,
+        patience=PATIENCE if has_validation else EPOCHS,
+        monitor="val_loss" if has_validation else "loss",
+        learning_rate=RATE,
+        precision=precision,
+        max_steps_at_once=MAX_STEPS_AT_ONCE,
+        class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
+        from_nothing=True,
+    )
 
 
 def _features_of(backbone: keras.Model, boundary: Tap, tap: Tap, image_size: tuple[int, int]) -> keras.Model:

@@ -25,9 +25,9 @@ from headstart.features.errors import UserError
 from headstart.features.images.augment import array_augmenter, augmenter, view_seed
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
+from headstart.features.store.epochs import Position, epoch_order
 from headstart.features.store.feature_store import SHARE_OF_MEMORY
-from headstart.features.store.numpy_batches import epoch_order
-from headstart.training.fitting.devices import evenly, steps_of
+from headstart.training.fitting.pipeline import Size
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
@@ -72,21 +72,25 @@ class ImageBatches:
     def __len__(self) -> int:
         return -(-len(self.split.files) // self.batch_size)
 
-    def shuffled(self, seed: int, augmentation: Augmentation, first_epoch: int = 0) -> tf.data.Dataset:
-        """Without end: an epoch after the other, each in an order and with an augmentation of its own.
+    def shuffled(self, seed: int, augmentation: Augmentation, position: Position) -> tf.data.Dataset:
+        """Each iteration is the epoch of the position, with an order and an augmentation of its own.
 
         Args:
             seed: of the orders.
             augmentation: what is done to each image.
-            first_epoch: the number of the first one, from 0.
+            position: where the training is when the iteration begins.
         """
-        epochs = tf.data.Dataset.counter(first_epoch).flat_map(lambda epoch: self._epoch(epoch, seed, augmentation))
-        return _quick(epochs)
+        return self._batches(seed, augmentation, position)
 
     def in_order(self) -> tf.data.Dataset:
-        """One epoch, in order, as it is."""
-        batches = self._epoch(tf.constant(0, tf.int64), None, Augmentation())
-        return _quick(batches.apply(tf.data.experimental.assert_cardinality(len(self))))
+        """Each iteration is all of it, in order, as it is."""
+        return self._batches(None, Augmentation(), Position())
+
+    def _batches(self, seed: int | None, augmentation: Augmentation, position: Position) -> tf.data.Dataset:
+        def epoch(_: tf.Tensor) -> tf.data.Dataset:
+            return self._epoch(tf.numpy_function(lambda: np.int64(position.epoch), [], tf.int64), seed, augmentation)
+
+        return _quick(tf.data.Dataset.range(1).flat_map(epoch).apply(tf.data.experimental.assert_cardinality(len(self))))
 
     def preview(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
         """What the network sees of some images, float32 [len(rows), 1 + epochs, H, W, 3] in 0..255; the plain ones first."""
@@ -150,8 +154,8 @@ def _quick(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.prefetch(PREFETCH).with_options(options)
 
 
-class SplitImages:
-    """Image files as `fit_network` takes them: augmented for training, as they are for validation, through the frozen layers.
+class ImageSource:
+    """Image files as a training's source: augmented for training, as they are for validation, through the frozen layers.
 
     Args:
         network: whose frozen layers they go through.
@@ -176,21 +180,19 @@ class SplitImages:
         made = {
             split: ImageBatches(images, spec, engine, shape, config.batch_size, max_pixels) for split, images in found.items()
         }
-        self.train, self._validation = made["train"], made.get("validation")
-        self.steps = steps_of(len(found["train"].files), config.batch_size, config.devices)
-        self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self._validation else 0
+        self.train, self.held_out = made["train"], made.get("validation")
+        self.size = Size(len(found["train"].files), config.batch_size)
+        self.validation_size = Size(len(found["validation"].files), config.batch_size) if self.held_out else None
+        self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self.held_out else 0
 
-    def training(self, first_epoch: int) -> tf.data.Dataset:
-        """Epoch after epoch, each under another augmentation."""
-        batches = self.train.shuffled(self.config.seed, self.config.augmentation, first_epoch)
-        return evenly(batches, self.config.devices)
+    def epoch(self, position: Position) -> tf.data.Dataset:
+        """Batches of the training split; each epoch has an order and an augmentation of its own."""
+        return self.train.shuffled(self.config.seed, self.config.augmentation, position)
 
-    def validation(self) -> tf.data.Dataset | None:
+    def validation(self) -> tf.data.Dataset:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
-        if self._validation is None:
-            return None
-        steps = steps_of(len(self._validation.split.files), self.config.batch_size, self.config.devices)
-        batches = evenly(self._validation.in_order(), self.config.devices, steps)
+        assert self.held_out, "there is no validation split"
+        batches = self.held_out.in_order()
         return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
 
 

@@ -18,19 +18,19 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.augmentation_grid import save_grid
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.finetuning.head_pretraining import pretrain_head
-from headstart.training.finetuning.image_batches import SplitImages
+from headstart.training.finetuning.image_batches import ImageSource
 from headstart.training.finetuning.same_images import find_images
 from headstart.training.finetuning.unfreeze import SplitNetwork, split_network
-from headstart.training.fitting.batches import SplitMaps
+from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
 
 if TYPE_CHECKING:
     import keras
 
-    from headstart.training.fitting.fit import Batches
+    from headstart.training.fitting.pipeline import Source
 
-STEPS_PER_EXECUTION = 16  # of small maps from a store, between two looks of Python's
+MAX_STEPS_AT_ONCE = 16  # of small maps from a store, between two looks of Python's
 GRID_ROWS, GRID_COLUMNS = 6, 7
 CHECKED_IMAGES = 64
 
@@ -40,7 +40,7 @@ class StartingPoint:
     """A network to train, what on, and what it all is."""
 
     network: SplitNetwork
-    batches: Batches
+    source: Source
     spec: FeatureSpec
     class_names: list[str]
     table: DatasetTable
@@ -48,7 +48,7 @@ class StartingPoint:
     identity: dict[str, Any]  # what decides the outcome beside the configuration
     check: Callable[[Run], dict[str, Any]]  # the saved model against the network that was trained
     picture: Callable[[str], None]  # leaves a picture of what the network sees in a folder
-    steps_at_once: int = 1
+    max_steps_at_once: int = 1
 
 
 def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
@@ -71,15 +71,17 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     network = split_network(
         model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size
     )
-    batches = SplitImages(network, run.spec, found, config, run.config["max_pixels"], precision)
+    source = ImageSource(network, run.spec, found, config, run.config["max_pixels"], precision)
 
     def picture(folder: str) -> None:
         if config.augmentation.policy != "none":
             rows = range(min(GRID_ROWS, len(found["train"].files)))
-            save_grid(batches.train.preview(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
+            save_grid(source.train.preview(config.augmentation, rows, GRID_COLUMNS), os.path.join(folder, GRID))
 
     def check(after: Run) -> dict[str, Any]:
-        return check_images(after, network, run.spec, found["train"].files[:CHECKED_IMAGES], run.config["max_pixels"])
+        below = (network.boundary, network.frozen_model(run.spec)) if network.boundary else None
+        some = found["train"].files[:CHECKED_IMAGES]
+        return check_images(after, network.trained, below, run.spec, some, run.config["max_pixels"])
 
     facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
     if network.unfrozen or not run.config.get("store"):
@@ -87,7 +89,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     else:
         facts["store"] = run.config["store"]
     identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
-    return StartingPoint(network, batches, run.spec, run.class_names, table, facts, identity, check, picture)
+    return StartingPoint(network, source, run.spec, run.class_names, table, facts, identity, check, picture)
 
 
 def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
@@ -99,7 +101,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
     if head is None:
         head = pretrain_head(config, precision, store, backbone, boundary, tap)
     network = split_network(backbone, head, tap, config.unfreezing, store.spec.image_size, boundary.layer)
-    batches = SplitMaps(store, boundary, config)
+    source = StoreSource(store, boundary, config.batch_size, config.batch_size, config.seed)
 
     def check(after: Run) -> dict[str, Any]:
         return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))
@@ -117,7 +119,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
     return StartingPoint(
         network,
-        batches,
+        source,
         store.spec,
         store.class_names,
         store.dataset_table,
@@ -125,7 +127,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         identity,
         check,
         lambda folder: None,
-        STEPS_PER_EXECUTION,
+        MAX_STEPS_AT_ONCE,
     )
 
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from headstart.features.errors import UserError
 from headstart.features.progress import Progress
+from headstart.features.store.epochs import Position
 
 
 class LossMonitor(keras.Model):
@@ -77,6 +78,18 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
             )
 
 
+class AtEpoch(keras.callbacks.Callback):
+    """Keeps a position at the epoch that is trained, before its first batch is read."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__()
+        self.position = position
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Moves it."""
+        self.position.epoch = epoch
+
+
 class ShowProgress(keras.callbacks.Callback):
     """Epochs done, of those there can be; steps, where an epoch takes long.
 
@@ -97,7 +110,8 @@ class ShowProgress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts steps."""
         if self.steps:
-            self.progress.update(self.epoch * self.steps + batch + 1)
+            done = min(batch + 1, self.steps)  # the last look of an epoch comes after fewer steps than Keras says
+            self.progress.update(self.epoch * self.steps + done)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Counts epochs."""

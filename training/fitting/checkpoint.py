@@ -1,17 +1,21 @@
-"""A training that survives: after each epoch all of its state goes to disk, and a killed one goes on from there.
+"""A training that survives: at the end of an epoch all of its state goes to disk, and a killed one goes on from there.
 
 What is kept: weights, the optimizer's variables, the state of random layers, the figures of every epoch so far, and the best
-weights. The order of examples and their augmentation follow from the seed and the epoch's number, so they need no keeping.
+weights. The order of examples and their augmentation follow from the seed and the epoch's number, so they need no keeping, and
+it does not matter which epochs left a checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import signal
 import threading
+import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,25 +24,39 @@ import numpy as np
 from headstart.features import files
 from headstart.features.errors import UserError
 
+FIRST_COST_S = 0.05  # what a checkpoint is taken to cost before there was one
+
 
 class Interrupted(Exception):
     """Ctrl-C, taken note of between two steps."""
 
 
 class BestCheckpoint(keras.callbacks.Callback):
-    """Keeps the best epoch's weights, stops when there has been none better for a while, and leaves a checkpoint an epoch.
+    """Keeps the best epoch's weights, stops when there has been none better for a while, and leaves a checkpoint on the way.
 
     Args:
-        path: of the checkpoint file.
+        path: of the checkpoint file; '' for none.
         identity: what training this is; the checkpoint of another is not taken up.
         monitor: which figure is best; accuracies are better when higher, losses when lower.
         patience: epochs without a better one before it stops.
         not_before: the epoch before whose end it never stops.
+        share: of the time, what checkpoints may cost: one is written when that has passed since the last one.
+        clock: in seconds.
     """
 
-    def __init__(self, path: str, identity: Mapping[str, Any], monitor: str, patience: int, not_before: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        identity: Mapping[str, Any],
+        monitor: str,
+        patience: int,
+        not_before: int = 0,
+        share: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
-        self.not_before = not_before
+        self.not_before, self.share, self.clock = not_before, share, clock
+        self.saved_at, self.cost = clock(), FIRST_COST_S
         self.path, self.identity, self.monitor, self.patience = path, dict(identity), monitor, patience
         self.history: dict[str, list[float]] = {}
         self.baseline: dict[str, float] = {}
@@ -62,7 +80,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         value = float(logs[self.monitor])
         if not self.best_weights or self._is_better(value):
             self._take(epoch + 1, value)
-        self.save()
+        if self.path and self.clock() - self.saved_at >= self.cost / self.share:
+            self._save_timed()
         if self.is_over():
             self.model.stop_training = True
 
@@ -74,6 +93,12 @@ class BestCheckpoint(keras.callbacks.Callback):
         """Puts the best epoch's weights into the model."""
         for weight, value in zip(self.model.weights, self.best_weights):
             weight.assign(value)
+
+    def _save_timed(self) -> None:
+        started = self.clock()
+        self.save()
+        self.saved_at = self.clock()
+        self.cost = self.saved_at - started
 
     def save(self) -> None:
         """Writes the checkpoint, whole or not at all."""
@@ -91,7 +116,7 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     def load(self) -> bool:
         """Takes up the checkpoint, if there is one of this very training."""
-        if not is_of(self.path, self.identity):
+        if not self.path or not is_of(self.path, self.identity):
             return False
         with np.load(self.path, allow_pickle=False) as kept:
             state = json.loads(str(kept["state"]))
@@ -111,6 +136,11 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def deciding(config: Any, indifferent: Sequence[str]) -> dict[str, Any]:
+    """The fields of a configuration that decide what an epoch does, for an identity."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in indifferent}
 
 
 def is_of(path: str, identity: Mapping[str, Any]) -> bool:
@@ -138,7 +168,7 @@ def goes_on(path: str, identity: Mapping[str, Any]) -> bool:
     epochs = len(next(iter(state["history"].values()), ()))
     raise UserError(
         "output-taken",
-        f"{path!r} keeps {epochs} epochs of another fine-tuning{f' ({values})' if mine else ''}: give its flags again to go "
+        f"{path!r} keeps {epochs} epochs of another training{f' ({values})' if mine else ''}: give its flags again to go "
         f"on with it, or another --run, or delete that file to begin anew",
     )
 

@@ -34,26 +34,21 @@ def spread_over(count: int) -> Any:
     return tf.distribute.MirroredStrategy([device.name for device in devices[:count]]).scope()
 
 
-def evenly(batches: tf.data.Dataset, devices: int, steps: int = 0) -> tf.data.Dataset:
+def evenly(batches: tf.data.Dataset, devices: int, steps: int) -> tf.data.Dataset:
     """Batches that can be divided among the devices: up to `devices - 1` examples of an epoch's last one are left out.
 
-    Uneven shares would weigh examples differently, and an empty share has no loss. Where there is an end, `steps` says where:
-    devices that don't know would count one more batch, of nothing.
+    Uneven shares would weigh examples differently, and an empty share has no loss. `steps` says where the end is: devices that
+    don't know would count one more batch, of nothing.
     """
     if devices == 1:
         return batches
 
-    def cut(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def whole_shares(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole = tf.shape(label)[0] // devices * devices
         return feature[:whole], label[:whole]
 
-    even = batches.map(cut).filter(lambda feature, label: tf.shape(label)[0] > 0)
-    return even.apply(tf.data.experimental.assert_cardinality(steps)) if steps else even
-
-
-def steps_of(examples: int, batch_size: int, devices: int) -> int:
-    """Batches in an epoch of `evenly`."""
-    return examples // batch_size + (examples % batch_size >= devices)
+    even = batches.map(whole_shares).filter(lambda feature, label: tf.shape(label)[0] > 0)
+    return even.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def to_device(batches: tf.data.Dataset, devices: int) -> tf.data.Dataset:

@@ -1,147 +1,162 @@
-"""One training of a network from its boundary's features to probabilities: watched, checked, kept, taken up again."""
+"""One training, of a head alone or with layers below it: watched, checked, its best epoch kept, taken up where it was left.
+
+`headstart train`, the head before a fine-tuning and `headstart finetune` all go this way; they differ in the source of their
+examples, in the recipe, and in what else watches.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from headstart.training.finetuning.frozen_guard import FrozenGuard
-from headstart.training.finetuning.unfreeze import SplitNetwork, training_in
+from headstart.features.store.epochs import Position
 from headstart.training.fitting.adam import adam
-from headstart.training.fitting.batches import weighted
-from headstart.training.fitting.callbacks import LossMonitor, ShowProgress, TerminateOnNonFinite, jit_here
+from headstart.training.fitting.callbacks import AtEpoch, LossMonitor, ShowProgress, TerminateOnNonFinite, jit_here
 from headstart.training.fitting.checkpoint import BestCheckpoint, Interrupted, StopOnInterrupt, interruptible
-from headstart.training.fitting.devices import to_device
+from headstart.training.fitting.pipeline import Labels, Source, training_pipeline, validation_pipeline
 from headstart.training.runs import run_folder
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
 
 
-class Batches(Protocol):
-    """Where features and labels come from."""
-
-    steps: int  # an epoch's
-
-    def training(self, first_epoch: int) -> tf.data.Dataset:
-        """Batches (feature, label id), epoch after epoch, from one on; each epoch in an order of its own."""
-
-    def validation(self) -> tf.data.Dataset | None:
-        """The validation split, as it is."""
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained."""
+    """How a network is trained.
+
+    from_nothing says that what it begins with is not worth keeping, so that epoch 0 is never the best; checkpoint_share, how
+    much of a training checkpoints may cost: one is left after an epoch when that has lasted long enough.
+    """
 
     epochs: int
     patience: int
     monitor: str
     learning_rate: float
-    lr_warmup: float  # the share of all steps in which the rate rises; after it, a cosine takes it to 0
-    rates: Sequence[float]  # what it is multiplied by for each trained weight
-    precision: str
-    steps_at_once: int
+    lr_warmup: float | None = None  # the share of all steps in which the rate rises, then a cosine to 0; None: it stays
+    rates: Sequence[float] = ()  # what it is multiplied by for each trained weight; 1 for all when empty
+    precision: str = "float32"
+    max_steps_at_once: int = 1  # between two looks of Python's
     devices: int = 1
     class_weight: dict[int, float] | None = None
+    loss: Any = field(default_factory=lambda: keras.losses.SparseCategoricalCrossentropy())
+    from_nothing: bool = False
+    checkpoint_share: float = math.inf
 
     @property
     def not_before(self) -> int:
         """The epoch at whose end the rate has fallen to half of its peak: patience ends no training before."""
-        return math.ceil(self.epochs * (1 + self.lr_warmup) / 2)
+        return 0 if self.lr_warmup is None else math.ceil(self.epochs * (1 + self.lr_warmup) / 2)
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether the loss takes one-hot rows, and not class ids."""
+        names = (type(self.loss).__name__, getattr(self.loss, "name", ""), getattr(self.loss, "__name__", ""))
+        return not any("sparse" in str(name).lower() for name in names)
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to; the best epoch's weights are in the network, epoch 0 being those that it began with."""
+    """What a training came to; the best epoch's weights are in the model, epoch 0 being those that it began with."""
 
     history: dict[str, list[float]]
     baseline: dict[str, float]
     best_epoch: int
     monitor: str
-    report: str
     interrupted: bool
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Those of the best epoch."""
-        if self.best_epoch == 0:
-            return self.baseline
-        return {name: column[self.best_epoch - 1] for name, column in self.history.items()}
+    def figures(self) -> dict[str, Any]:
+        """For a run's metrics: which epoch is the best and by what, its values, and which split they were chosen on."""
+        best = {name: column[self.best_epoch - 1] for name, column in self.history.items()}
+        return {
+            "best_epoch": self.best_epoch,
+            "epochs": len(next(iter(self.history.values()), ())),
+            "monitor": self.monitor,
+            "used_for_selection": self.used_for_selection,
+            "interrupted": self.interrupted,
+            **(best if self.best_epoch else self.baseline),
+        }
+
+    @property
+    def used_for_selection(self) -> str:
+        """The split that chose the epoch."""
+        return "validation" if self.monitor.startswith("val_") else "train"
 
 
-def fit_network(network: SplitNetwork, batches: Batches, recipe: Recipe, work: str, identity: dict[str, Any]) -> FitResult:
+def fit_network(
+    model: keras.Model,
+    source: Source,
+    recipe: Recipe,
+    work: str = "",
+    identity: Mapping[str, Any] | None = None,
+    watching: Sequence[keras.callbacks.Callback] = (),
+) -> FitResult:
     """Trains until the epochs or the patience end, or somebody presses Ctrl-C; goes on from a checkpoint of the same training.
 
     Args:
-        network: what to train; afterwards it holds the best weights.
-        batches: what on.
+        model: what to train, from features to probabilities; afterwards it holds the best weights.
+        source: what on.
         recipe: how.
-        work: the folder of checkpoint and logs.
-        identity: all that decides the outcome.
+        work: the folder of checkpoint and logs; without one, nothing is left on disk.
+        identity: all that decides the outcome; without it there is no checkpoint.
+        watching: callbacks that look at each step.
 
     Raises:
         UserError: naming the step at which a loss or a gradient was not finite.
-        AssertionError: when a frozen weight moved.
         KeyboardInterrupt: for Ctrl-C before there was anything to keep.
     """
-    with training_in(network, recipe.precision), interruptible() as asked:
-        learner = LossMonitor(network.trained)
-        learner.compile(
-            _optimizer(recipe, batches.steps),
-            loss=keras.losses.SparseCategoricalCrossentropy(),
-            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            jit_compile=jit_here(),
-            steps_per_execution=min(batches.steps, recipe.steps_at_once),
-        )
-        _build(learner)
-        if list(map(id, learner.trainable_variables)) != list(map(id, network.trained.trainable_variables)):
+    with interruptible() as asked:
+        learner, steps = LossMonitor(model), source.size.steps(recipe.devices)
+        labels = Labels(learner.output_shape[-1], recipe.one_hot, recipe.class_weight)
+        _compile(learner, recipe, steps, labels)
+        if list(map(id, learner.trainable_variables)) != list(map(id, model.trainable_variables)):
             raise AssertionError("the rates are in another order than the weights")
-        validation = batches.validation()
-        if validation is not None:
-            validation = weighted(validation, recipe.class_weight, learner.output_shape[-1])
+        validation = validation_pipeline(source, labels, recipe.devices)
         keep = BestCheckpoint(
-            os.path.join(work, run_folder.CHECKPOINT), identity, recipe.monitor, recipe.patience, recipe.not_before
+            os.path.join(work, run_folder.CHECKPOINT) if work and identity is not None else "",
+            identity or {},
+            recipe.monitor,
+            recipe.patience,
+            recipe.not_before,
+            recipe.checkpoint_share,
         )
         keep.set_model(learner)
-        guard = FrozenGuard(network)
-        if not keep.load() and validation is not None:
+        if not keep.load() and validation is not None and not recipe.from_nothing:
             figures = learner.evaluate(validation, verbose=0, return_dict=True)
             keep.start({f"val_{name}": value for name, value in figures.items()})
+        position = Position(keep.epochs)
         callbacks = [
-            TerminateOnNonFinite(batches.steps),
-            guard,
-            ShowProgress(recipe.epochs, batches.steps),
+            AtEpoch(position),
+            TerminateOnNonFinite(steps),
+            *watching,
+            ShowProgress(recipe.epochs, steps),
             keep,
             StopOnInterrupt(asked),
-            keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False),
+            *([keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False)] if work else []),
         ]
+        training = training_pipeline(source, position, labels, recipe.devices)
         over = keep.epochs >= recipe.epochs or keep.is_over()
-        interrupted = not over and _fit(learner, batches, recipe, callbacks, keep, validation)
+        interrupted = not over and _is_interrupted(learner, training, validation, recipe.epochs, position.epoch, callbacks)
         if not keep.best_weights:
             raise KeyboardInterrupt
         keep.restore_best()
-        guard.check()
-    return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, guard.report, interrupted)
+    return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, interrupted)
 
 
-def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], keep: BestCheckpoint, validation: Any) -> bool:
-    """Whether it was interrupted."""
-    classes = learner.output_shape[-1]  # Keras would weigh them after batches were copied to the device
+def _is_interrupted(learner: Any, training: Any, validation: Any, epochs: int, first: int, callbacks: list[Any]) -> bool:
+    """Fits; whether that was interrupted."""
     try:
         learner.fit(
-            to_device(weighted(batches.training(keep.epochs), recipe.class_weight, classes), recipe.devices),
-            steps_per_epoch=batches.steps,
+            training,
             validation_data=validation,
-            epochs=recipe.epochs,
-            initial_epoch=keep.epochs,
-            shuffle=False,
+            epochs=epochs,
+            initial_epoch=first,
+            shuffle=False,  # each epoch is shuffled already
             callbacks=callbacks,
             verbose=0,
         )
@@ -150,21 +165,31 @@ def _fit(learner: Any, batches: Batches, recipe: Recipe, callbacks: list[Any], k
     return False
 
 
-def _optimizer(recipe: Recipe, steps: int) -> Any:
+def _compile(learner: Any, recipe: Recipe, steps: int, labels: Labels) -> None:
+    """Makes all of the training now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
+    metric = keras.metrics.CategoricalAccuracy if recipe.one_hot else keras.metrics.SparseCategoricalAccuracy
+    learner.compile(
+        adam(_rate(recipe, steps), recipe.precision, recipe.rates),
+        loss=recipe.loss,
+        metrics=[metric(name="accuracy")],
+        jit_compile=jit_here(),
+        steps_per_execution=min(steps, recipe.max_steps_at_once),
+    )
+    label = np.eye(1, labels.classes, dtype=np.float32) if recipe.one_hot else np.zeros(1, np.int64)
+    learner.test_on_batch(np.zeros((1, *learner.inputs[0].shape[1:]), np.float32), label)
+    learner.reset_metrics()
+    learner.optimizer.build(learner.trainable_variables)
+
+
+def _rate(recipe: Recipe, steps: int) -> Any:
+    """The learning rate: a number, or a schedule over all steps."""
+    if recipe.lr_warmup is None:
+        return recipe.learning_rate
     total = recipe.epochs * steps
     rising = max(1, round(recipe.lr_warmup * total))
-    rate = keras.optimizers.schedules.CosineDecay(
+    return keras.optimizers.schedules.CosineDecay(
         FIRST_RATE * recipe.learning_rate,
         decay_steps=max(1, total - rising),
         warmup_target=recipe.learning_rate,
         warmup_steps=rising,
     )
-    return adam(rate, recipe.precision, recipe.rates)
-
-
-def _build(learner: Any) -> None:
-    """Makes metrics and optimizer now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
-    feature = np.zeros((1, *learner.inputs[0].shape[1:]), np.float32)
-    learner.test_on_batch(feature, np.zeros(1, np.int64))
-    learner.reset_metrics()
-    learner.optimizer.build(learner.trainable_variables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,9 +19,6 @@ from headstart.features.images.resize import resizer
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
-
-if TYPE_CHECKING:
-    from headstart.training.finetuning.unfreeze import SplitNetwork
 
 MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 
@@ -67,9 +64,22 @@ def check_agreement(
 
 
 def check_images(
-    run: Run, network: SplitNetwork, spec: FeatureSpec, files: Sequence[ImageToRead], max_pixels: int
+    run: Run,
+    trained: keras.Model,
+    below: tuple[Tap, keras.Model] | None,
+    spec: FeatureSpec,
+    files: Sequence[ImageToRead],
+    max_pixels: int,
 ) -> dict[str, Any]:
     """Compares a network that was trained in two parts, frozen layers by the engine, with `model.keras` on image files.
+
+    Args:
+        run: whose `model.keras` it is.
+        trained: the upper part, to probabilities.
+        below: where it begins, and the frozen part up to there; None when it begins with the pixels.
+        spec: how images become pixels.
+        files: to compare on.
+        max_pixels: an image of more is refused.
 
     Returns:
         Number of images, the largest difference in probability, and the tolerance.
@@ -77,13 +87,13 @@ def check_images(
     Raises:
         UserError: when they disagree by more than rounding.
     """
-    if network.boundary is None:
+    if below is None:
         load = image_loader(spec, max_pixels)
         features = np.stack([np.asarray(load(file)) for file in files])
     else:
-        below = replace(spec, compute_dtype="float32", taps=(network.boundary,))
-        engine = make_engine(network.frozen_model(spec), EngineOptions())
-        rows = stream_features(files, below, engine, max_pixels)
+        boundary, frozen = below
+        engine = make_engine(frozen, EngineOptions())
+        rows = stream_features(files, replace(spec, compute_dtype="float32", taps=(boundary,)), engine, max_pixels)
         features = np.stack([row[0] for row in rows if not isinstance(row, Unreadable)])
 
     def images() -> Iterator[np.ndarray]:
@@ -91,7 +101,7 @@ def check_images(
         return (decode(_content(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
-    return _compare(run.model(), network.trained, seen, "float32", 0.0, "rounding")
+    return _compare(run.model(), trained, seen, "float32", 0.0, "rounding")
 
 
 class _Seen(NamedTuple):

@@ -89,6 +89,11 @@ class Run:
         return DatasetTable(self.path)
 
     @property
+    def metrics(self) -> dict[str, Any]:
+        """What its training came to."""
+        return files.read_json(os.path.join(self.path, METRICS))
+
+    @property
     def title(self) -> str:
         """What was trained, in a word or two."""
         return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
@@ -153,8 +158,10 @@ def check_output_folder(path: str) -> None:
 
 
 def holds(path: str, described: dict[str, Any]) -> bool:
-    """Whether a complete run is what it would be described as."""
-    return bool(files.read_json(os.path.join(path, CONFIG)) == json.loads(json.dumps(described)))
+    """Whether a complete run is what it would be described as, as far as that goes, and was not interrupted."""
+    kept, metrics = (files.read_json(os.path.join(path, name)) for name in (CONFIG, METRICS))
+    wanted = json.loads(json.dumps(described))
+    return {name: kept.get(name) for name in wanted} == wanted and not metrics.get("interrupted")
 
 
 @contextlib.contextmanager

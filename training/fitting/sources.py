@@ -1,0 +1,103 @@
+"""Features as a training's source: a store's, or such as are in memory; and what is counted over a split of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from headstart.features.dataset.examples import Example
+from headstart.features.spec import Tap
+from headstart.features.store.epochs import Position, epoch_order
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.fitting.pipeline import Size
+
+MOMENTS_BATCH = 256
+
+
+class StoreSource:
+    """The splits of a store, by one tap: from memory when they fit, from the shards when not.
+
+    Args:
+        store: has a training split, and perhaps a validation split.
+        tap: which of its taps.
+        batch_size: examples a step.
+        validation_batch: examples a batch of the validation split.
+        seed: of the orders.
+    """
+
+    def __init__(self, store: FeatureStore, tap: Tap, batch_size: int, validation_batch: int, seed: int) -> None:
+        self.store, self.tap, self.seed = store, tap, seed
+        self.size = Size(store.count("train"), batch_size)
+        has_validation = "validation" in store.splits
+        self.validation_size = Size(store.count("validation"), validation_batch) if has_validation else None
+
+    def epoch(self, position: Position) -> tf.data.Dataset:
+        """Batches of the training split, each iteration in the order of its epoch, each example in one of its views."""
+        return self.store.dataset(
+            "train", self.size.batch_size, shuffle=True, seed=self.seed, tap=self.tap.name, position=position
+        )
+
+    def validation(self) -> tf.data.Dataset:
+        """Batches of the validation split, in the store's order."""
+        assert self.validation_size, "there is no validation split"
+        return self.store.dataset("validation", self.validation_size.batch_size, tap=self.tap.name)
+
+
+class ArraySource:
+    """Splits in memory.
+
+    Args:
+        splits: name to features [N, ...] and labels int64 [N]; `train`, and perhaps `validation`.
+        batch_size: examples a step.
+        seed: of the orders.
+    """
+
+    def __init__(self, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], batch_size: int, seed: int) -> None:
+        self.splits, self.seed = splits, seed
+        self.size = Size(len(splits["train"][1]), batch_size)
+        self.validation_size = Size(len(splits["validation"][1]), batch_size) if "validation" in splits else None
+
+    def epoch(self, position: Position) -> tf.data.Dataset:
+        """Batches of the training split, each iteration in the order of its epoch."""
+        features, labels = map(tf.constant, self.splits["train"])
+        count = self.size.examples
+
+        def shuffled(_: tf.Tensor) -> tf.data.Dataset:
+            order = tf.numpy_function(lambda: epoch_order(count, self.seed, position.epoch), [], tf.int64)
+            rows = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, (count,))).batch(self.size.batch_size)
+            return rows.map(lambda rows: (tf.gather(features, rows), tf.gather(labels, rows)))
+
+        batches = tf.data.Dataset.range(1).flat_map(shuffled)
+        return batches.apply(tf.data.experimental.assert_cardinality(self.size.steps()))
+
+    def validation(self) -> tf.data.Dataset:
+        """Batches of the validation split, in order."""
+        return tf.data.Dataset.from_tensor_slices(self.splits["validation"]).batch(self.size.batch_size)
+
+
+def class_weights(kind: str, examples: Sequence[Example], class_names: Sequence[str]) -> dict[int, float] | None:
+    """What each class's examples count: `none`, or `balanced`, N / (classes * count), so that every class has the same say."""
+    if kind == "none":
+        return None
+    counts = Counter(example.labels[0] for example in examples)
+    present = {label: counts[name] for label, name in enumerate(class_names) if counts[name]}
+    return {label: sum(present.values()) / (len(present) * count) for label, count in present.items()}
+
+
+def moments(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Each channel's mean and deviation, float32 [C], over batches of features [B, ..., C]; one pass, in float64."""
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for batch in features:
+        rows = batch.reshape(-1, batch.shape[-1]).astype(np.float64)  # [B * places, C]
+        count, total, squares = count + len(rows), total + rows.sum(0), squares + np.square(rows).sum(0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def stored_moments(store: FeatureStore, tap: Tap) -> tuple[np.ndarray, np.ndarray]:
+    """`moments` of a store's training split, every view of it."""
+    return moments(feature for feature, _ in store.batches("train", MOMENTS_BATCH, tap=tap.name, in_memory=False))
