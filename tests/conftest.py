@@ -10,9 +10,12 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded: its first words come from C++
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import atexit
 import contextlib
+import functools
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -26,7 +29,7 @@ CLASSES = ("anemone", "fern", "gentian")
 PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
 COLOURS = {"anemone": (190, 80, 80), "fern": (80, 170, 80), "gentian": (90, 90, 190)}
 IMAGE_SIZE = 32
-BACKBONE = {"backbone": "EfficientNetLite0", "weights": "random:0", "image_size": str(IMAGE_SIZE)}
+TOP_CHANNELS = 1280  # of STAND_IN's last map
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,6 +61,41 @@ def write_photos(root: pathlib.Path, counts: dict[str, dict[str, int]], seed: in
     return root
 
 
+def stand_in(path: pathlib.Path) -> pathlib.Path:
+    """A network of 32,000 weights in place of one of millions, whose layers are named as EfficientNetLite0's are."""
+    import keras
+
+    def block(x: Any, name: str, channels: int, strides: int) -> Any:
+        y = keras.layers.Conv2D(channels, 3, strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        y = keras.layers.BatchNormalization(name=f"{name}_bn")(y)
+        z = keras.layers.Conv2D(channels, 1, name=f"{name}_project_conv")(y)
+        return keras.layers.Add(name=f"{name}_add")([y, keras.layers.ReLU(6, name=f"{name}_activation")(z)])
+
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", name="stem_conv")(pixels)
+    for name, channels, strides in (("block2b", 24, 2), ("block3b", 40, 2), ("block5c", 16, 2)):
+        x = block(x, name, channels, strides)
+    x = keras.layers.Conv2D(TOP_CHANNELS, 1, name="top_conv")(x)
+    base = keras.Model(pixels, keras.layers.ReLU(6, name="top_activation")(x), name="stand_in")
+    base.save(path)
+    return path
+
+
+@functools.cache
+def small_backbone() -> dict[str, str]:
+    """What an extraction takes to run a stand-in, made once a process."""
+    folder = tempfile.mkdtemp(prefix="headstart-tests-")
+    atexit.register(shutil.rmtree, folder, True)
+    path = stand_in(pathlib.Path(folder) / "stand_in.keras")
+    return {"backbone": str(path), "preprocessing": "tf", "image_size": str(IMAGE_SIZE)}
+
+
+def small_backbone_flags() -> list[str]:
+    """The same as a command's flags."""
+    return [word for name, value in small_backbone().items() for word in (f"--{name}", value)]
+
+
 @contextlib.contextmanager
 def raises(code: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
     """Expects a UserError of this code; for its words, `pytest.raises`."""
@@ -75,7 +113,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def store(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The features of `photos`: EfficientNetLite0 with random weights at 32 pixels, its last map averaged."""
+    """The features of `photos`: a small network's last map at 32 pixels, averaged."""
     return extracted(photos, tmp_path_factory.mktemp("store") / "store")
 
 
@@ -100,7 +138,7 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
 
-    extract(ExtractConfig(input=str(folder), store=str(path), **BACKBONE))
+    extract(ExtractConfig(input=str(folder), store=str(path), **small_backbone()))
     return path
 
 
@@ -175,6 +213,20 @@ def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Run, "model", model)
     monkeypatch.setattr(classify, "make_engine", engine)
+
+
+def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, then: Callable[[], None]) -> None:
+    """Does something right after an epoch's checkpoint was written."""
+    from headstart.training.fitting import checkpoint
+
+    original = checkpoint.BestCheckpoint.save
+
+    def save(self: Any) -> None:
+        original(self)
+        if self.epochs == epoch:
+            then()
+
+    monkeypatch.setattr(checkpoint.BestCheckpoint, "save", save)
 
 
 @pytest.fixture

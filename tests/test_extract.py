@@ -41,7 +41,6 @@ from headstart.pipelines.survey import survey_file
 from headstart.pipelines.work_unit import WorkUnit
 from tests import conftest
 
-TINY = {"weights": "random:0", "image_size": "32"}
 CLASSES = ("blå", "red", "sand")
 
 
@@ -63,7 +62,7 @@ def photos(tmp_path: Path) -> Path:
 
 def config(photos: Path, store: Path, **changes: object) -> ExtractConfig:
     """A quick extraction in shards of 8."""
-    values = {"input": str(photos), "store": str(store), "examples_per_shard": 8, **TINY, **changes}
+    values = {"input": str(photos), "store": str(store), "examples_per_shard": 8, **conftest.small_backbone(), **changes}
     return ExtractConfig(**values)  # type: ignore[arg-type]
 
 
@@ -233,7 +232,7 @@ def test_an_unfinished_store_takes_over_no_other_backbone(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(finish, "write_sample", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         extract(config(photos, tmp_path / "store"))
-    store = extract(config(photos, tmp_path / "store", weights="random:1"))
+    store = extract(config(photos, tmp_path / "store", backbone="EfficientNetLite0", preprocessing="auto", weights="random:1"))
     assert not list(faults(store.path))
 
 
@@ -477,7 +476,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
     for number in range(60, 400):
         paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
     command = [sys.executable, "-m", "headstart", "extract", str(photos), "--store", str(tmp_path / "killed"),
-               "--weights", "random:0", "--image_size", "64", "--examples_per_shard", "16"]  # fmt: skip
+               *conftest.small_backbone_flags(), "--examples_per_shard", "16"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -487,8 +486,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
     assert process.wait() == -signal.SIGKILL, "it should have been killed on the way"
     with pytest.raises(UserError, match="not complete"):
         FeatureStore.open(str(tmp_path / "killed"))
-    changes = {"image_size": "64", "examples_per_shard": 16}
-    resumed, whole = (extract(config(photos, tmp_path / name, **changes)) for name in ("killed", "whole"))
+    resumed, whole = (extract(config(photos, tmp_path / name, examples_per_shard=16)) for name in ("killed", "whole"))
     assert digests(resumed) == digests(whole) and not list(faults(resumed.path))
 
 
@@ -502,7 +500,7 @@ def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path
     options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     apart = subprocess.run(
         [sys.executable, "-m", "headstart", "extract", str(photos), "--store", str(tmp_path / "apart"),
-         "--weights", "random:0", "--image_size", "32", "--examples_per_shard", "8", *options],
+         *conftest.small_backbone_flags(), "--examples_per_shard", "8", *options],
         timeout=240, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert apart.returncode == 0, apart.stderr
@@ -515,7 +513,7 @@ def test_another_spec_is_refused_naming_both_values(photos: Path, tmp_path: Path
     with pytest.raises(UserError, match=r"image_size: \[32, 32\] is not \[48, 48\]"):
         extract(config(photos, tmp_path / "store", image_size="48"))
     with pytest.raises(UserError, match="weights_digest"):
-        extract(config(photos, tmp_path / "store", weights="random:1"))
+        extract(config(photos, tmp_path / "store", backbone="EfficientNetLite0", preprocessing="auto", weights="random:1"))
 
 
 def test_another_dataset_is_not_written_over(photos: Path, tmp_path: Path) -> None:
@@ -658,10 +656,7 @@ def test_a_full_disk_is_one_line(
         str(photos),
         "--store",
         str(tmp_path / "store"),
-        "--weights",
-        "random:0",
-        "--image-size",
-        "32",
+        *conftest.small_backbone_flags(),
         "--examples-per-shard",
         "8",
     ]
@@ -691,7 +686,7 @@ def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path
     with pytest.raises(UserError, match=r"have digest .* the features were asked for with"):
         shared_engine(
             dataclasses.replace(spec, weights_digest="0" * 64),
-            BackboneSource("EfficientNetLite0", "random:0"),
+            BackboneSource.parse(conftest.small_backbone()["backbone"], "imagenet", False),
             EngineOptions(),
         )
 
@@ -760,17 +755,17 @@ def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Pat
 
 def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:
     flat = conftest.write_photos(tmp_path, {"flat": dict.fromkeys(conftest.CLASSES, 4)}) / "flat"
-    first = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "first"), **conftest.BACKBONE))
+    first = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "first"), **conftest.small_backbone()))
     for number, kind in enumerate(conftest.CLASSES):
         conftest.draw(kind, np.random.default_rng(number)).save(flat / kind / "new.png")
-    options = {**conftest.BACKBONE, "image_size": 40, "split_seed": 1, "splits": "train=0.5,validation=0.25,test=0.25"}
+    options = {**conftest.small_backbone(), "image_size": 40, "split_seed": 1, "splits": "train=0.5,validation=0.25,test=0.25"}
     grown = extract(ExtractConfig(input=str(flat), store=str(tmp_path / "grown"), splits_from=first.path, **options))
     before, after = ({example.key: example.split for example in store.table} for store in (first, grown))
     assert len(after) == len(before) + 3
     assert {key: after[key] for key in before} == before
     conftest.write_photos(tmp_path / "split", {"train": dict.fromkeys(conftest.CLASSES, 1)})
     refused = ExtractConfig(
-        input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.BACKBONE
+        input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.small_backbone()
     )
     with pytest.raises(UserError, match="comes with splits of its own: leave --splits_from out"):
         extract(refused)

@@ -17,8 +17,9 @@ from headstart.cli import main
 from headstart.commands.fit import FitConfig, fit
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.train_config import TrainConfig
+from tests.conftest import small_backbone, small_backbone_flags
 
-FLAGS = ["--weights", "random:0", "--image-size", "32"]
+FLAGS = small_backbone_flags()
 FILES = {
     "config.json",
     "dead_letters.jsonl",
@@ -63,7 +64,7 @@ def test_fit_takes_a_store_of_its_own_and_measures_without_a_test_split(
 ) -> None:
     images = pathlib.Path(shutil.copytree(photos, tmp_path / "photos", ignore=shutil.ignore_patterns("test")))
     store_folder, taps = str(tmp_path / "features"), ("top_activation", "block5c_add:grid1")
-    extraction = ExtractConfig(input=str(images), store=store_folder, weights="random:0", image_size=32, taps=taps)
+    extraction = ExtractConfig(input=str(images), store=store_folder, taps=taps, **small_backbone())
     training = TrainConfig(store=store_folder, run=str(tmp_path / "run"), epochs=1, batch_size=7, tap=taps[1])
     config = FitConfig(extract=extraction, train=training)
     metrics = fit(config)
@@ -95,7 +96,7 @@ def test_public_names(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch:
     (tmp_path / "photos").symlink_to(photos)
     from headstart import EvaluateConfig, ExtractConfig, TrainConfig, evaluate, extract, train
 
-    store = extract(ExtractConfig(input="photos", store="store", weights="random:0", image_size="32"))
+    store = extract(ExtractConfig(input="photos", store="store", **small_backbone()))
     run = train(TrainConfig(store="store", run="run", epochs=10))
     assert evaluate(EvaluateConfig(run="run", split="test")).scores.accuracy.value >= 0.9
     assert isinstance(store, headstart.FeatureStore) and isinstance(run, headstart.Run)

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.conftest import small_backbone_flags
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 START = """
 import os, signal, sys, threading, time
@@ -105,7 +107,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    flags = ["extract", str(photos), "--store", "store", "--weights", "random:0", "--image_size", "32"]
+    flags = ["extract", str(photos), "--store", "store", *small_backbone_flags()]
     code = f"{PLACES[place]}\nfrom headstart.cli import main\nsys.exit(main({[*flags, '--examples_per_shard', '8']!r}))"
     done = in_a_process(code, tmp_path)
     assert done.returncode == 130, done.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from headstart.features.store.feature_store import FeatureStore
+from tests.conftest import small_backbone_flags
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]'")
 
@@ -31,7 +32,7 @@ def folder(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pa
     """A store with an unpooled tap made by JAX, and a head trained on it."""
     folder = tmp_path_factory.mktemp("jax")
     taps = ["--tap", ":avg", "--tap", "block5c_add:none"]
-    made = ["--weights", "random:0", "--image_size", "32", "--store_dtype", "float32"]
+    made = [*small_backbone_flags(), "--store_dtype", "float32"]
     headstart("extract", photos, "--store", folder / "store", *made, *taps)
     headstart("train", folder / "store", "--run", folder / "run", "--epochs", 5)
     return folder

@@ -10,8 +10,9 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.dataset.dataset_table import DatasetTable
+from tests.conftest import small_backbone_flags
 
-FLAGS = ["--weights", "random:0", "--image_size", "32", "--views", "2", "--epochs", "1", "--seeds", "1"]
+FLAGS = [*small_backbone_flags(), "--views", "2", "--epochs", "1", "--seeds", "1"]
 
 
 def test_four_techniques_side_by_side(

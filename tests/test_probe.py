@@ -25,7 +25,7 @@ from headstart.training.evaluation.intervals import PairedDifference
 from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
-from tests.conftest import BACKBONE, IMAGE_SIZE, PER_SPLIT, rewrite_manifest
+from tests.conftest import IMAGE_SIZE, PER_SPLIT, rewrite_manifest, small_backbone
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
 NAMES = ["block2b_add:none", "block3b_add:grid2", "top_activation:avg"]
@@ -36,7 +36,7 @@ def extracted(folder: pathlib.Path, path: pathlib.Path, **options: Any) -> pathl
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
 
-    extract(ExtractConfig(**{"input": str(folder), "store": str(path)} | BACKBONE | options))
+    extract(ExtractConfig(**{"input": str(folder), "store": str(path)} | small_backbone() | options))
     return path
 
 

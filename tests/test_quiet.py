@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import headstart
+from tests.conftest import small_backbone
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETTINGS = """
@@ -54,7 +55,7 @@ def test_the_functions_are_as_quiet_as_the_commands(photos: pathlib.Path, tmp_pa
 import numpy, scipy.sparse  # they come with the functions, and filter warnings of their own
 before = settings()
 from headstart import ExtractConfig, PredictConfig, TrainConfig, extract, predict, train
-extract(ExtractConfig(input={str(photos)!r}, store="store", weights="random:0", image_size=32))
+extract(ExtractConfig(input={str(photos)!r}, store="store", **{small_backbone()!r}))
 train(TrainConfig(store="store", run="run", epochs=1))
 found = predict(PredictConfig(run="run", images=[{str(photos / "test")!r}]))
 next(found)
