@@ -19,6 +19,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "backbones": "the networks, and the layers of one of them",
     "info": "what a store holds",
     "verify": "reads every shard of a store and checks it",
+    "clean": "removes what a store was before it was made anew",
     "train": "a feature store to a trained head and a model of images",
     "finetune": "augmentation and fine-tuning: a run and its images to a better run",
     "probe": "which tap of which backbone transfers, by linear probes",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -16,8 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from headstart.features import files
 from headstart.features.errors import UserError
+from headstart.features.files import names_in
+from headstart.features.places import place
+from headstart.features.places.claim import CLAIMS, Claim, claimed
 from headstart.features.runtime import quietly
 from headstart.pipelines.extract_config import ExtractConfig
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.plan import ExtractionPlan
 
-LOCK = ".lock"
 ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
 
 
@@ -43,40 +43,39 @@ def extract(config: ExtractConfig) -> FeatureStore:
         UserError: for anything wrong with the input, the store's folder or the configuration.
     """
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.features.store.manifest import Provenance
+    from headstart.features.store.generations import GRACE_HOURS, clean
+    from headstart.features.store.manifest import WORK_FOLDER, Provenance
+    from headstart.pipelines.begin import begin
     from headstart.pipelines.finish import finish, save_backbone, versions
-    from headstart.pipelines.plan import check_problems, is_done, make_plan, remove_stale_outputs
+    from headstart.pipelines.plan import check_problems, is_done, make_plan
     from headstart.pipelines.plan_report import describe, estimate
-    from headstart.pipelines.publish import publish
     from headstart.pipelines.run_units import run_units
     from headstart.pipelines.survey import DIGESTS
 
-    with _claimed(config.store) as work:
-        publish(config.store)  # 1. what an earlier run finished and did not put in place
-        os.makedirs(work, exist_ok=True)
-        plan = make_plan(config, work)  # 2. survey, divide, plan
+    with _claimed(config.store) as claim:
+        plan = make_plan(config, claim.token)  # 1. survey, divide, plan
         for note in plan.notes:
             _log(note)
         if plan.old and is_done(plan.old, plan):
-            shutil.rmtree(work)
             _log(f"{config.store} already holds this: nothing to do")
             return plan.old
         check_problems(plan)
-        remove_stale_outputs(plan)
+        clean(config.store, GRACE_HOURS, time.time())
+        begin(plan)  # 2. what earlier starts finished stays, what else they left goes
         for line in (describe(plan)[-1], estimate(plan, ESTIMATE_SHARE)):
             _log(line)
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
-            saved = None if plan.old else beside.submit(save_backbone, work, plan.backbone)  # a complete store has it
+            saved = beside.submit(save_backbone, plan)
             run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
-            if saved:
-                saved.result()
+            backbone = saved.result()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
-        finish(plan, Provenance(os.path.abspath(config.input), plan.backbone.source.weights, versions(), copied))
-        publish(config.store)  # 4. the manifest comes last
+        source = Provenance(os.path.abspath(config.input), plan.backbone.source.weights, versions(), copied)
+        finish(plan, source, backbone)  # 4. the manifest comes last
+        place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)
         if any(letter.stage == "read" for letter in store.dead_letters):
-            os.remove(os.path.join(config.store, DIGESTS))  # what could not be read is surveyed anew next time
+            place.remove([place.join(config.store, DIGESTS)])  # what could not be read is surveyed anew next time
         for line in _closing(store, plan, time.monotonic() - started):
             _log(line)
     return store
@@ -88,54 +87,45 @@ def dry_run(config: ExtractConfig) -> list[str]:
     from headstart.pipelines.plan import check_problems, make_plan
     from headstart.pipelines.plan_report import describe, estimate
 
-    with _claimed(config.store) as work:
-        plan = make_plan(config, work)
+    with _claimed(config.store) as claim:
+        plan = make_plan(config, claim.token)
         check_problems(plan)
         return [*plan.notes, *describe(plan), estimate(plan)]
 
 
 @contextlib.contextmanager
-def _claimed(store: str) -> Iterator[str]:
-    """The store's work folder, locked for this process.
+def _claimed(store: str) -> Iterator[Claim]:
+    """The claim on a store for this extraction.
 
     Raises:
         UserError: when the folder holds something else, or another extraction is writing to it.
     """
-    from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
+    from headstart.features.store.manifest import GENERATIONS, MANIFEST, WORK_FOLDER
     from headstart.pipelines.survey import DIGESTS
 
-    held = {name for name in files.names_in(store, "--store") if name != LOCK and not name.startswith(DIGESTS)}
-    if held and not held & {WORK_FOLDER, MANIFEST}:
+    held = {name for name in names_in(store, "--store") if name != CLAIMS and not name.startswith(DIGESTS)}
+    if held and not held & {WORK_FOLDER, GENERATIONS, MANIFEST}:
         raise UserError(
             "output-taken", f"--store {store!r} holds something else than a feature store: give a new or empty folder"
         )
-    work = os.path.join(store, WORK_FOLDER)
-    existed = os.path.isdir(store)
-    message = f"another extraction is writing to {store!r}: wait for it, or give another --store"
-    try:
-        with files.locked(os.path.join(store, LOCK), message):
-            os.makedirs(work, exist_ok=True)
-            try:
-                yield work
-            finally:
-                _leave_no_trace(store, work)
-    finally:
-        if not existed:
-            with contextlib.suppress(OSError):  # it holds something, if only the lock of the next one
-                os.rmdir(store)
+    with claimed(store, "extraction", "--store") as claim:
+        try:
+            yield claim
+        finally:
+            _leave_no_trace(store)
 
 
-def _leave_no_trace(store: str, work: str) -> None:
-    """Removes what holds nothing, so that a refused or a dry run leaves the disk as it was; and what a killed run left."""
+def _leave_no_trace(store: str) -> None:
+    """Removes what holds nothing, so that a refused or a dry run leaves the store as it was; and what a killed run left."""
+    from headstart.features.store.manifest import WORK_FOLDER
     from headstart.pipelines.survey import DIGESTS
 
-    with contextlib.suppress(OSError):  # it holds something
-        os.rmdir(work)
-    caches = [name for name in os.listdir(store) if name.startswith(DIGESTS)]
-    is_store = len(caches) + 1 < len(os.listdir(store))  # the lock is there as well
-    for name in caches:
-        if not is_store or name != DIGESTS:  # beside it, unfinished ones of a killed run
-            os.remove(os.path.join(store, name))
+    held = {entry.name for entry in place.entries(store)}
+    if not any(name.startswith(f"{WORK_FOLDER}/") for name in held):
+        place.remove_folder(place.join(store, WORK_FOLDER))
+    caches = {name for name in held if name.startswith(DIGESTS)}
+    is_store = any(not name.startswith(f"{CLAIMS}/") for name in held - caches)
+    place.remove(place.join(store, name) for name in caches if not is_store or name != DIGESTS)
 
 
 def _closing(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> list[str]:

@@ -6,7 +6,6 @@ Only reading and decoding may fail for one image, which then becomes a dead lett
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +15,12 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics.metric import Metrics
 
-from headstart.features import files
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
+from headstart.features.places import place
+from headstart.features.places.claim import check_claim
 from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record, tfrecord
@@ -38,6 +38,7 @@ from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
 HEARTBEAT_S = 1.0
+MARKER_WAIT_S = 10.0  # for the marker of a shard that another worker made: it comes right after the shard
 
 Packed = dict[str, bytes]  # tap name -> the feature's bytes
 
@@ -46,7 +47,7 @@ class ExtractShard(beam.DoFn):
     """A unit's name in, and out again when its shard and its marker are written.
 
     The backbone is loaded once a process, and only when there is something to compute. The unit itself lies in the job's
-    folder: a pipeline whose graph held every path would be too large for some runners.
+    work folder: a pipeline whose graph held every path would be too large for some runners.
     """
 
     def __init__(self, job: ShardJob) -> None:
@@ -63,7 +64,7 @@ class ExtractShard(beam.DoFn):
 
     def process(self, shard: str) -> Iterable[str]:
         started = time.monotonic()
-        marker = extract_unit(load_unit(self.job.folder, shard), self.job)
+        marker = extract_unit(load_unit(self.job.work, shard), self.job)
         self.stored.inc(marker.shard.examples)
         self.dead.inc(len(marker.dead_letters))
         self.inferences.inc(marker.computed)
@@ -74,30 +75,37 @@ class ExtractShard(beam.DoFn):
 def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
     """Writes a unit's shard, then its marker, and returns the marker. A unit that is finished is not done again.
 
+    A shard's name is taken once. Where another worker was given the same unit and was faster, its shard counts.
+
     Raises:
-        UserError: when more images failed than the job may lose, when the job was stopped, or when a feature does not fit.
+        UserError: when more images failed than the job may lose, when the job was stopped or its claim is another's, or when
+            a feature does not fit.
     """
-    marker = read_marker(job.folder, unit)
-    if marker and marker.is_final:
+    if marker := read_marker(job.work, unit):
         return marker
     heartbeat = _Heartbeat(job, unit)
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
     engine = shared_engine(job.spec, job.backbone_source, job.engine) if fresh else None
     views = unit.views if unit.views > 1 else 0
     computed = stream_features(fresh, job.spec, engine, job.max_pixels, views) if engine else iter(())
-    with files.atomic(os.path.join(job.folder, unit.shard)) as file:
-        shard = _ShardWriter(file, unit, job.spec)
-        for example, packed in _packed_features(unit, job.spec, computed):
-            if isinstance(packed, Unreadable):
-                label = job.class_names[example.labels[0]]
-                heartbeat.dead.append(DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason))
-            else:
-                shard.write(example, packed)
-            heartbeat.tick(shard.examples)
-    if shard.examples + len(heartbeat.dead) != len(unit.examples):
-        raise AssertionError(
-            f"{unit.shard}: {shard.examples} stored + {len(heartbeat.dead)} dead is not {len(unit.examples)} planned"
-        )
+    try:
+        with place.creating(place.join(job.folder, unit.shard)) as file:
+            shard = _ShardWriter(file, unit, job.spec)
+            for example, packed in _packed_features(unit, job.spec, computed):
+                if isinstance(packed, Unreadable):
+                    label = job.class_names[example.labels[0]]
+                    letter = DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason)
+                    heartbeat.dead.append(letter)
+                else:
+                    shard.write(example, packed)
+                heartbeat.tick(shard.examples)
+            if shard.examples + len(heartbeat.dead) != len(unit.examples):
+                raise AssertionError(
+                    f"{unit.shard}: {shard.examples} stored + {len(heartbeat.dead)} dead is not {len(unit.examples)} planned"
+                )
+            check_claim(job.store, job.token)
+    except FileExistsError:
+        return _others_marker(unit, job)
     marker = ShardMarker(
         shard=shard.entry,
         split=unit.split,
@@ -106,9 +114,24 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
         engine=engine.options.provenance if engine else None,
         dead_letters=tuple(heartbeat.dead),
     )
-    write_marker(job.folder, marker)
-    remove_heartbeat(job.folder, unit.shard)
+    check_claim(job.store, job.token)
+    write_marker(job.work, marker)
+    remove_heartbeat(job.work, unit.shard)
     return marker
+
+
+def _others_marker(unit: WorkUnit, job: ShardJob) -> ShardMarker:
+    """The marker of a shard that another worker made at the same time.
+
+    Raises:
+        UserError: when it died before it wrote one; the next start removes its shard.
+    """
+    until = time.monotonic() + MARKER_WAIT_S
+    while time.monotonic() < until:
+        if marker := read_marker(job.work, unit):
+            return marker
+        time.sleep(MARKER_WAIT_S / 100)
+    raise UserError("worker-failed", f"a worker died while it finished {unit.shard}: run the same command again to go on")
 
 
 class _ShardWriter:
@@ -172,7 +195,7 @@ def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
 
 
 class _Heartbeat:
-    """Says on disk, once a second, how far a unit is; stops the unit when the job must stop."""
+    """Says, once a second, how far a unit is; stops the unit when the job must stop."""
 
     def __init__(self, job: ShardJob, unit: WorkUnit) -> None:
         self.job, self.unit, self.dead = job, unit, list[DeadLetter]()
@@ -184,6 +207,6 @@ class _Heartbeat:
         if time.monotonic() - self.last < HEARTBEAT_S:
             return
         self.last = time.monotonic()
-        write_heartbeat(self.job.folder, self.unit.shard, stored + len(self.dead), self.dead)
-        if reason := why_to_stop(self.job.folder):
+        write_heartbeat(self.job.work, self.unit.shard, stored + len(self.dead), self.dead)
+        if reason := why_to_stop(self.job.work):
             raise UserError("too-many-unreadable", reason)

@@ -1,20 +1,19 @@
-"""What stands on disk of a work unit: what it is, how far it is, and the marker that says that its shard is finished.
+"""What is written of a work unit: what it is, how far it is, and the marker that says that its shard is finished.
 
-Workers write it and whoever started them reads it, in the job's folder, which is the same for every runner.
+Workers write it and whoever started them reads it, in the work folder of that start, which is the same for every runner.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from headstart.features import files
 from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
+from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.work_unit import WorkUnit
 
 MARKER_SUFFIX, HEARTBEAT_SUFFIX, UNIT_SUFFIX = ".json", ".progress", ".unit"  # behind a shard's name
@@ -55,72 +54,86 @@ class Heartbeat:
     dead_letters: tuple[DeadLetter, ...]
 
 
-def write_marker(folder: str, marker: ShardMarker) -> None:
-    """Says that a shard is finished; its bytes stand there already."""
-    files.write_json(os.path.join(folder, marker.shard.name + MARKER_SUFFIX), asdict(marker))
+def write_marker(work: str, marker: ShardMarker) -> bool:
+    """Says that a shard is finished; its bytes stand there already. False where another worker has said so."""
+    return place.create(place.join(work, marker.shard.name + MARKER_SUFFIX), json.dumps(asdict(marker)).encode())
 
 
-def read_marker(folder: str, unit: WorkUnit) -> ShardMarker | None:
-    """The marker of a unit that is finished, or None."""
-    path = os.path.join(folder, unit.shard)
+def read_marker(work: str, unit: WorkUnit) -> ShardMarker | None:
+    """The marker of a unit that was finished in this start, or None."""
+    marker = _marker(place.join(work, unit.shard + MARKER_SUFFIX))
+    return marker if marker and marker.shard.unit == unit.digest else None
+
+
+def _marker(path: str) -> ShardMarker | None:
     try:
-        marker = ShardMarker.from_json(files.read_json(path + MARKER_SUFFIX))
-        whole = os.path.getsize(path) == marker.shard.bytes
-        return marker if whole and marker.shard.unit == unit.digest else None
+        return ShardMarker.from_json(place.read_json(path))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or not a marker
         return None
 
 
-def is_finished(folder: str, unit: WorkUnit) -> bool:
-    """Whether a unit need not be done again."""
-    marker = read_marker(folder, unit)
-    return marker is not None and marker.is_final
+def markers_of(job: ShardJob, units: Sequence[WorkUnit]) -> dict[str, ShardMarker]:
+    """What earlier starts of the same job finished, by the shard: its bytes are there, and would not be better now."""
+    sizes = {entry.name: entry.size for entry in place.entries(job.folder)}
+    digests = {unit.shard: unit.digest for unit in units}
+    return {
+        marker.shard.name: marker
+        for marker in _all_markers(job.work_folders)
+        if marker.is_final
+        and marker.shard.unit == digests.get(marker.shard.name)
+        and marker.shard.bytes == sizes.get(marker.shard.name)
+    }
 
 
-def save_unit(folder: str, unit: WorkUnit) -> None:
+def _all_markers(folder: str) -> Iterator[ShardMarker]:
+    for entry in place.entries(folder):
+        if entry.name.endswith(MARKER_SUFFIX) and (marker := _marker(place.join(folder, *entry.name.split("/")))):
+            yield marker
+
+
+def save_unit(work: str, unit: WorkUnit) -> None:
     """Leaves a unit where `load_unit` finds it."""
-    with open(os.path.join(folder, unit.shard + UNIT_SUFFIX), "w", encoding="ascii") as file:
-        json.dump(unit.to_json(), file)
+    place.write(place.join(work, unit.shard + UNIT_SUFFIX), json.dumps(unit.to_json()).encode("ascii"))
 
 
-def load_unit(folder: str, shard: str) -> WorkUnit:
+def load_unit(work: str, shard: str) -> WorkUnit:
     """Reads what `save_unit` left."""
-    return WorkUnit.from_json(files.read_json(os.path.join(folder, shard + UNIT_SUFFIX)))
+    return WorkUnit.from_json(place.read_json(place.join(work, shard + UNIT_SUFFIX)))
 
 
-def write_heartbeat(folder: str, shard: str, done: int, dead_letters: Sequence[DeadLetter]) -> None:
-    """Says how far a unit is: only for eyes, so that it need not be whole."""
-    with open(os.path.join(folder, shard + HEARTBEAT_SUFFIX), "w", encoding="utf-8") as file:
-        json.dump({"done": done, "dead_letters": [vars(letter) for letter in dead_letters]}, file)
+def write_heartbeat(work: str, shard: str, done: int, dead_letters: Sequence[DeadLetter]) -> None:
+    """Says how far a unit is, for eyes and for the limit of dead letters."""
+    values = {"done": done, "dead_letters": [vars(letter) for letter in dead_letters]}
+    place.write(place.join(work, shard + HEARTBEAT_SUFFIX), json.dumps(values).encode())
 
 
-def read_heartbeat(folder: str, shard: str) -> Heartbeat | None:
-    """How far a unit is; None when nobody says so, or is just saying it."""
+def read_heartbeat(work: str, shard: str) -> Heartbeat | None:
+    """How far a unit is; None when nobody says so."""
     try:
-        values = files.read_json(os.path.join(folder, shard + HEARTBEAT_SUFFIX))
+        values = place.read_json(place.join(work, shard + HEARTBEAT_SUFFIX))
         return Heartbeat(values["done"], tuple(DeadLetter(**letter) for letter in values["dead_letters"]))
     except (OSError, ValueError):
         return None
 
 
-def remove_heartbeat(folder: str, shard: str) -> None:
+def remove_heartbeat(work: str, shard: str) -> None:
     """Removes a unit's heartbeat, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, shard + HEARTBEAT_SUFFIX))
+    place.remove([place.join(work, shard + HEARTBEAT_SUFFIX)])
 
 
-def ask_to_stop(folder: str, reason: str) -> None:
+def ask_to_stop(work: str, reason: str) -> None:
     """Asks every worker to stop, and tells why."""
-    files.write_bytes(os.path.join(folder, STOP_FILE), reason.encode("utf-8", "surrogateescape"))
+    place.write(place.join(work, STOP_FILE), reason.encode("utf-8", "surrogateescape"))
 
 
-def why_to_stop(folder: str) -> str:
+def why_to_stop(work: str) -> str:
     """Why workers are asked to stop; '' when they are not."""
-    path = os.path.join(folder, STOP_FILE)
-    return files.read_bytes(path).decode("utf-8", "surrogateescape") if os.path.exists(path) else ""
+    try:
+        return place.read(place.join(work, STOP_FILE)).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return ""
 
 
-def remove_stop(folder: str) -> None:
+def remove_stop(work: str) -> None:
     """Removes the request to stop, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, STOP_FILE))
+    place.remove([place.join(work, STOP_FILE)])

@@ -16,17 +16,18 @@ from headstart.features.dataset.sources import Source, SourceOptions, read_sourc
 from headstart.features.dataset.splits import Division, copies_across_splits, divide, groups_across_splits, parse_splits
 from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.manifest import MANIFEST
+from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.intensity import dark_warning
-from headstart.pipelines.markers import MARKER_SUFFIX, is_finished
+from headstart.pipelines.markers import ShardMarker, markers_of
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.survey import DIGESTS, Surveyed, survey
-from headstart.pipelines.work_unit import WorkUnit, cut_units, stored_features
+from headstart.pipelines.work_unit import WorkUnit, cut_units, generation_name, stored_features
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class ExtractionPlan:
     """All that is known before the backbone runs.
 
     unread are files that could not be read at all; problems says, by the key, why a file will be a dead letter; done are the
-    shards that an earlier run of this plan finished; old is the complete store that the new one takes the place of.
+    markers of the shards that earlier starts of this plan finished; old is the complete store that the new one takes the
+    place of.
     """
 
     backbone: Backbone
@@ -47,7 +49,7 @@ class ExtractionPlan:
     left_out: dict[str, int]  # why -> files
     problems: dict[str, str]
     notes: tuple[str, ...]
-    done: frozenset[str] = frozenset()
+    done: Mapping[str, ShardMarker] = dataclasses.field(default_factory=dict)
     old: FeatureStore | None = None
 
     @property
@@ -57,7 +59,7 @@ class ExtractionPlan:
 
     @property
     def to_do(self) -> list[WorkUnit]:
-        """The units that no earlier run finished."""
+        """The units that no earlier start finished."""
         return [unit for unit in self.units if unit.shard not in self.done]
 
     @property
@@ -76,8 +78,12 @@ class ExtractionPlan:
         return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.to_do)
 
 
-def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
+def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     """Surveys an input, divides it, and cuts it into units; features that the store has already are not planned again.
+
+    Args:
+        config: what `headstart extract` takes.
+        token: of the claim on the store.
 
     Raises:
         UserError: for anything wrong with the input or the configuration, and for a store of another spec or dataset.
@@ -86,13 +92,13 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     slow = slow_dtype(engine, config.compute_dtype)
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
     source = read_source(config.input, SourceOptions(**options))
-    old = FeatureStore.open(config.store) if os.path.exists(os.path.join(config.store, MANIFEST)) else None
+    old = FeatureStore.open(config.store) if place.entry(place.join(config.store, MANIFEST)) else None
     backbone = _backbone(config)
     spec = _spec(config, backbone)
     if old:
         old.check_spec(spec)
     paths = {image.key: os.path.abspath(image.path) for image in source.images}
-    surveyed = _surveyed(config, paths, work)
+    surveyed = _surveyed(config, paths, token)
     if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
         raise UserError(
             "other-dataset",
@@ -105,9 +111,13 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
     fresh = [example.path for unit in units for example in unit.examples if example.stored_at is None]
     dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     max_dead = int(config.max_bad_fraction * len(source.images))
+    number = old.manifest.number + 1 if old else 1
+    generation = generation_name(number, units, dataset_digest(examples, source.class_names))
+    store = os.path.abspath(config.store)
+    job = ShardJob(spec, backbone.source, source.class_names, store, generation, token, engine, config.max_pixels, max_dead)
     return ExtractionPlan(
         backbone=backbone,
-        job=ShardJob(spec, backbone.source, source.class_names, os.path.abspath(work), engine, config.max_pixels, max_dead),
+        job=job,
         examples=tuple(examples),
         units=tuple(units),
         unread=_unread(source, surveyed),
@@ -116,16 +126,17 @@ def make_plan(config: ExtractConfig, work: str) -> ExtractionPlan:
         left_out={"outside_classes": source.left_out, "no_images": len(source.no_images)},
         problems={key: row.problem for key, row in surveyed.items() if row.problem},
         notes=(*filter(None, (slow, dark)), *_notes(source, examples, division)),
-        done=frozenset(unit.shard for unit in units if is_finished(work, unit)),
+        done=markers_of(job, units),
         old=old,
     )
 
 
-def _surveyed(config: ExtractConfig, paths: Mapping[str, str], work: str) -> dict[str, Surveyed]:
+def _surveyed(config: ExtractConfig, paths: Mapping[str, str], token: str) -> dict[str, Surveyed]:
     """What the survey says of each file, by its key."""
-    with translate_runner_errors(work):
-        cache = os.path.join(config.store, DIGESTS)
-        rows = survey(list(paths.values()), work, cache, lambda: beam_pipeline(config.pipeline_options))
+    folder = place.join(os.path.abspath(config.store), WORK_FOLDER, f"survey-{token}")
+    with translate_runner_errors(config.store):
+        cache = place.join(config.store, DIGESTS)
+        rows = survey(list(paths.values()), folder, cache, lambda: beam_pipeline(config.pipeline_options))
     return {key: rows[path] for key, path in paths.items()}
 
 
@@ -224,7 +235,8 @@ def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:
     if any(letter.stage == "read" and letter.digest for letter in store.dead_letters):
         return False  # it could be read once, and may be again
     same_dataset = manifest.dataset_digest == dataset_digest(plan.examples, plan.job.class_names)
-    same_units = [shard.unit for shard in manifest.shards] == [unit.digest for unit in plan.units]
+    stored = [shard.unit for split in manifest.splits for _, shard in manifest.shards(split)]
+    same_units = stored == [unit.digest for unit in plan.units]
     return same_dataset and same_units and manifest.totals.planned == plan.planned
 
 
@@ -237,10 +249,3 @@ def check_problems(plan: ExtractionPlan) -> None:
     letters = [DeadLetter(key, "", "", "", "read", problem) for key, problem in sorted(plan.problems.items())]
     if reason := plan.job.too_many_dead(letters):
         raise UserError("too-many-unreadable", reason)
-
-
-def remove_stale_outputs(plan: ExtractionPlan) -> None:
-    """Removes all but the plan's finished shards: those of another plan would stand beside the new ones, or count for them."""
-    belongs = {name for shard in plan.done for name in (shard, shard + MARKER_SUFFIX)}
-    for name in set(os.listdir(plan.job.folder)) - belongs:
-        os.remove(os.path.join(plan.job.folder, name))

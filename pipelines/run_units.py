@@ -1,9 +1,8 @@
-"""Work units in, shards out: one Beam pipeline, watched from what stands on disk, which is the same for every runner."""
+"""Work units in, shards out: one Beam pipeline, watched from what its workers leave, which is the same for every runner."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +10,7 @@ import apache_beam as beam
 
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.markers import (
@@ -25,8 +25,6 @@ from headstart.pipelines.markers import (
 )
 from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
-from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.work_unit import WorkUnit
 
 POLL_S = 0.5
 
@@ -35,15 +33,17 @@ def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
     """Runs every unit of a plan that is not done yet.
 
     Args:
-        plan: its finished units are passed over by their workers; its unread files count toward those that a job may lose.
+        plan: its unread files, and what its finished units lost, count toward those that a job may lose.
         options: Beam's pipeline options, as on a command line.
 
     Raises:
         UserError: when more images failed than may, the disk is full, or a worker met a mistake of the user's.
     """
-    for unit in plan.units:
-        save_unit(plan.job.folder, unit)
-    shards = [unit.shard for unit in plan.units]
+    if not plan.to_do:
+        return
+    shards = [unit.shard for unit in plan.to_do]
+    for unit in plan.to_do:
+        save_unit(plan.job.work, unit)
     with _watched(plan), beam_pipeline(options) as pipeline:
         _ = pipeline | "Units" >> beam.Create(shards) | "ExtractShard" >> beam.ParDo(ExtractShard(plan.job))
 
@@ -51,7 +51,7 @@ def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _watched(plan: ExtractionPlan) -> Iterator[None]:
     """Shows progress, and stops a job that loses too many images before it has cost all it may."""
-    board, ended = _Board(plan.units, plan.unread, plan.job), threading.Event()
+    board, ended = _Board(plan), threading.Event()
 
     def watch() -> None:
         while not ended.wait(POLL_S):
@@ -60,7 +60,7 @@ def _watched(plan: ExtractionPlan) -> Iterator[None]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        with translate_runner_errors(plan.job.folder):
+        with translate_runner_errors(plan.job.store):
             try:
                 yield
             finally:
@@ -75,31 +75,32 @@ def _watched(plan: ExtractionPlan) -> Iterator[None]:
 class _Board:
     """What markers and heartbeats say of a running job."""
 
-    def __init__(self, units: Sequence[WorkUnit], unread: Sequence[DeadLetter], job: ShardJob) -> None:
-        self.job = job
-        self.waiting = {unit.shard: unit for unit in units}
-        self.done, self.dead_letters = len(unread), list(unread)
-        self.progress = Progress("extract", len(unread) + sum(len(unit.examples) for unit in units))
+    def __init__(self, plan: ExtractionPlan) -> None:
+        self.job = plan.job
+        self.waiting = {unit.shard: unit for unit in plan.to_do}
+        self.done = len(plan.unread) + sum(marker.planned for marker in plan.done.values())
+        self.dead_letters = [*plan.unread, *(letter for marker in plan.done.values() for letter in marker.dead_letters)]
+        self.progress = Progress("extract", plan.planned)
 
     def look(self) -> None:
         """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
-        under_way, lost, names = 0, list[DeadLetter](), set(os.listdir(self.job.folder))
+        under_way, lost, names = 0, list[DeadLetter](), {entry.name for entry in place.entries(self.job.work)}
         for shard, unit in list(self.waiting.items()):
-            if shard + MARKER_SUFFIX in names and (marker := read_marker(self.job.folder, unit)):  # and no older plan's
+            if shard + MARKER_SUFFIX in names and (marker := read_marker(self.job.work, unit)):
                 del self.waiting[shard]
                 self.done += marker.planned
                 self.dead_letters += marker.dead_letters
-            elif shard + HEARTBEAT_SUFFIX in names and (heartbeat := read_heartbeat(self.job.folder, shard)):
+            elif shard + HEARTBEAT_SUFFIX in names and (heartbeat := read_heartbeat(self.job.work, shard)):
                 under_way += heartbeat.done
                 lost += heartbeat.dead_letters
         lost = self.dead_letters + lost
         self.progress.update(self.done + under_way, len(lost))
         if reason := self.job.too_many_dead(lost):
-            ask_to_stop(self.job.folder, reason)
+            ask_to_stop(self.job.work, reason)
 
     def clear(self) -> str:
         """Leaves neither a bar nor a request to stop behind; tells why the workers were asked to stop, '' if they were not."""
         self.progress.close()
-        reason = why_to_stop(self.job.folder)
-        remove_stop(self.job.folder)
+        reason = why_to_stop(self.job.work)
+        remove_stop(self.job.work)
         return reason

@@ -18,6 +18,7 @@ import apache_beam as beam
 
 from headstart.features import files
 from headstart.features.images.file_kinds import image_format, not_an_image
+from headstart.features.places import place
 from headstart.features.runtime import cores
 
 DIGESTS = ".digests.jsonl"  # in the store's folder: the cache; not part of the store's identity
@@ -62,7 +63,7 @@ class SurveyFiles(beam.DoFn):
         number, paths = chunk
         with ThreadPoolExecutor(cores()) as pool:
             rows = pool.map(survey_file, map(os.fsdecode, paths))
-            write_rows(os.path.join(self.folder, f"survey-{number:05}.jsonl"), list(rows))
+            write_rows(place.join(self.folder, _part(number)), list(rows))
         yield number
 
 
@@ -71,11 +72,11 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
 
     Args:
         paths: files to survey.
-        folder: where chunks leave their digests on the way.
+        folder: where chunks leave their digests on the way; it is gone afterwards.
         cache: the path of the cache file, read and written.
         pipeline: makes the Beam pipeline to run in.
     """
-    known = {row.path: row for row in read_rows(cache)} if os.path.exists(cache) else {}
+    known = {row.path: row for row in read_rows(cache)}
     fresh = {path: known[path] for path in paths if path in known and _unchanged(known[path])}
     missing = [path for path in paths if path not in fresh]
     starts = range(0, len(missing), FILES_PER_CHUNK)
@@ -84,9 +85,8 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
         with pipeline() as run:
             _ = run | "Chunks" >> beam.Create(chunks) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))
         for number, _paths in chunks:
-            part = os.path.join(folder, f"survey-{number:05}.jsonl")
-            fresh.update((row.path, row) for row in read_rows(part))
-            os.remove(part)
+            fresh.update((row.path, row) for row in read_rows(place.join(folder, _part(number))))
+        place.remove_folder(folder)
         write_rows(cache, [fresh[path] for path in paths if fresh[path].digest])
     return fresh
 
@@ -99,12 +99,20 @@ def _unchanged(row: Surveyed) -> bool:
     return (status.st_size, status.st_mtime_ns) == (row.size, row.time_ns)
 
 
+def _part(number: int) -> str:
+    """The file of a chunk's digests."""
+    return f"{number:05}.jsonl"
+
+
 def write_rows(path: str, rows: Sequence[Surveyed]) -> None:
     """Writes rows as lines of JSON."""
-    files.write_bytes(path, "".join(json.dumps(vars(row)) + "\n" for row in rows).encode())
+    place.write(path, "".join(json.dumps(vars(row)) + "\n" for row in rows).encode())
 
 
 def read_rows(path: str) -> list[Surveyed]:
-    """Reads what `write_rows` wrote."""
-    with open(path, encoding="utf-8") as file:
-        return [Surveyed(**json.loads(line)) for line in file]
+    """Reads what `write_rows` wrote; nothing where it is not there."""
+    try:
+        content = place.read(path)
+    except FileNotFoundError:
+        return []
+    return [Surveyed(**json.loads(line)) for line in content.splitlines()]

@@ -11,14 +11,14 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from headstart.features.dataset.examples import Example, plan_order
-from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import tfrecord
 from headstart.features.store.feature_store import DATASET_NAME, FeatureStore
 
 
 class StoredAt(NamedTuple):
-    """Where an older shard holds a feature of the same content and spec."""
+    """Where an older shard holds a feature of the same content and spec: the shard's path, and the bytes of it."""
 
     shard: str
     offset: int
@@ -110,20 +110,21 @@ def _with_views(stored: Mapping[str, StoredAt], example: Example, views: int) ->
 
 
 def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
-    """Content digest to the place of its feature in a store.
-
-    Raises:
-        UserError: when a shard is missing or damaged.
-    """
+    """Content digest to the place of its feature in a store: all records of a shard have one length, so no shard is read."""
     places: dict[str, StoredAt] = {}
     for split in store.splits:
         digests, views = (example.digest for example in store.examples(split)), store.spec.views_of(split)
-        for shard in store.shard_paths(split):
-            try:
-                offsets = tfrecord.record_offsets(shard)
-            except (OSError, ValueError) as error:
-                raise UserError("damaged", f"the store can't be read ({error}): delete it and extract again") from error
-            for (offset, length), digest in zip(offsets[::views], digests):
+        for path, shard in store.manifest.shards(split):
+            address = os.path.abspath(place.join(store.path, path))
+            length = tfrecord.unframed_length(shard.record_bytes)
+            for number, digest in zip(range(shard.examples), digests):
                 if digest not in places or places[digest].views < views:
-                    places[digest] = StoredAt(os.path.abspath(shard), offset, length, views)
+                    offset = number * views * shard.record_bytes + tfrecord.HEADER_BYTES
+                    places[digest] = StoredAt(address, offset, length, views)
     return places
+
+
+def generation_name(number: int, units: Sequence[WorkUnit], dataset_digest: str) -> str:
+    """The name of the folder that an extraction writes into: its number, and a digest of all that it will hold."""
+    plan = json.dumps([dataset_digest, *(unit.digest for unit in units)])
+    return f"{number:04}-{hashlib.sha256(plan.encode()).hexdigest()[:12]}"

@@ -142,13 +142,21 @@ def extracted(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
+def generation(store: str | pathlib.Path) -> pathlib.Path:
+    """The folder of a store's last generation: its shards and what stands beside them."""
+    from headstart.features.store.manifest import read_manifest
+
+    return pathlib.Path(store, read_manifest(str(store)).generations[-1].folder)
+
+
 def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
     """Makes a store's manifest say what its files are now, and something else, as if it had been written so."""
     from headstart.features.files import read_json, sha256_file, write_json
     from headstart.features.store.manifest import MANIFEST, sealed
 
     manifest = read_json(str(store / MANIFEST))
-    manifest["files"] = {name: sha256_file(str(store / name)) for name in manifest["files"]}
+    for each in manifest["generations"]:
+        each["files"] = {name: sha256_file(str(store / each["folder"] / name)) for name in each["files"]}
     change(manifest)
     write_json(str(store / MANIFEST), sealed(manifest))
 

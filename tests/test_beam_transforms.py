@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
@@ -17,6 +18,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.options import EngineOptions
+from headstart.features.places.claim import claimed
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record, tfrecord
 from headstart.pipelines import extract_shard
@@ -60,12 +62,12 @@ def unit(tmp_path: Path) -> WorkUnit:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardJob:
-    """With a mean in place of a backbone, in a folder of its own."""
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShardJob]:
+    """With a mean in place of a backbone, in a folder of its own, under a claim."""
     monkeypatch.setattr(extract_shard, "shared_engine", lambda *_: MeanEngine())
-    (tmp_path / "work").mkdir()
-    source = BackboneSource("EfficientNetLite0", "random:0")
-    return ShardJob(SPEC, source, ("fern",), str(tmp_path / "work"), EngineOptions(), 10_000, max_dead=2)
+    source, store = BackboneSource("EfficientNetLite0", "random:0"), str(tmp_path / "store")
+    with claimed(store, "extraction", "--store") as claim:
+        yield ShardJob(SPEC, source, ("fern",), store, "0001-test", claim.token, EngineOptions(), 10_000, max_dead=2)
 
 
 def test_survey_files(tmp_path: Path) -> None:
@@ -75,20 +77,20 @@ def test_survey_files(tmp_path: Path) -> None:
     chunks = [(0, [bytes(path) for path in paths[:2]]), (1, [bytes(paths[2])])]
     with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
         assert_that(pipeline | beam.Create(chunks) | beam.ParDo(SurveyFiles(str(tmp_path))), equal_to([0, 1]))
-    text, image = read_rows(str(tmp_path / "survey-00000.jsonl"))
+    text, image = read_rows(str(tmp_path / "00000.jsonl"))
     assert (text.path, text.size, text.digest) == (str(paths[0]), 4, hashlib.sha256(b"text").hexdigest())
     assert text.problem.startswith("text, not a") and not image.problem
-    assert read_rows(str(tmp_path / "survey-00001.jsonl")) == [Surveyed(str(paths[2]), 0, 0, "", "No such file or directory")]
+    assert read_rows(str(tmp_path / "00001.jsonl")) == [Surveyed(str(paths[2]), 0, 0, "", "No such file or directory")]
 
 
 def test_extract_shard(unit: WorkUnit, job: ShardJob) -> None:
-    save_unit(job.folder, unit)
+    save_unit(job.work, unit)
     pipeline = test_pipeline.TestPipeline(runner=FnApiRunner())
     assert_that(pipeline | beam.Create([unit.shard]) | beam.ParDo(ExtractShard(job)), equal_to([unit.shard]))
     result = pipeline.run()
     result.wait_until_finish()
     assert counters(result) == {"examples_stored": 2, "examples_dead": 1, "num_inferences": 2}
-    marker = read_marker(job.folder, unit)
+    marker = read_marker(job.work, unit)
     assert marker and (marker.planned, marker.computed, marker.shard.examples) == (3, 2, 2)
     (letter,) = marker.dead_letters
     key, digest = unit.examples[1][0], unit.examples[1].digest
@@ -100,4 +102,4 @@ def test_extract_shard(unit: WorkUnit, job: ShardJob) -> None:
 def test_a_finished_unit_is_not_done_again(unit: WorkUnit, job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:
     first = extract_shard.extract_unit(unit, job)
     monkeypatch.setattr(extract_shard, "shared_engine", None)
-    assert extract_shard.extract_unit(unit, job) == first == read_marker(job.folder, unit)
+    assert extract_shard.extract_unit(unit, job) == first == read_marker(job.work, unit)

@@ -23,6 +23,7 @@ NEEDED = {  # what each command must be given
     "extract": ["photos", "--store", "store"],
     "info": ["store"],
     "verify": ["store"],
+    "clean": ["store"],
     "train": ["store", "--run", "run"],
     "finetune": ["photos", "--run", "run", "--init_from", "run0"],
     "evaluate": ["run"],
@@ -37,6 +38,7 @@ MISSPELT = {
     "extract": ("--image-sise", "--image_size"),
     "info": ("--verbos", "--verbose"),
     "verify": ("--verbos", "--verbose"),
+    "clean": ("--grac", "--grace"),
     "train": ("--learning-rat", "--learning_rate"),
     "finetune": ("--unfreeze-lst", "--unfreeze_last"),
     "evaluate": ("--spilt", "--split"),
@@ -237,6 +239,7 @@ def test_beam_options_are_not_taken_by_others(one_line: Callable[[], str]) -> No
         ("evaluate nosuch", "there is no run at 'nosuch'"),
         ("predict nosuch image.png", "there is no run at 'nosuch'"),
         ("verify nosuch", "there is no feature store at 'nosuch'"),
+        ("clean nosuch", "there is no feature store at 'nosuch'"),
         ("notebook nosuch", "the input 'nosuch' does not exist"),
         ("backbones VGG61", "unknown backbone 'VGG61'"),
     ],
@@ -259,7 +262,7 @@ def test_from_a_folder_to_predictions(
     photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(store)]) == 0
-    assert "EfficientNetLite0 at 32x32" in (told := capsys.readouterr().out) and f" streams, on {processor('auto')}" in told
+    assert "own:stand_in at 32x32" in (told := capsys.readouterr().out) and f" streams, on {processor('auto')}" in told
     assert main(["verify", str(store)]) == 0
     assert "sound, 60 examples and 0 dead letters" in capsys.readouterr().out
     assert main(["train", str(store), "--run", str(tmp_path / "run"), "--lr", "1e-3", "--epochs", "5"]) == 0

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.commands.backbones import BackbonesConfig
+from headstart.commands.clean import CleanConfig
 from headstart.commands.demo import DemoConfig
 from headstart.commands.fit import FitConfig
 from headstart.commands.info import InfoConfig
@@ -67,6 +68,7 @@ SMALLEST: dict[type, Any] = {
     BackbonesConfig: BackbonesConfig(),
     InfoConfig: InfoConfig("store"),
     VerifyConfig: VerifyConfig("store"),
+    CleanConfig: CleanConfig("store"),
     DemoConfig: DemoConfig(),
     NotebookConfig: NotebookConfig(input="photos"),
 }

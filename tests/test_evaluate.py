@@ -21,7 +21,7 @@ from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.evaluate import Evaluation, evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from tests.conftest import rewrite_manifest
+from tests.conftest import generation, rewrite_manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -45,8 +45,8 @@ def evaluated(run: pathlib.Path, source: pathlib.Path | None = None, **options: 
 
 def other_spec(store: pathlib.Path) -> None:
     """Makes a store say that its images were cropped."""
-    values = json.loads((store / "spec.json").read_text(encoding="utf-8")) | {"resize_mode": "crop"}
-    (store / "spec.json").write_text(json.dumps(values), encoding="utf-8")
+    values = json.loads((generation(store) / "spec.json").read_text(encoding="utf-8")) | {"resize_mode": "crop"}
+    (generation(store) / "spec.json").write_text(json.dumps(values), encoding="utf-8")
     rewrite_manifest(store, lambda manifest: manifest.update(fingerprint=FeatureSpec.from_json(values).fingerprint))
 
 

@@ -33,7 +33,7 @@ from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import ShardEntry, Totals
 from headstart.features.store.verify import faults
-from headstart.pipelines import extract_shard, finish, publish, run_units, runner
+from headstart.pipelines import extract_shard, finish, run_units, runner
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.markers import ShardMarker, write_marker
@@ -129,9 +129,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(photos: Path, tmp
     shutil.copytree(photos, moved)
     second = extract(config(moved, tmp_path / "two", batch_size=3))
     assert digests(first) == digests(second)
-    for store in (first, second):  # a network's file carries when it was saved; its weights are part of the spec
-        store.manifest.files.pop("backbone.keras")
-    assert first.manifest.files == second.manifest.files and first.spec == second.spec
+    assert first.manifest.generations == second.manifest.generations and first.spec == second.spec
     assert first.manifest.dataset_digest == second.manifest.dataset_digest
 
 
@@ -152,7 +150,7 @@ def test_nothing_is_done_twice(
     after = extract(config(photos, tmp_path / "store"))
     assert not seen and digests(before) == digests(after)
     assert "nothing to do" in capsys.readouterr().err
-    assert not (tmp_path / "store" / ".partial").exists()
+    assert sorted(os.listdir(tmp_path / "store")) == [".digests.jsonl", "generations", "manifest.json"]
 
 
 @pytest.mark.parametrize("change", ["rename a class", "add a class", "relabel", "divide anew", "group", "smaller shards"])
@@ -326,14 +324,15 @@ def test_what_is_no_image_is_left_out_and_copies_with_several_labels_are_listed(
     assert "2 files are no images and are left out, such as sand/link" in err
     assert "class      red: 20 (train 16, validation 2, test 2)" in err
     assert "1 identical files carry different labels, such as red/deep/image 1.JPG (red) and sand/copy.jpg (sand)" in err
-    path = tmp_path / "store" / "conflicts.csv"
+    path = conftest.generation(store.path) / "conflicts.csv"
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["key"], row["label"]) for row in rows] == [("red/deep/image 1.JPG", "red"), ("sand/copy.jpg", "sand")]
     path.write_text("spoiled")
-    assert "conflicts.csv: its content is not what the manifest says" in list(faults(store.path))
+    assert any("conflicts.csv: its content is not what the manifest says" in fault for fault in faults(store.path))
     (photos / "sand" / "copy.jpg").unlink()
-    assert not list(faults(extract(config(photos, tmp_path / "store")).path)) and not path.exists()
+    store = extract(config(photos, tmp_path / "store"))
+    assert not list(faults(store.path)) and path.name not in store.manifest.generations[-1].files
 
 
 def test_small_classes_are_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -376,7 +375,7 @@ def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path:
         path.write_bytes(content[:300] + path.name.encode())
     with pytest.raises(UserError, match="max_bad_fraction"):
         extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
-    assert list((tmp_path / "store" / ".partial").glob("*-of-*.json"))
+    assert list((tmp_path / "store" / ".work").glob("*/*/*-of-*.json"))
     for path, content in whole.items():
         path.write_bytes(content)
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.2))
@@ -390,8 +389,9 @@ def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -
     shard = ShardEntry(work.shard, 4, 0, 0, "", work.digest if unit == "its own" else unit)
     letter = DeadLetter("x", "", "", "train", "decode", "cut short")
     write_marker(str(tmp_path), ShardMarker(shard, "train", 5, 4, None, (letter,)))
-    job = SimpleNamespace(folder=str(tmp_path), too_many_dead=lambda letters: "")
-    board = run_units._Board([work], [], job)  # type: ignore[arg-type]
+    job = SimpleNamespace(work=str(tmp_path), too_many_dead=lambda letters: "")
+    plan = SimpleNamespace(job=job, to_do=[work], done={}, unread=(), planned=5)
+    board = run_units._Board(plan)  # type: ignore[arg-type]
     board.look()
     assert (board.done, len(board.dead_letters)) == ((5, 1) if unit == "its own" else (0, 0))
 
@@ -409,67 +409,25 @@ def test_a_failed_unit_goes_on_where_it_stopped(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = extract(config(photos, tmp_path / "whole"))
-    real, calls = files.write_json, []
+    real, calls = extract_shard.write_marker, []
 
-    def dies_at_the_third_marker(path: str, value: object) -> None:
-        if ".tfrecord-" in path:
-            calls.append(path)
-            if len(calls) == 3:
-                raise RuntimeError("pulled the plug")
-        real(path, value)
+    def dies_at_the_third_marker(work: str, marker: ShardMarker) -> bool:
+        calls.append(marker)
+        if len(calls) == 3:
+            raise RuntimeError("pulled the plug")
+        return real(work, marker)
 
-    monkeypatch.setattr(files, "write_json", dies_at_the_third_marker)
+    monkeypatch.setattr(extract_shard, "write_marker", dies_at_the_third_marker)
     with pytest.raises(Exception, match="pulled the plug"):
         extract(config(photos, tmp_path / "store"))
-    monkeypatch.setattr(files, "write_json", real)
+    monkeypatch.setattr(extract_shard, "write_marker", real)
     seen = count_inferences(monkeypatch)
     capsys.readouterr()
     resumed = extract(config(photos, tmp_path / "store"))
     done = re.search(r"60 images \((\d+) done already, (\d+) to compute, 0 to copy\)", capsys.readouterr().err)
     assert done and int(done[1]) > 0 and int(done[1]) + int(done[2]) == 60
-    assert sum(seen) == 60 - 2 * 8 + (8 - whole.manifest.splits["test"].shards[0].examples) or sum(seen) < 60
+    assert sum(seen) == 60 - 2 * 8 + (8 - next(whole.manifest.shards("test"))[1].examples) or sum(seen) < 60
     assert digests(resumed) == digests(whole)
-
-
-@pytest.mark.parametrize("at", [2, 9, 19])  # every place of publishing: test_publish.py
-def test_publishing_may_stop_anywhere(at: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every rename and removal of the last step is a place to die; the next run ends with the same store."""
-    base = tmp_path / "store"
-    extract(config(photos, base))
-    paint(photos / "red" / "one more.png", 9999)
-    steps = 0
-
-    def dying(real: object) -> object:
-        def step(*arguments: object, **keywords: object) -> object:
-            nonlocal steps
-            steps += 1
-            if steps == at:
-                raise KeyboardInterrupt
-            return real(*arguments, **keywords)  # type: ignore[operator]
-
-        return step
-
-    class DyingOs:
-        path, listdir, makedirs = os.path, os.listdir, os.makedirs
-        replace, remove = staticmethod(dying(os.replace)), staticmethod(dying(os.remove))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(publish, "os", DyingOs)
-    try:
-        extract(config(photos, base))
-    except KeyboardInterrupt:
-        with pytest.raises(UserError, match="not complete") if not (base / "manifest.json").exists() else nothing():
-            FeatureStore.open(str(base))
-    monkeypatch.setattr(publish, "os", os)
-    store = extract(config(photos, base))
-    assert not list(faults(store.path)) and len(store.table) == 61
-    assert not (base / ".partial").exists()
-
-
-def nothing() -> object:
-    """A context that expects nothing."""
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
@@ -480,7 +438,7 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_pa
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if len(list((tmp_path / "killed").glob(".partial/*-of-*.json"))) >= 3:
+        if len(list((tmp_path / "killed").glob(".work/*/*/*-of-*.json"))) >= 3:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.005)
     assert process.wait() == -signal.SIGKILL, "it should have been killed on the way"
@@ -748,9 +706,10 @@ def test_a_mistake_inside_a_step_keeps_its_code(tmp_path: Path) -> None:
 
 def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store"))
-    held = set(os.listdir(store.path))
+    assert set(os.listdir(store.path)) == {"manifest.json", "generations", ".digests.jsonl"}
+    (held,) = store.manifest.generations
     shards = {Path(path).name for split in store.splits for path in store.shard_paths(split)}
-    assert held == shards | {*store.manifest.files, "manifest.json", ".digests.jsonl"}
+    assert set(os.listdir(Path(store.path, held.folder))) == shards | held.files.keys()
 
 
 def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:

@@ -15,14 +15,12 @@ from PIL import Image
 from headstart.cli import main
 from headstart.features.dataset import dataset_table as table
 from headstart.features.errors import UserError
-from headstart.features.store import manifest as manifest_module
-from headstart.features.store import shard_reader as rows
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import MANIFEST
 from headstart.features.store.verify import faults
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from tests.conftest import little_base, rewrite_manifest
+from tests.conftest import generation, little_base, rewrite_manifest
 
 SMALL = 10_000  # bytes: of larger files, this many places are tried
 SAMPLED = 150
@@ -56,14 +54,6 @@ def store(versions: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(versions[0], tmp_path / "store"))
 
 
-def replace_with(store: Path, other: Path) -> None:
-    """What publishing does: the old manifest goes first, the new one comes last."""
-    (store / MANIFEST).unlink()
-    for path in sorted(other.iterdir(), key=lambda path: path.name == MANIFEST):
-        shutil.copy(path, store / "new")
-        os.replace(store / "new", store / path.name)
-
-
 def flipped(path: Path) -> Iterator[str]:
     """Changes one byte after the other, to its opposite and in one bit, and puts it back."""
     content = path.read_bytes()
@@ -78,11 +68,19 @@ def flipped(path: Path) -> Iterator[str]:
     path.write_bytes(content)
 
 
+def files_of(store: Path) -> list[Path]:
+    """All that the store is made of."""
+    return [store / MANIFEST, *sorted(path for path in generation(store).iterdir())]
+
+
 def test_any_changed_byte_of_any_file_is_found(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = {path.name for path in store.iterdir() if not path.name.startswith(".")}
+    names = {path.name for path in files_of(store)}
     assert {"manifest.json", "dead_letters.jsonl", "backbone.keras", "sample.tfrecord", "features.json"} <= names
     unseen = [
-        flip for name in sorted(names) for flip in flipped(store / name) if not next(faults(str(store)), "").startswith(name)
+        flip
+        for path in files_of(store)
+        for flip in flipped(path)
+        if not next(faults(str(store)), "").startswith(str(path.relative_to(store)))
     ]
     assert unseen == []
     assert main(["verify", str(store)]) == 0, capsys.readouterr().out
@@ -90,34 +88,35 @@ def test_any_changed_byte_of_any_file_is_found(store: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("change", ["missing", "longer", "shorter"])
 def test_a_file_of_another_length_is_found(change: str, store: Path) -> None:
-    for path in sorted(path for path in store.iterdir() if not path.name.startswith(".") and path.name != MANIFEST):
+    for path in files_of(store)[1:]:
         content = path.read_bytes()
         if change == "missing":
             path.unlink()
         else:
             path.write_bytes(content + b"\n" if change == "longer" else content[:-1])
-        assert next(faults(str(store))).startswith(path.name)
+        assert next(faults(str(store))).startswith(str(path.relative_to(store)))
         path.write_bytes(content)
     (store / "examples (copy).csv").touch()
     assert next(faults(str(store))) == "examples (copy).csv: not in the manifest"
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"{}", b"", b'{"format": 5, "spl', b'{"format": "5"}'])
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"{}", b"", b'{"format": 6, "spl', b'{"format": "5"}'])
 @pytest.mark.parametrize("name", ["manifest.json", "spec.json"])
 def test_json_of_any_kind_is_refused_in_one_line(
     name: str, content: bytes, store: Path, one_line: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (store / name).write_bytes(content)
+    path = store / MANIFEST if name == MANIFEST else generation(store) / name
+    path.write_bytes(content)
     assert main(["info", str(store)]) == 2
-    assert f"{name}' is" in (line := one_line()) and line.endswith("delete the store and extract again"), line
+    assert f"{name}' is" in (line := one_line()) and "delete the store and extract again" in line, line
     assert main(["verify", str(store)]) == 1
-    assert capsys.readouterr().out.startswith(name)
+    assert capsys.readouterr().out.startswith(str(path.relative_to(store)))
 
 
 def test_an_older_format_says_what_to_run(store: Path) -> None:
-    rewrite_manifest(store, lambda manifest: manifest.update(format=4))
+    rewrite_manifest(store, lambda manifest: manifest.update(format=5))
     with pytest.raises(
-        UserError, match=r"a store of format 4, this version reads 5: delete it and run its `headstart extract"
+        UserError, match=r"a store of format 5, this version reads 6: delete it and run its `headstart extract"
     ):
         FeatureStore.open(str(store))
 
@@ -138,60 +137,45 @@ def readings(store: FeatureStore) -> dict[str, Callable[[], object]]:
     return {
         "features": lambda: store.features("train").all(),
         "labels": lambda: store.labels("train"),
-        "sample": lambda: list(store.sample()),
+        "sample": lambda: [image.label for image in store.sample()],
     }
 
 
-@pytest.mark.parametrize("first", ["features", "labels", "sample"])
-def test_a_store_that_was_replaced_is_refused_and_never_mixed(first: str, store: Path, versions: tuple[Path, Path]) -> None:
+def replace_with(store: Path, other: Path) -> None:
+    """What another extraction does: a generation of its own, then the manifest."""
+    shutil.copytree(generation(other), store / "generations" / generation(other).name)
+    shutil.copy(other / MANIFEST, store / "new")
+    os.replace(store / "new", store / MANIFEST)
+
+
+def test_whoever_opened_a_store_goes_on_reading_what_it_was(store: Path, versions: tuple[Path, Path]) -> None:
+    expected = {name: read() for name, read in readings(FeatureStore.open(str(store))).items()}
     opened = FeatureStore.open(str(store))
-    labels, features = opened.labels("train"), opened.features("train").all()
+    replace_with(store, versions[1])
+    for name, read in readings(opened).items():
+        np.testing.assert_array_equal(read(), expected[name])  # type: ignore[arg-type]
+    again = FeatureStore.open(str(store))
+    assert not list(faults(again.path))
+    np.testing.assert_array_equal(again.features("train").all(), expected["features"])  # the same images
+    np.testing.assert_array_equal(again.labels("train"), 1 - expected["labels"])  # type: ignore[operator]  # other classes
+
+
+@pytest.mark.parametrize("first", ["features", "labels", "sample"])
+def test_what_was_cleaned_away_is_refused_and_never_mixed(first: str, store: Path, versions: tuple[Path, Path]) -> None:
     opened = FeatureStore.open(str(store))
     before = readings(opened)[first]()
     replace_with(store, versions[1])
+    shutil.rmtree(store / opened.manifest.generations[0].folder)
     for name, read in readings(opened).items():
         if name == first and name != "sample":
-            np.testing.assert_array_equal(read(), before)  # it was read: it is of the store that was opened
+            np.testing.assert_array_equal(read(), before)  # type: ignore[arg-type]  # it was read
         else:
-            with pytest.raises(UserError, match="was replaced while it was read: open it again"):
+            with pytest.raises(UserError, match=r"extracted again and cleaned since; open it again|is missing or damaged"):
                 read()
-    again = FeatureStore.open(str(store))
-    assert not list(faults(again.path))
-    np.testing.assert_array_equal(again.features("train").all(), features)  # the same images
-    np.testing.assert_array_equal(again.labels("train"), 1 - labels)  # of other classes
-
-
-def test_a_store_that_is_replaced_while_it_is_opened_is_refused(
-    store: Path, versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = manifest_module.read_manifest
-
-    def replaced_after(folder: str) -> manifest_module.Manifest:
-        found = real(folder)
-        replace_with(store, versions[1])
-        return found
-
-    monkeypatch.setattr(manifest_module, "read_manifest", replaced_after)
-    with pytest.raises(UserError, match="was replaced while it was read"):
-        FeatureStore.open(str(store))
-
-
-def test_a_shard_that_is_replaced_while_it_is_mapped_is_refused(
-    store: Path, versions: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, real = FeatureStore.open(str(store)), rows.map_files
-
-    def replaced_before(paths: list[str]) -> object:
-        replace_with(store, versions[1])
-        return real(paths)
-
-    monkeypatch.setattr(rows, "map_files", replaced_before)
-    with pytest.raises(UserError, match="was replaced while it was read"):
-        opened.features("train")
 
 
 def test_a_damaged_table_is_not_read(store: Path) -> None:
-    path = store / table.TABLE
+    path = generation(store) / table.TABLE
     opened = FeatureStore.open(str(store))
     path.write_text(path.read_text().replace(",cat,", ",dog,", 1))
     with pytest.raises(UserError, match=r"examples\.csv' is missing or damaged: delete the store and extract again"):

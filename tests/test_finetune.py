@@ -25,6 +25,8 @@ from headstart.cli import main
 from headstart.commands.finetune import describe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.finetuning import finetune, head_pretraining, unfreeze
@@ -33,6 +35,8 @@ from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
 from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
 from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, write_photos
 from tests.test_train_head import history_of, metrics_of
 
@@ -170,9 +174,10 @@ def test_unfrozen_layers_move_and_nothing_else(
     assert kept.config["unfrozen"] == unfrozen and kept.spec.fingerprint != Run.open(str(maps_run)).spec.fingerprint
 
 
-def test_efficientnet_lite_with_its_last_block_unfrozen(
-    photos: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
-) -> None:
+def test_efficientnet_lite_with_its_last_block_unfrozen(photos: pathlib.Path, tmp_path: pathlib.Path, no_plot: None) -> None:
+    run = tmp_path / "run"
+    extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), weights="random:0", image_size=IMAGE_SIZE))
+    train(TrainConfig(store=str(tmp_path / "store"), run=str(run), epochs=1, batch_size=12))
     tuned = finetune.finetune(config(photos, run, tmp_path / "tuned", epochs=1, unfreeze_last=4, learning_rate=1e-4))
     before, after = weights_of(run), weights_of(tuned.path)
     unfrozen = {"block7a_project_conv", "block7a_project_bn", "top_conv", "top_bn"}
@@ -346,7 +351,9 @@ def test_a_changed_flag_costs_no_checkpoint(
     assert f"'{kept}' keeps 2 epochs of another training" in line and "or another --run, or delete that file" in line
     assert "(epochs: 3 there, 4 here; learning_rate: 0.003 there, 0.01 here; seed: 1 there, 0 here)" in line
     assert main(["train", str(maps_store), "--run", str(run)]) == 2
-    assert f"'{kept}' keeps 2 epochs of another training: give its flags again" in one_line()
+    line = one_line()
+    assert f"'{kept}' keeps 2 epochs of another training (augment: standard there, not set here; " in line
+    assert " more): give its flags again" in line
     assert kept.read_bytes() == before
     moved_images = shutil.copytree(photos, tmp_path / "moved")
     start = pathlib.Path(shutil.copytree(maps_run, tmp_path / "start"))

@@ -34,7 +34,7 @@ def folder(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pa
     taps = ["--tap", ":avg", "--tap", "block5c_add:none"]
     made = [*small_backbone_flags(), "--store_dtype", "float32"]
     headstart("extract", photos, "--store", folder / "store", *made, *taps)
-    headstart("train", folder / "store", "--run", folder / "run", "--epochs", 5)
+    headstart("train", folder / "store", "--run", folder / "run", "--epochs", 5, "--batch_size", 12)
     return folder
 
 
@@ -49,7 +49,8 @@ def test_features_are_those_of_tensorflow(folder: pathlib.Path, store: pathlib.P
 
 def test_a_head_on_augmented_images(folder: pathlib.Path, photos: pathlib.Path) -> None:
     told = headstart(
-        "finetune", photos, "--init_from", folder / "run", "--run", folder / "frozen", "--epochs", 2, "--augment", "strong"
+        *("finetune", photos, "--init_from", folder / "run", "--run", folder / "frozen"),
+        *("--epochs", 2, "--augment", "strong", "--batch_size", 12),  # whole batches: JAX compiles each size
     )
     assert "frozen arrays of the backbone are bit-equal" in told
     assert json.loads((folder / "frozen" / "metrics.json").read_text())["epochs"] == 2
@@ -57,7 +58,7 @@ def test_a_head_on_augmented_images(folder: pathlib.Path, photos: pathlib.Path) 
 
 def test_layers_above_a_stored_map(folder: pathlib.Path) -> None:
     source = ["--from_store", folder / "store", "--init_from", folder / "run", "--unfreeze_after", "block5c_add"]
-    told = headstart("finetune", *source, "--run", folder / "tuned", "--epochs", 2)
+    told = headstart("finetune", *source, "--run", folder / "tuned", "--epochs", 2, "--batch_size", 12)
     assert "unfrozen layers moved" in told and "frozen arrays of the backbone are bit-equal" in told
     assert "accuracy" in headstart("evaluate", folder / "tuned")
 

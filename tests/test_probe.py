@@ -25,7 +25,7 @@ from headstart.training.evaluation.intervals import PairedDifference
 from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
-from tests.conftest import IMAGE_SIZE, PER_SPLIT, rewrite_manifest, small_backbone
+from tests.conftest import IMAGE_SIZE, PER_SPLIT, generation, rewrite_manifest, small_backbone
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
 NAMES = ["block2b_add:none", "block3b_add:grid2", "top_activation:avg"]
@@ -73,7 +73,7 @@ def mobile(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pa
     for name in ("00.jpg", "03.png"):
         (folder / "photos/train/fern" / name).unlink()
     Image.new("RGB", (40, 40), (0, 99, 0)).save(folder / "photos/train/fern/new.png")
-    return extracted(folder / "photos", folder / "mobile", backbone="MobileNet")
+    return extracted(folder / "photos", folder / "mobile", backbone="MobileNet", weights="random:0", preprocessing="auto")
 
 
 # One store.
@@ -151,7 +151,7 @@ def test_the_test_split_is_never_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(taps, tmp_path / "copy")
-    shards = list((tmp_path / "copy").glob("*-test.tfrecord-*-of-?????"))
+    shards = list((tmp_path / "copy").glob("generations/*/*-test.tfrecord-*-of-?????"))
     assert shards
     for shard in shards:
         shard.write_bytes(bytes(shard.stat().st_size))
@@ -174,18 +174,18 @@ def test_no_more_examples_than_asked_for(limit: int, store: pathlib.Path, tmp_pa
 
 
 def test_declared_groups_stay_together(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    table = from_csv((store_copy / "examples.csv").read_bytes())
+    table = from_csv((generation(store_copy) / "examples.csv").read_bytes())
     grouped = [type(each)(each.key, each.digest, each.labels, each.split, f"{each.split} {each.labels[0]}") for each in table]
-    (store_copy / "examples.csv").write_bytes(to_csv(grouped))
+    (generation(store_copy) / "examples.csv").write_bytes(to_csv(grouped))
     rewrite_manifest(store_copy)
     (found,) = probed(tmp_path / "run", store_copy).probes
     assert found.training_accuracy == 0  # nothing of a class is known when its only group is left out
 
 
 def test_where_nothing_can_be_left_out_nothing_is_claimed(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    table = from_csv((store_copy / "examples.csv").read_bytes())
+    table = from_csv((generation(store_copy) / "examples.csv").read_bytes())
     grouped = [type(each)(each.key, each.digest, each.labels, each.split, "one") for each in table]
-    (store_copy / "examples.csv").write_bytes(to_csv(grouped))
+    (generation(store_copy) / "examples.csv").write_bytes(to_csv(grouped))
     rewrite_manifest(store_copy)
     probed(tmp_path / "run", store_copy)
     (row,) = rows(tmp_path / "run")
@@ -204,8 +204,8 @@ def test_two_backbones_on_the_images_that_both_have(
     summary = json.loads((tmp_path / "run" / RESULT).read_text(encoding="ascii"))
     assert summary["examples"] == {"train": 34, "validation": 12}
     assert sorted((found.backbone, found.tap) for found in result.probes) == [
-        *(("EfficientNetLite0", name) for name in NAMES),
         ("MobileNet", "conv_pw_13_relu:avg"),
+        *(("own:stand_in", name) for name in NAMES),
     ]
     told = describe(ProbeConfig(stores=(str(taps), str(mobile)), run="run"), result)
     assert told.count(str(mobile)) >= 1 and told.splitlines()[1].split()[:3] == ["tap", "store", "depth"]
@@ -273,9 +273,9 @@ def test_other_labels_for_the_same_images(
     store: pathlib.Path, store_copy: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]
 ) -> None:
     swapped = {"fern": "gentian", "gentian": "fern", "anemone": "anemone"}
-    table = from_csv((store_copy / "examples.csv").read_bytes())
+    table = from_csv((generation(store_copy) / "examples.csv").read_bytes())
     table = [type(each)(each.key, each.digest, (swapped[each.labels[0]],), each.split, each.group) for each in table]
-    (store_copy / "examples.csv").write_bytes(to_csv(table))
+    (generation(store_copy) / "examples.csv").write_bytes(to_csv(table))
     rewrite_manifest(store_copy)
     line = refused(one_line, tmp_path / "run", store, store_copy)
     assert f"{str(store_copy)!r} and {str(store)!r} label the same images differently: extract both again" in line

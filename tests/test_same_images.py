@@ -30,7 +30,7 @@ def absolute(tmp_path: Path) -> tuple[DatasetTable, str]:
     (folders[1] / "dead_letters.jsonl").touch()
     lines = ["path,label", *(f"{row.key},{row.labels[0]}" for row in rows)]
     (folders[2] / "list.csv").write_text("\n".join(lines))
-    return DatasetTable(str(folders[1])), str(folders[2] / "list.csv")
+    return DatasetTable.in_folder(str(folders[1])), str(folders[2] / "list.csv")
 
 
 def test_absolute_paths_of_a_table(absolute: tuple[DatasetTable, str]) -> None:

@@ -19,7 +19,7 @@ from headstart.features.store.epochs import Position
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from tests.conftest import small_backbone
+from tests.conftest import generation, small_backbone
 
 TAPS = ("block3b_add:grid2", ":avg", "block2b_add:none")
 
@@ -94,8 +94,8 @@ def test_one_example_of_a_split(made: FeatureStore) -> None:
 
 
 def test_all_records_of_a_store_have_one_length(made: FeatureStore) -> None:
-    for split in made.manifest.splits.values():
-        for shard in split.shards:
+    for split in made.manifest.splits:
+        for _, shard in made.manifest.shards(split):
             assert shard.bytes == shard.examples * shard.record_bytes and shard.record_bytes % 64 == 0
 
 
@@ -134,7 +134,7 @@ def test_examples_stand_row_for_row_beside_the_arrays(made: FeatureStore) -> Non
 def test_tfds_reads_what_the_reader_reads(made: FeatureStore) -> None:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(made.path)
+    builder = tfds.builder_from_directory(made.tfds_folders[0])
     assert {name: info.num_examples for name, info in builder.info.splits.items()} == {s: made.count(s) for s in made.splits}
     assert builder.info.features["label"].feature.names == made.class_names
     for split in made.splits:
@@ -168,7 +168,7 @@ def test_another_spec_is_refused_with_both_values(made: FeatureStore) -> None:
     import dataclasses
 
     other: FeatureSpec = dataclasses.replace(made.spec, backbone="VGG16", taps=(Tap("block5_pool", "avg"),))
-    with pytest.raises(UserError, match=r"backbone: EfficientNetLite0 is not VGG16; taps: .* is not block5_pool:avg"):
+    with pytest.raises(UserError, match=r"backbone: own:stand_in is not VGG16; taps: .* is not block5_pool:avg"):
         FeatureStore.open(made.path, other)
 
 
@@ -176,15 +176,15 @@ def test_no_store_and_half_a_store_say_what_to_do(store: FeatureStore, tmp_path:
     with pytest.raises(UserError, match="make one with `headstart extract"):
         FeatureStore.open(str(tmp_path / "nowhere"))
     Path(store.path, "manifest.json").unlink()
-    Path(store.path, ".partial").mkdir()
+    Path(store.path, ".work").mkdir()
     with pytest.raises(UserError, match="run its `headstart extract` command again"):
         FeatureStore.open(store.path)
 
 
 def test_a_spec_that_is_not_the_manifests_is_refused(store: FeatureStore) -> None:
-    path = str(Path(store.path, "spec.json"))
+    path = str(generation(store.path) / "spec.json")
     files.write_json(path, {**files.read_json(path), "interpolation": "area"})
-    with pytest.raises(UserError, match="its manifest says"):
+    with pytest.raises(UserError, match=r"spec\.json' is missing or damaged"):
         FeatureStore.open(store.path)
 
 
@@ -206,7 +206,7 @@ def test_a_store_that_was_not_copied_whole_is_refused(store: FeatureStore) -> No
 def test_no_damage_ends_in_a_traceback(
     name: str, damage: str, store: FeatureStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = Path(store.path, name)
+    path = Path(store.path, name) if name == "manifest.json" else generation(store.path) / name
     path.unlink()
     if damage == "garbage":
         path.write_bytes(b"\x80 garbage, \xff")
@@ -236,18 +236,18 @@ def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest
         shutil.copy(first, first.with_name(expected))
     elif fault == "backbone":
         expected = "backbone.keras"
-        Path(store.path, expected).unlink()
+        (generation(store.path) / expected).unlink()
     elif fault == "letters":
         expected = "dead_letters.jsonl"
-        Path(store.path, expected).write_text('{"key": "invented"}\n')
+        (generation(store.path) / expected).write_text('{"key": "invented"}\n')
     else:
         expected = "examples.csv"
-        table = Path(store.path, expected)
+        table = generation(store.path) / expected
         old, new = ("class 0", "class 1") if fault == "relabel" else ("train", "test")
         table.write_text(table.read_text().replace(f",{old},", f",{new},", 1))
     assert main(["verify", store.path]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith(expected) for line in lines), lines
+    assert any(line.startswith(f"generations/{generation(store.path).name}/{expected}") for line in lines), lines
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_every_fault_gets_a_line(fault: str, store: FeatureStore, capsys: pytest
 def test_a_tap_is_named_as_in_extraction(asked: str | None, found: str) -> None:
     names = [("block/end", "none"), ("top", "max"), ("top", "avg"), ("grids", "grid2"), ("grids", "grid3"), ("fc1", "none")]
     taps = tuple(Tap(layer, pool, (4,)) for layer, pool in names)
-    store = FeatureStore("store", FeatureSpec("VGG16", "0", (32, 32), taps, "caffe"), {}, False, {})
+    store = FeatureStore("store", FeatureSpec("VGG16", "0", (32, 32), taps, "caffe"), {}, False)
     if found in {tap.name for tap in taps}:
         assert store.tap(asked).name == found
     elif asked is None:

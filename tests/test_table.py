@@ -25,7 +25,7 @@ def table(folder: pathlib.Path, dead: list[str]) -> DatasetTable:
     letters = [DeadLetter(key, "", "a", "train", "decode", "cut short") for key in dead]
     (folder / "examples.csv").write_bytes(to_csv(EXAMPLES))
     (folder / "dead_letters.jsonl").write_bytes(to_json_lines(letters))
-    return DatasetTable(str(folder))
+    return DatasetTable.in_folder(str(folder))
 
 
 def test_splits_hold_what_is_stored(tmp_path: pathlib.Path) -> None:
@@ -45,13 +45,13 @@ def test_a_copy_says_the_same(tmp_path: pathlib.Path) -> None:
     some = table(tmp_path / "some", ["a/1.jpg"])
     (tmp_path / "copy").mkdir()
     some.copy_to(str(tmp_path / "copy"))
-    copy = DatasetTable(str(tmp_path / "copy"))
+    copy = DatasetTable.in_folder(str(tmp_path / "copy"))
     assert copy.table == some.table and copy.dead_letters == some.dead_letters
     assert sorted(os.listdir(tmp_path / "copy")) == ["dead_letters.jsonl", "examples.csv"]
 
 
 def test_a_store_and_a_run_have_the_same_table(store: pathlib.Path, run: pathlib.Path) -> None:
-    opened, kept = FeatureStore.open(str(store)), DatasetTable(str(run))
+    opened, kept = FeatureStore.open(str(store)), DatasetTable.in_folder(str(run))
     assert kept.table == opened.dataset_table.table and kept.splits == sorted(opened.splits, key=kept.splits.index)
     for split in opened.splits:
         assert kept.examples(split) == opened.examples(split) and len(kept.examples(split)) == opened.count(split)
@@ -59,7 +59,7 @@ def test_a_store_and_a_run_have_the_same_table(store: pathlib.Path, run: pathlib
 
 def test_a_table_that_is_not_there_names_its_path(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"examples\.csv"):
-        DatasetTable(str(tmp_path)).splits  # noqa: B018
+        DatasetTable.in_folder(str(tmp_path)).splits  # noqa: B018
 
 
 def of_classes(counts: dict[str, tuple[int, int]]) -> list[Example]:

@@ -29,10 +29,10 @@ from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import rewrite_manifest
+from tests.conftest import generation, rewrite_manifest
 
 TAP = "top_activation:avg"
-CHANNELS = 1280  # of EfficientNetLite0's last map
+CHANNELS = 1280  # of the stand-in's last map
 BATCH = 12  # 36 training examples: 3 steps an epoch
 
 
@@ -58,7 +58,7 @@ def answers(run: Run, store: pathlib.Path, split: str) -> tuple[np.ndarray, np.n
 
 def without_split(store: pathlib.Path, split: str) -> None:
     """Takes a split out of a store's manifest."""
-    rewrite_manifest(store, lambda manifest: manifest["splits"].pop(split))
+    rewrite_manifest(store, lambda manifest: manifest["generations"][0]["splits"].pop(split))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: p
         "model.keras", "seen.txt",
     }  # fmt: skip
     for name in ("dead_letters.jsonl", "examples.csv"):
-        assert (run / name).read_bytes() == (store / name).read_bytes()
+        assert (run / name).read_bytes() == (generation(store) / name).read_bytes()
     assert history["epoch"] == list(range(1, metrics["epochs"] + 1))
     assert set(history) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
     assert metrics["val_loss"] == history["val_loss"][metrics["best_epoch"] - 1] == min(history["val_loss"])
@@ -211,7 +211,7 @@ def test_balanced_weights_reach_the_fit(
 def test_balanced_weights_choose_the_epoch_too(
     loss: str | None, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = {0: 3.0, 1: 0.5, 2: 0.25}
+    weights = {0: 3.0, 1: 2.0, 2: 0.25}
     monkeypatch.setattr(sources, "class_weights", lambda *_: weights)
     saved = train(config(store, tmp_path / "run", epochs=1), loss=loss)
     labels, probabilities = answers(saved, store, "validation")
@@ -487,7 +487,7 @@ def test_a_refusal_leaves_the_older_run_whole(
 
 def test_store_that_is_not_complete_names_the_command(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (store_copy / "manifest.json").unlink()
-    (store_copy / ".partial").mkdir(exist_ok=True)
+    (store_copy / ".work").mkdir(exist_ok=True)
     with pytest.raises(UserError, match="not complete: run its `headstart extract` command again"):
         train(config(store_copy, tmp_path / "run"))
     with pytest.raises(UserError, match="headstart extract INPUT --store"):
@@ -495,10 +495,10 @@ def test_store_that_is_not_complete_names_the_command(store_copy: pathlib.Path, 
 
 
 def test_backbone_of_other_weights_is_refused(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    model = keras.saving.load_model(store_copy / "backbone.keras", compile=False)
+    model = keras.saving.load_model(generation(store_copy) / "backbone.keras", compile=False)
     weights = model.get_weights()
     model.set_weights([weights[0] + 1e-3, *weights[1:]])
-    model.save(store_copy / "backbone.keras")
+    model.save(generation(store_copy) / "backbone.keras")
     with pytest.raises(UserError, match="digest"):
         train(config(store_copy, tmp_path / "run", epochs=1))
 
@@ -516,7 +516,7 @@ def test_other_answers_from_images_are_a_disagreement(
 
 def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     opened = FeatureStore.open(str(store_copy))
-    path = store_copy / "sample.tfrecord"
+    path = generation(store_copy) / "sample.tfrecord"
     images = list(opened.sample())
     assert len(images) == 36
     with tf.io.TFRecordWriter(str(tmp_path / "other")) as writer:

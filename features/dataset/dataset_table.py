@@ -1,4 +1,4 @@
-"""A dataset's table and dead letters beside each other in a folder: a store's, or the copy that a run keeps.
+"""A dataset's table and dead letters: a store's, or the copy that a run keeps.
 
 And the lines that say of it how many images each class has in each split, and where they are too few.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.features import files
-from headstart.features.dataset.dead_letter import DeadLetter, from_json_lines
-from headstart.features.dataset.examples import Example, from_csv
+from headstart.features.dataset.dead_letter import DeadLetter, from_json_lines, to_json_lines
+from headstart.features.dataset.examples import Example, from_csv, to_csv
 from headstart.features.dataset.splits import in_line
 
 TABLE, DEAD_LETTERS = "examples.csv", "dead_letters.jsonl"
@@ -25,21 +25,25 @@ CLASSES_SHOWN = 10
 class DatasetTable:
     """What the examples of a dataset are, and which of them could not be stored.
 
-    read gives a file's bytes by its path; a store's compares them with its manifest.
+    read gives the contents of all files of a name: one, or one from each generation of a store.
     """
 
-    folder: str
-    read: Callable[[str], bytes] = files.read_bytes
+    read: Callable[[str], Sequence[bytes]]
+
+    @classmethod
+    def in_folder(cls, folder: str) -> DatasetTable:
+        """The copy that a run keeps."""
+        return cls(lambda name: [files.read_bytes(os.path.join(folder, name))])
 
     @functools.cached_property
     def table(self) -> list[Example]:
         """Every example that was planned and has a content, in the store's order."""
-        return from_csv(self.read(os.path.join(self.folder, TABLE)))
+        return [example for content in self.read(TABLE) for example in from_csv(content)]
 
     @functools.cached_property
     def dead_letters(self) -> list[DeadLetter]:
         """What could not be stored."""
-        return from_json_lines(self.read(os.path.join(self.folder, DEAD_LETTERS)))
+        return [letter for content in self.read(DEAD_LETTERS) for letter in from_json_lines(content)]
 
     def examples(self, split: str) -> list[Example]:
         """The stored examples of a split, in the store's order."""
@@ -53,8 +57,8 @@ class DatasetTable:
 
     def copy_to(self, folder: str) -> None:
         """Keeps a copy in another folder."""
-        for name in (TABLE, DEAD_LETTERS):
-            files.write_bytes(os.path.join(folder, name), self.read(os.path.join(self.folder, name)))
+        files.write_bytes(os.path.join(folder, TABLE), to_csv(self.table))
+        files.write_bytes(os.path.join(folder, DEAD_LETTERS), to_json_lines(self.dead_letters))
 
 
 def split_counts(examples: Iterable[Example], class_names: Sequence[str]) -> dict[str, Counter[str]]:

@@ -1,4 +1,4 @@
 """The feature store on disk: records, shards, manifest, and every way of reading them.
 
-May import features, features.backbones, features.dataset.
+May import features, features.backbones, features.dataset, features.places.
 """

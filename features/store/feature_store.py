@@ -1,20 +1,20 @@
-"""The feature store on disk, opened: what it holds, and its features as a tf.data pipeline or as arrays.
+"""The feature store, opened: what it holds, and its features as a tf.data pipeline or as arrays.
 
 store/
-  spec.json, examples.csv                  what a feature is; what the dataset is
-  features-train.tfrecord-00000-of-00002   shards, TFDS naming
-  sample.tfrecord, dead_letters.jsonl      64 encoded images; what could not be read
-  backbone.keras                           the network itself, so that training needs the store alone
-  features.json, dataset_info.json         TFDS metadata
-  manifest.json                            digests of all these and of itself; written last: without it a store is not complete
+  manifest.json                              digests of all files and of itself; the only file that is ever replaced
+  generations/0001-fc3ab0c2/                 what one extraction brought; TFDS reads it as a dataset of its own
+    spec.json, backbone.keras                what a feature is; the network itself, so that training needs the store alone
+    features-train.tfrecord-00000-of-00002   shards, TFDS naming
+    examples.csv, dead_letters.jsonl         what the dataset is; what could not be read
+    sample.tfrecord                          up to 64 encoded images
+    features.json, dataset_info.json         TFDS metadata
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,15 +23,16 @@ from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
-from headstart.features.store.manifest import MANIFEST, Manifest, SplitEntry, Stamp, no_store, stamped_manifest
+from headstart.features.store.manifest import Manifest, no_store, read_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
 from headstart.features.store.sample import SAMPLE, SampleImage, read_sample
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
-from headstart.features.store.store_files import load_base, missing_files, read_spec, read_verified
+from headstart.features.store.store_files import BACKBONE, load_base, missing_files, read_spec, read_verified
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +58,6 @@ class FeatureStore:
     spec: FeatureSpec
     manifest: Manifest
     unsafe: bool
-    stamps: Mapping[str, Stamp | None]  # of the manifest and of each shard, as they were when it was opened
 
     @classmethod
     def open(cls, path: str, spec: FeatureSpec | None = None, unsafe: bool = False) -> FeatureStore:
@@ -72,13 +72,14 @@ class FeatureStore:
             UserError: when there is no store, when it is not complete (with the command that finishes it), when it is damaged,
                 or when its spec is another than the one asked for (with both values).
         """
-        if not os.path.isfile(os.path.join(path, MANIFEST)):
-            raise no_store(path)
-        manifest, stamps = stamped_manifest(path)
-        store = cls(path, read_spec(path, manifest), manifest, unsafe, stamps)
+        try:
+            manifest = read_manifest(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise no_store(path) from None
+        store = cls(path, read_spec(path, manifest), manifest, unsafe)
         if spec is not None:
             store.check_spec(spec)
-        if missing := missing_files(path, manifest, stamps):
+        if missing := missing_files(path, manifest):
             raise UserError(
                 "damaged",
                 f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
@@ -103,11 +104,12 @@ class FeatureStore:
     @property
     def splits(self) -> list[str]:
         """The names of the splits that hold examples."""
-        return [name for name, split in self.manifest.splits.items() if split.examples]
+        return [name for name, examples in self.manifest.splits.items() if examples]
 
     def count(self, split: str) -> int:
         """The number of stored examples of a split."""
-        return self._split(split).examples
+        self._check_split(split)
+        return self.manifest.splits[split]
 
     def tap(self, name: str | None = None) -> Tap:
         """One of the spec's taps; the first when no name is given.
@@ -224,10 +226,10 @@ class FeatureStore:
 
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
-            views = self.spec.views_of(split)
-            shards = zip(self.shard_paths(split), self._split(split).shards)
+            views, paths = self.spec.views_of(split), self.shard_paths(split)
+            shards = [shard for _, shard in self.manifest.shards(split)]
             self._readers[split] = ShardReader(
-                [Shard(path, row.examples * views, row.record_bytes, self.stamps[row.name]) for path, row in shards]
+                [Shard(path, shard.examples * views, shard.record_bytes) for path, shard in zip(paths, shards)]
             )
         return self._readers[split]
 
@@ -237,8 +239,8 @@ class FeatureStore:
 
     @functools.cached_property
     def dataset_table(self) -> DatasetTable:
-        """The table and the dead letters, as they lie on disk."""
-        return DatasetTable(self.path, lambda path: self._content(os.path.basename(path)))
+        """The table and the dead letters of all generations."""
+        return DatasetTable(lambda name: [self._content(f"{each.folder}/{name}") for each in self.manifest.generations])
 
     @property
     def table(self) -> list[Example]:
@@ -256,8 +258,8 @@ class FeatureStore:
 
     def sample(self) -> Iterator[SampleImage]:
         """The encoded images that the store keeps of its training split."""
-        self._content(SAMPLE)
-        return read_sample(os.path.join(self.path, SAMPLE))
+        self._content(self.manifest.path_of(SAMPLE))
+        return read_sample(place.join(self.path, self.manifest.path_of(SAMPLE)))
 
     def backbone(self, tap: Tap) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
@@ -275,16 +277,21 @@ class FeatureStore:
         Raises:
             UserError: as `backbone` does.
         """
-        return load_base(self.path, self.spec, self.unsafe)
+        return load_base(place.join(self.path, self.manifest.path_of(BACKBONE)), self.spec, self.unsafe)
 
     def shard_paths(self, split: str) -> list[str]:
         """The paths of a split's shards, in order."""
-        return [os.path.join(self.path, shard.name) for shard in self._split(split).shards]
+        self._check_split(split)
+        return [place.join(self.path, path) for path, _ in self.manifest.shards(split)]
 
-    def _content(self, name: str) -> bytes:
-        return read_verified(self.path, name, self.manifest, self.stamps)
+    @property
+    def tfds_folders(self) -> list[str]:
+        """The folders that TFDS reads: `builder_from_directory` takes one, `builder_from_directories` several."""
+        return [place.join(self.path, generation.folder) for generation in self.manifest.generations]
 
-    def _split(self, name: str) -> SplitEntry:
+    def _content(self, path: str) -> bytes:
+        return read_verified(self.path, path, self.manifest.digests)
+
+    def _check_split(self, name: str) -> None:
         if name not in self.splits:
             raise UserError("missing-split", f"{self.path!r} has no split {name!r}; it has {', '.join(self.splits)}")
-        return self.manifest.splits[name]

@@ -1,6 +1,7 @@
 """What a store says of itself, with digests of every file and of its own bytes: it is whole when every byte is as it says.
 
-It is written last, so a folder that has one was complete once.
+It is the only file of a store that is ever replaced, by one write, last: a store that has one is complete, and whoever read it
+goes on reading the files that it names, whose names are never used again.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
-from headstart.features import files
 from headstart.features.dataset.splits import Division
 from headstart.features.errors import UserError
+from headstart.features.files import json_bytes
+from headstart.features.places import place
 
-FORMAT = 5
+FORMAT = 6
 MANIFEST = "manifest.json"
-WORK_FOLDER = ".partial"  # below a store: where an extraction works
+GENERATIONS = "generations"  # below a store: a folder for each extraction that it was made by
+WORK_FOLDER = ".work"  # below a store: what an extraction leaves there while it runs
 OWN_DIGEST = "sha256_of_this_file_with_zeros_here"
 _ZEROS = "0" * 64
 
@@ -41,6 +45,24 @@ class SplitEntry:
     examples: int
     bytes: int
     shards: tuple[ShardEntry, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one extraction brought: its folder below the store, which TFDS reads as a dataset of its own, and what lies in it.
+
+    files are those beside the shards, name to sha256.
+    """
+
+    folder: str
+    splits: dict[str, SplitEntry]
+    files: dict[str, str]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Every file of the generation: its path below the store to its sha256."""
+        shards = {shard.name: shard.sha256 for split in self.splits.values() for shard in split.shards}
+        return {f"{self.folder}/{name}": digest for name, digest in {**self.files, **shards}.items()}
 
 
 @dataclass(frozen=True)
@@ -71,19 +93,18 @@ class Provenance:
 class Manifest:
     """All that a store says of itself.
 
-    fingerprint is the spec's. dead_by_class and dead_by_split count dead letters. files are those beside the shards, with
-    their sha256. groups_across_splits and copies_across_splits count groups and contents that are in more than one split,
-    left_out the files that are no examples, by the reason.
+    fingerprint is the spec's. dead_by_class and dead_by_split count dead letters. groups_across_splits and
+    copies_across_splits count groups and contents that are in more than one split, left_out the files that are no examples,
+    by the reason.
     """
 
     fingerprint: str
     dataset_digest: str
     class_names: tuple[str, ...]
-    splits: dict[str, SplitEntry]
+    generations: tuple[Generation, ...]
     totals: Totals
     dead_by_class: dict[str, int]
     dead_by_split: dict[str, int]
-    files: dict[str, str]
     division: Division
     groups_declared: bool
     max_pixels: int
@@ -93,9 +114,40 @@ class Manifest:
     provenance: Provenance
 
     @property
-    def shards(self) -> list[ShardEntry]:
-        """The shards of all splits."""
-        return [shard for split in self.splits.values() for shard in split.shards]
+    def number(self) -> int:
+        """That of the last generation; the next one has a greater one."""
+        return int(self.generations[-1].folder.rpartition("/")[2].partition("-")[0])
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """The examples of each split."""
+        counts: dict[str, int] = {}
+        for generation in self.generations:
+            for name, split in generation.splits.items():
+                counts[name] = counts.get(name, 0) + split.examples
+        return counts
+
+    def shards(self, split: str) -> Iterator[tuple[str, ShardEntry]]:
+        """A split's shards in order, each with its path below the store."""
+        for generation in self.generations:
+            for shard in generation.splits[split].shards if split in generation.splits else ():
+                yield f"{generation.folder}/{shard.name}", shard
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Every file that the store is made of: its path below the store to its sha256."""
+        return {path: digest for generation in self.generations for path, digest in generation.digests.items()}
+
+    def path_of(self, name: str) -> str:
+        """Where a file beside the shards lies below the store: in the first generation that has it.
+
+        Raises:
+            KeyError: when none has.
+        """
+        for generation in self.generations:
+            if name in generation.files:
+                return f"{generation.folder}/{name}"
+        raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values, with the format's number."""
@@ -108,14 +160,10 @@ class Manifest:
         Raises:
             KeyError, TypeError, AttributeError: for values of another form.
         """
-        splits = {
-            name: SplitEntry(**{**split, "shards": tuple(ShardEntry(**shard) for shard in split["shards"])})
-            for name, split in values["splits"].items()
-        }
         provenance = {**values["provenance"], "engines": tuple(values["provenance"]["engines"])}
         typed: dict[str, Any] = {
             "class_names": tuple(values["class_names"]),
-            "splits": splits,
+            "generations": tuple(map(_generation, values["generations"])),
             "totals": Totals(**values["totals"]),
             "division": Division(**values["division"]),
             "provenance": Provenance(**provenance),
@@ -123,31 +171,22 @@ class Manifest:
         return cls(**{field.name: typed.get(field.name, values[field.name]) for field in fields(cls)})
 
 
-class Stamp(NamedTuple):
-    """What tells a file from another that took its place: its inode, bytes, and time of change in nanoseconds."""
-
-    inode: int
-    size: int
-    time_ns: int
-
-    @classmethod
-    def of(cls, path: str) -> Stamp | None:
-        """A file's stamp; None when it is not there."""
-        try:
-            found = os.stat(path)
-        except OSError:
-            return None
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+def _generation(values: dict[str, Any]) -> Generation:
+    splits = {
+        name: SplitEntry(**{**split, "shards": tuple(ShardEntry(**shard) for shard in split["shards"])})
+        for name, split in values["splits"].items()
+    }
+    return Generation(values["folder"], splits, values["files"])
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes a manifest with the digest of its own bytes."""
-    files.write_json(os.path.join(folder, MANIFEST), sealed(manifest.to_json()))
+    """Writes a manifest with the digest of its own bytes, in the place of an older one."""
+    place.write(place.join(folder, MANIFEST), json_bytes(sealed(manifest.to_json())))
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:
     """A manifest's JSON values with the digest of the bytes that they are written as."""
-    digest = hashlib.sha256(files.json_bytes({**values, OWN_DIGEST: _ZEROS})).hexdigest()
+    digest = hashlib.sha256(json_bytes({**values, OWN_DIGEST: _ZEROS})).hexdigest()
     return {**values, OWN_DIGEST: digest}
 
 
@@ -158,8 +197,8 @@ def read_manifest(folder: str) -> Manifest:
         OSError: when there is none.
         UserError: when it is damaged, or of another format than this version's.
     """
-    path = os.path.join(folder, MANIFEST)
-    content = files.read_bytes(path)
+    path = place.join(folder, MANIFEST)
+    content = place.read(path)
     try:
         values = json.loads(content.decode("utf-8", "surrogateescape"))
     except ValueError as error:
@@ -184,26 +223,6 @@ def read_manifest(folder: str) -> Manifest:
         ) from error
 
 
-def stamped_manifest(folder: str) -> tuple[Manifest, dict[str, Stamp | None]]:
-    """A manifest, and the stamps of itself and of every shard by name, all of one moment.
-
-    Raises:
-        OSError, UserError: as `read_manifest` does, or when another extraction takes its place meanwhile.
-    """
-    path = os.path.join(folder, MANIFEST)
-    before = Stamp.of(path)
-    manifest = read_manifest(folder)
-    stamps = {shard.name: Stamp.of(os.path.join(folder, shard.name)) for shard in manifest.shards}
-    if before is None or Stamp.of(path) != before:  # it is removed before a shard is replaced
-        raise replaced(folder)
-    return manifest, {**stamps, MANIFEST: before}
-
-
-def replaced(folder: str) -> UserError:
-    """What to raise when a store's files are not those of the manifest that was read."""
-    return UserError("replaced", f"the store {folder!r} was replaced while it was read: open it again")
-
-
 def no_store(path: str) -> UserError:
     """What to raise for a folder without a manifest."""
     if not os.path.isdir(path):
@@ -211,7 +230,7 @@ def no_store(path: str) -> UserError:
             "missing-input",
             f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`",
         )
-    if os.path.isdir(os.path.join(path, WORK_FOLDER)):
+    if os.path.isdir(place.join(path, WORK_FOLDER)):
         return UserError(
             "incomplete", f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
         )

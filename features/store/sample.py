@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from headstart.features import files
 from headstart.features.store import record, tfrecord
 
 SAMPLE = "sample.tfrecord"
@@ -21,14 +20,13 @@ class SampleImage(NamedTuple):
     encoded: bytes
 
 
-def write_sample(path: str, images: Iterable[SampleImage]) -> None:
+def write_sample(file: BinaryIO, images: Iterable[SampleImage]) -> None:
     """Writes the first images, as many as a sample takes; no more of them are asked for."""
-    with files.atomic(path) as file:
-        for kept, image in enumerate(images, 1):
-            content = record.encode(image.key, image.digest, [image.label], {"encoded": image.encoded})
-            tfrecord.write_record(file, content)
-            if kept == MAX_IMAGES or (kept >= MIN_IMAGES and file.tell() > MAX_BYTES):
-                break
+    for kept, image in enumerate(images, 1):
+        content = record.encode(image.key, image.digest, [image.label], {"encoded": image.encoded})
+        tfrecord.write_record(file, content)
+        if kept == MAX_IMAGES or (kept >= MIN_IMAGES and file.tell() > MAX_BYTES):
+            break
 
 
 def read_sample(path: str) -> Iterator[SampleImage]:

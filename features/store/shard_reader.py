@@ -16,32 +16,28 @@ import numpy as np
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record, tfrecord
-from headstart.features.store.manifest import Stamp, replaced
 from headstart.features.store.mmap_files import map_files
 
 
 class Shard(NamedTuple):
-    """A shard's file, its number of examples, the bytes that each takes in it, and which file it has to be."""
+    """A shard's file, its number of examples, and the bytes that each takes in it."""
 
     path: str
     examples: int
     record_bytes: int
-    stamp: Stamp | None = None  # None: whichever stands at the path
 
 
 class ShardReader:
     """The records of a split, in the store's order. Each is compared with its checksum when it is first read.
 
     Raises:
-        UserError: when a shard is another file than it has to be.
+        UserError: when a shard is gone, or has another size than it must have.
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = [shard for shard in shards if shard.examples]
         self.starts = np.array([0, *itertools.accumulate(shard.examples for shard in self.shards)])
-        _check_stamps(self.shards)
-        self.memory, self.at = map_files([shard.path for shard in self.shards])  # where each shard begins in it
-        _check_stamps(self.shards)  # one that was replaced in between is another from then on
+        self.memory, self.at = map_files(list(map(_whole, self.shards)))  # where each shard begins in it
         self.maps = [
             self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
             for start, shard in zip(self.at, self.shards)
@@ -87,10 +83,20 @@ class ShardReader:
         self.verified[fresh] = True
 
 
-def _check_stamps(shards: Sequence[Shard]) -> None:
-    for shard in shards:
-        if shard.stamp is not None and Stamp.of(shard.path) != shard.stamp:
-            raise replaced(os.path.dirname(shard.path))
+def _whole(shard: Shard) -> str:
+    """The path of a shard that has all of its bytes: what lies beyond a mapped file's end can't be touched."""
+    try:
+        size = os.path.getsize(shard.path)
+    except FileNotFoundError:
+        raise UserError(
+            "replaced", f"the shard {shard.path!r} is gone: its store was extracted again and cleaned since; open it again"
+        ) from None
+    if size != shard.examples * shard.record_bytes:
+        raise UserError(
+            "damaged",
+            f"the shard {shard.path!r} is cut short: delete the store and extract again; `headstart verify` lists every fault",
+        )
+    return shard.path
 
 
 class TapReader:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from headstart.features import files
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.spec import FeatureSpec
-from headstart.features.store.manifest import MANIFEST, Manifest, Stamp, replaced
+from headstart.features.store.manifest import GENERATIONS, Manifest
 
 if TYPE_CHECKING:
     import keras
@@ -20,56 +19,61 @@ if TYPE_CHECKING:
 SPEC, BACKBONE = "spec.json", "backbone.keras"
 
 
-def read_spec(folder: str, manifest: Manifest) -> FeatureSpec:
+def read_spec(store: str, manifest: Manifest) -> FeatureSpec:
     """A store's spec.
 
     Raises:
         UserError: when its file is missing, damaged, or of another version.
     """
-    path = os.path.join(folder, SPEC)
-    content = files.read_bytes(path) if os.path.isfile(path) else b""
-    if hashlib.sha256(content).hexdigest() != manifest.files[SPEC]:
-        raise UserError("damaged", f"{path!r} is not what its manifest says: delete the store and extract again")
+    path = manifest.path_of(SPEC)
+    content = read_verified(store, path, manifest.digests)
     try:
         return FeatureSpec.from_json(json.loads(content))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            "other-version", f"{path!r} is of another version ({error}): delete the store and extract again"
+            "other-version", f"{place.join(store, path)!r} is of another version ({error}): delete the store and extract again"
         ) from error
 
 
-def missing_files(folder: str, manifest: Manifest, stamps: Mapping[str, Stamp | None]) -> list[str]:
-    """Files that a reader needs and that are not there, and shards of another size than the manifest's."""
-    missing = [name for name in (TABLE, DEAD_LETTERS) if not os.path.isfile(os.path.join(folder, name))]
-    for shard in manifest.shards:
-        stamp = stamps[shard.name]
-        if stamp is None or stamp.size != shard.bytes:
-            missing.append(shard.name)
-    return missing
+def missing_files(store: str, manifest: Manifest) -> list[str]:
+    """Files that a reader needs and that are not there, and shards of another size than they should have; below the store."""
+    held = {f"{GENERATIONS}/{entry.name}": entry.size for entry in place.entries(place.join(store, GENERATIONS))}
+    tables = [f"{each.folder}/{name}" for each in manifest.generations for name in (TABLE, DEAD_LETTERS)]
+    shards = {path: shard.bytes for split in manifest.splits for path, shard in manifest.shards(split)}
+    return [*(path for path in tables if path not in held), *(path for path, size in shards.items() if held.get(path) != size)]
 
 
-def read_verified(folder: str, name: str, manifest: Manifest, stamps: Mapping[str, Stamp | None]) -> bytes:
+def read_verified(store: str, path: str, digests: Mapping[str, str]) -> bytes:
     """A small file's bytes, if they are what the manifest says.
 
+    Args:
+        store: the store's folder.
+        path: the file's, below it.
+        digests: sha256 by path.
+
     Raises:
-        UserError: when they are not, because another extraction replaced them or because they are damaged.
+        UserError: when they are not.
     """
-    path = os.path.join(folder, name)
     try:
-        content = files.read_bytes(path)
+        content = place.read(place.join(store, path))
     except FileNotFoundError:
         content = b""
-    if hashlib.sha256(content).hexdigest() == manifest.files[name]:
+    if hashlib.sha256(content).hexdigest() == digests[path]:
         return content
-    if Stamp.of(os.path.join(folder, MANIFEST)) != stamps[MANIFEST]:
-        raise replaced(folder)
     raise UserError(
-        "damaged", f"{path!r} is missing or damaged: delete the store and extract again; `headstart verify` lists every fault"
+        "damaged",
+        f"{place.join(store, path)!r} is missing or damaged: delete the store and extract again; `headstart verify` lists "
+        f"every fault",
     )
 
 
-def load_base(folder: str, spec: FeatureSpec, unsafe: bool) -> keras.Model:
-    """The network beside the shards, from preprocessed images to its last map.
+def load_base(path: str, spec: FeatureSpec, unsafe: bool) -> keras.Model:
+    """The network that a store keeps, from preprocessed images to its last map.
+
+    Args:
+        path: of its file.
+        spec: of the features that were made with it.
+        unsafe: run Python code that it brings along in Lambda layers.
 
     Raises:
         UserError: when it is missing, is not the one of the spec, or brings code along and is not trusted.
@@ -77,10 +81,10 @@ def load_base(folder: str, spec: FeatureSpec, unsafe: bool) -> keras.Model:
     from headstart.features.backbones.build import weights_digest
     from headstart.features.backbones.keras_file import load_model
 
-    path = os.path.join(folder, BACKBONE)
-    if not os.path.isfile(path):
-        raise UserError("damaged", f"{path!r} is missing: delete the store and extract again")
-    base = load_model(path, unsafe)
+    try:
+        base = load_model(path, unsafe)
+    except FileNotFoundError as error:
+        raise UserError("damaged", f"{path!r} is missing: delete the store and extract again") from error
     if (digest := weights_digest(base)) != spec.weights_digest:
         raise UserError(
             "damaged",

@@ -7,17 +7,18 @@ if whoever wrote them was at fault. Only a file whose digest holds is opened for
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from headstart.features import files
-from headstart.features.dataset.dataset_table import DEAD_LETTERS, TABLE
+from headstart.features.dataset.dataset_table import TABLE
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.store import tfrecord
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.manifest import MANIFEST, Manifest, ShardEntry, no_store, read_manifest
+from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, no_store, read_manifest
+from headstart.features.store.sample import SAMPLE
 from headstart.features.store.store_files import BACKBONE, SPEC
 
 
@@ -34,31 +35,31 @@ def faults(path: str, unsafe: bool = False) -> Iterator[str]:
     Raises:
         UserError: when there is no complete store.
     """
-    if not os.path.isfile(os.path.join(path, MANIFEST)):
-        raise no_store(path)
-    return _faults(path, unsafe)
-
-
-def _faults(path: str, unsafe: bool) -> Iterator[str]:
     try:
         manifest = read_manifest(path)
-    except (OSError, ValueError) as error:
-        yield f"{MANIFEST}: {error}"
-        return
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_store(path) from None
+    except UserError as error:
+        return iter([f"{MANIFEST}: {error}"])
+    return _faults(path, manifest, unsafe)
+
+
+def _faults(path: str, manifest: Manifest, unsafe: bool) -> Iterator[str]:
     damaged = set()
     for name, fault in _digest_faults(path, manifest):
         damaged.add(name)
         yield fault
-    if not damaged & {SPEC, TABLE, DEAD_LETTERS} and not damaged & {shard.name for shard in manifest.shards}:
-        yield from _misfits(FeatureStore.open(path, unsafe=unsafe), BACKBONE not in damaged)
+    backbone = manifest.path_of(BACKBONE)
+    if not damaged - {backbone, manifest.path_of(SAMPLE)} & set(manifest.digests):
+        yield from _misfits(FeatureStore.open(path, unsafe=unsafe), backbone not in damaged)
 
 
 def _digest_faults(path: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """(file, fault) for each file that is missing, not what the manifest says, or not in it."""
-    listed = {**manifest.files, **{shard.name: shard.sha256 for shard in manifest.shards}}
-    for name, digest in listed.items():
+    """(file, fault) for each file that is missing, not what the manifest says, or in one of its generations and not in it."""
+    digests = manifest.digests
+    for name, digest in digests.items():
         try:
-            found = files.sha256_file(os.path.join(path, name))
+            found = files.sha256_file(place.join(path, name))
         except FileNotFoundError:
             yield name, f"{name}: missing"
         except OSError as error:
@@ -66,9 +67,11 @@ def _digest_faults(path: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
         else:
             if found != digest:
                 yield name, f"{name}: its content is not what the manifest says"
-    for name in sorted(set(os.listdir(path)) - {*listed, MANIFEST}):
-        if not name.startswith("."):  # the survey's cache, and an extraction that is under way
-            yield name, f"{name}: not in the manifest"
+    folders = tuple(f"{generation.folder}/" for generation in manifest.generations)
+    for entry in place.entries(path):
+        known = entry.name in digests or entry.name == MANIFEST or entry.name.startswith(".")  # the survey's cache, work
+        if not known and (entry.name.startswith(folders) or not entry.name.startswith(f"{GENERATIONS}/")):
+            yield entry.name, f"{entry.name}: not in the manifest"
 
 
 def _misfits(store: FeatureStore, backbone: bool) -> Iterator[str]:
@@ -105,26 +108,28 @@ def _backbone_faults(store: FeatureStore) -> Iterator[str]:
 
 def _split_faults(store: FeatureStore, split: str) -> Iterator[str]:
     examples = iter(store.examples(split))
-    for shard in store.manifest.splits[split].shards:
+    for path, (name, shard) in zip(store.shard_paths(split), store.manifest.shards(split)):
         expected = [next(examples, None) for _ in range(shard.examples)]
-        yield from _shard_faults(store, shard, expected, store.spec.views_of(split))
+        yield from _shard_faults(store, name, tfrecord.read_records(path), expected, store.spec.views_of(split))
     if (left := len(list(examples))) > 0:
         yield f"{TABLE}: {left} examples of the split {split} are in no shard"
 
 
-def _shard_faults(store: FeatureStore, shard: ShardEntry, examples: list[Example | None], views: int) -> Iterator[str]:
+def _shard_faults(
+    store: FeatureStore, name: str, records: Iterable[bytes], examples: list[Example | None], views: int
+) -> Iterator[str]:
     import tensorflow as tf
 
-    name, count = shard.name, 0
-    for number, content in enumerate(tfrecord.read_records(os.path.join(store.path, name))):
+    count = 0
+    for number, content in enumerate(records):
         count += 1
         example = examples[number // views] if number < len(examples) * views else None
         field = tf.train.Example.FromString(content).features.feature
         if example is None or not _is_of(store, field, example, number % views):
             yield f"{name}: record {number} is not the example that {TABLE} has in its place"
             return
-    if count != shard.examples * views:
-        yield f"{name}: {count} records, the manifest says {shard.examples * views}"
+    if count != len(examples) * views:
+        yield f"{name}: {count} records, the manifest says {len(examples) * views}"
 
 
 def _is_of(store: FeatureStore, field: Any, example: Example, view: int) -> bool:

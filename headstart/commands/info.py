@@ -52,11 +52,11 @@ def info(config: InfoConfig) -> list[str]:
         f"dataset    {manifest.dataset_digest[:12]}: {_division(manifest)}",
         f"overlap    {manifest.copies_across_splits} contents and {manifest.groups_across_splits} groups in several splits",
     ]
-    for name, split in manifest.splits.items():
-        examples = store.examples(name)
+    for name, count in manifest.splits.items():
+        examples, shards = store.examples(name), [shard for _, shard in manifest.shards(name)]
         groups = f", {len({e.group for e in examples})} groups" if manifest.groups_declared else ""
-        size = human_bytes(split.bytes)
-        lines.append(f"split      {name}: {split.examples:,} examples in {len(split.shards)} shards, {size}{groups}")
+        size = human_bytes(sum(shard.bytes for shard in shards))
+        lines.append(f"split      {name}: {count:,} examples in {len(shards)} shards, {size}{groups}")
     return [*lines, *_classes(store), _total(manifest.totals), *_dead(store)]
 
 

@@ -38,7 +38,7 @@ def readers(store: Any, folder: str) -> dict[str, Callable[[], Iterable[Any]]]:
         flat = tf.io.decode_raw(found.pop(tap.name), tf.dtypes.as_dtype(store.spec.store_dtype))  # [B, tap.size]
         return {**found, "label": found["label"][:, 0], "feature": tf.reshape(flat, (-1, *shape))}
 
-    builder = tfds.builder_from_directory(store.path)
+    builder = tfds.builder_from_directory(store.tfds_folders[0])
     table = f"{folder}/features.npy"
     np.save(table, store.arrays("train").features)
     held = store.dataset("train", BATCH, shuffle=True, in_memory=True)

@@ -45,28 +45,28 @@ def by_fit(store: Any) -> float:
 
 def by_headstart(store: Any, folder: str) -> tuple[float, float]:
     """Seconds of a whole `train`, and of the fitting in it, from the store."""
-    from headstart.training import train as train_head
+    from headstart.training.fitting import fit as fitting
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
 
-    fitting, fit = 0.0, train_head._fit
+    seconds, original = 0.0, fitting.fit_network
 
     def timed(*given: Any) -> Any:
-        nonlocal fitting
+        nonlocal seconds
         started = time.perf_counter()
-        history = fit(*given)
-        fitting = time.perf_counter() - started
-        return history
+        fitted = original(*given)
+        seconds = time.perf_counter() - started
+        return fitted
 
     run = os.path.join(folder, "run")
     shutil.rmtree(run, ignore_errors=True)
-    train_head._fit = timed
+    fitting.fit_network = timed
     started = time.perf_counter()
     try:
-        train_head.train(
-            train_head.TrainConfig(store=store.path, run=run, head="mlp", epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH)
-        )
+        train(TrainConfig(store=store.path, run=run, head="mlp", epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH))
     finally:
-        train_head._fit = fit
-    return time.perf_counter() - started, fitting
+        fitting.fit_network = original
+    return time.perf_counter() - started, seconds
 
 
 def measure(rounds: int, examples: int) -> list[dict[str, Any]]:

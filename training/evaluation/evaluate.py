@@ -113,7 +113,7 @@ def _data_source(run: Run) -> str:
 
 
 def _is_store(path: str) -> bool:
-    return os.path.exists(os.path.join(path, MANIFEST)) or os.path.isdir(os.path.join(path, WORK_FOLDER))
+    return any(os.path.exists(os.path.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def _split_digest(examples: Sequence[Example]) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from headstart.features import files
 from headstart.features.errors import UserError
 
+MAX_SHOWN = 4  # fields of another training, in a message
 FIRST_COST_S = 0.05  # what a checkpoint is taken to cost before there was one
 
 
@@ -164,7 +165,8 @@ def goes_on(path: str, identity: Mapping[str, Any]) -> bool:
         return state is not None
     theirs, mine = state["identity"], json.loads(json.dumps(identity))
     differing = [name for name in sorted({*theirs, *mine}) if theirs.get(name) != mine.get(name)]
-    values = "; ".join(f"{name}: {_shown(theirs.get(name))} there, {_shown(mine.get(name))} here" for name in differing)
+    shown = [f"{name}: {_shown(theirs.get(name))} there, {_shown(mine.get(name))} here" for name in differing[:MAX_SHOWN]]
+    values = "; ".join([*shown, *([f"{len(differing) - MAX_SHOWN} more"] if len(differing) > MAX_SHOWN else [])])
     epochs = len(next(iter(state["history"].values()), ()))
     raise UserError(
         "output-taken",

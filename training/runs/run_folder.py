@@ -86,7 +86,7 @@ class Run:
     @property
     def table(self) -> DatasetTable:
         """The dataset that it was trained on."""
-        return DatasetTable(self.path)
+        return DatasetTable.in_folder(self.path)
 
     @property
     def metrics(self) -> dict[str, Any]:

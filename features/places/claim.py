@@ -1,0 +1,147 @@
+"""A claim on a folder: of several jobs that would write to it, one does. Made of small files that are created, never locked.
+
+The holder is whoever made the claim with the highest number. It renews its own file while it runs; a claim that was not
+renewed in time is dead, and so is, at once, one of a process on this machine that is no more. Taking over a dead one means
+creating the next number, which only one of several can do. So it holds over NFS and between machines, where locks may not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from headstart.features.errors import UserError
+from headstart.features.places import place
+
+CLAIMS = "claims"  # below the folder
+TTL_S = 60.0  # a claim that was not renewed for so long is dead
+RENEWALS = 3  # in that time
+TRIES = 50  # to be the first to create the next claim
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who writes to a folder: a token of its own, its machine and process, and until when, in seconds since the epoch."""
+
+    number: int
+    token: str
+    host: str
+    process: int
+    started: float
+    until: float
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is of this machine."""
+        return self.host == socket.gethostname()
+
+    def is_dead(self, now: float) -> bool:
+        """Whether nobody holds it any more."""
+        if self.is_mine and _process_started(self.process) != self.started:
+            return True
+        return now > self.until
+
+
+def _process_started(process: int) -> float | None:
+    """When a process of this machine began; None when it is no more, or waits only to be collected."""
+    try:
+        found = psutil.Process(process)
+        return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
+    except psutil.Error:
+        return None
+
+
+@contextlib.contextmanager
+def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.time) -> Iterator[Claim]:
+    """Holds the claim on a folder for the length of the block; leaves nothing behind, nor the folder if it made it for that.
+
+    Args:
+        folder: what is to be written to; it is made when it is not there.
+        who: what writes, for messages: `extraction`.
+        flag: that names the folder, for messages.
+        clock: seconds since the epoch.
+
+    Raises:
+        UserError: when another holds it.
+    """
+    existed, ended = os.path.isdir(folder), threading.Event()
+    mine = _take(folder, who, flag, clock)
+
+    def renew() -> None:
+        while not ended.wait(TTL_S / RENEWALS):
+            with contextlib.suppress(OSError):  # a full disk ends a job elsewhere, and tells of it
+                _write(folder, Claim(**{**asdict(mine), "until": clock() + TTL_S}))
+
+    renewing = threading.Thread(target=renew, daemon=True)
+    renewing.start()
+    try:
+        yield mine
+    finally:
+        ended.set()
+        renewing.join()
+        _release(folder, mine, existed)
+
+
+def check_claim(folder: str, token: str) -> None:
+    """Raises UserError when a claim is not the one that holds: whoever works under it was left behind, and must not write."""
+    held = _held(folder)
+    if held is None or held.token != token:
+        raise UserError("in-use", f"another job has taken {folder!r} over, and this one is no longer to write to it")
+
+
+def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim:
+    for _ in range(TRIES):
+        held = _held(folder)
+        if held and not held.is_dead(clock()):
+            since = time.strftime("%H:%M:%S", time.localtime(held.until - TTL_S))
+            where = f"process {held.process}" if held.is_mine else f"{held.host}, process {held.process}"
+            raise UserError(
+                "in-use",
+                f"another {who} is writing to {folder!r} ({where}, last heard of at {since}): wait for it, or give another "
+                f"{flag}",
+            )
+        process, number = os.getpid(), max(_numbers(folder), default=0) + 1
+        started = _process_started(process) or 0.0
+        mine = Claim(number, uuid.uuid4().hex, socket.gethostname(), process, started, clock() + TTL_S)
+        with contextlib.suppress(FileNotFoundError):  # its folder went away with the claim before
+            if place.create(_path(folder, number), json.dumps(asdict(mine)).encode()) and _held(folder) == mine:
+                return mine
+    raise UserError("in-use", f"others come and go at {folder!r} all the time: try again, or give another {flag}")
+
+
+def _release(folder: str, mine: Claim, existed: bool) -> None:
+    place.remove(_path(folder, number) for number in _numbers(folder) if number <= mine.number)
+    for empty in (place.join(folder, CLAIMS), *([] if existed else [folder])):
+        with contextlib.suppress(OSError):  # it holds something
+            os.rmdir(empty)
+
+
+def _write(folder: str, claim: Claim) -> None:
+    place.write(_path(folder, claim.number), json.dumps(asdict(claim)).encode())
+
+
+def _held(folder: str) -> Claim | None:
+    """The claim with the highest number."""
+    for number in sorted(_numbers(folder), reverse=True):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # released since it was listed, or not written yet
+            return Claim(**place.read_json(_path(folder, number)))
+    return None
+
+
+def _path(folder: str, number: int) -> str:
+    return place.join(folder, CLAIMS, f"{number:06}.json")
+
+
+def _numbers(folder: str) -> list[int]:
+    """The numbers of all claims, dead ones too."""
+    stems = [entry.name.removesuffix(".json") for entry in place.entries(place.join(folder, CLAIMS))]
+    return [int(stem) for stem in stems if stem.isdigit()]

@@ -1,0 +1,148 @@
+"""Files and folders by their paths, in the words that a store needs: written once, whole or not there, never appended to.
+
+Paths stay plain text everywhere else; object stores would be told apart here, by a path's scheme, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from headstart.features import files
+from headstart.features.files import TEMPORARY_SUFFIX
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
+
+
+class Entry(NamedTuple):
+    """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds."""
+
+    name: str
+    size: int
+    time_ns: int
+
+
+def join(folder: str, *names: str) -> str:
+    """A path below a folder; names have / between their parts."""
+    return os.path.join(folder, *(part for name in names for part in name.split("/")))
+
+
+def read(path: str) -> bytes:
+    """A whole file.
+
+    Raises:
+        OSError: FileNotFoundError when it is not there.
+    """
+    return files.read_bytes(path)
+
+
+def write(path: str, content: bytes) -> None:
+    """Writes a file, whole or not at all, in the place of an older one; its folders are made."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    files.write_bytes(path, content)
+
+
+def create(path: str, content: bytes) -> bool:
+    """Writes a file where there is none, whole or not at all; False where there is one."""
+    try:
+        with creating(path) as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def creating(path: str) -> Iterator[BinaryIO]:
+    """Opens a temporary file for writing that becomes the file of a path when the block ends well, if there is none by then.
+
+    Raises:
+        FileExistsError: at the block's end, when somebody else was faster. Of several, over NFS too, one is the first.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _name_once(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+
+
+def _name_once(temporary: str, path: str) -> None:
+    """Gives a file a name that nobody has taken."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # where a file can't have two names, it is taken empty
+        os.replace(temporary, path)
+
+
+def copy(source: str, target: str) -> None:
+    """Makes a file what another one is, where there is none; they share their bytes where they can, for neither ever changes.
+
+    Raises:
+        FileExistsError: when there is one.
+    """
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with open(source, "rb") as content, creating(target) as file:
+            shutil.copyfileobj(content, file)
+
+
+def entry(path: str) -> Entry | None:
+    """What is known of one file; None when there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns) if os.path.isfile(path) else None
+
+
+def entries(folder: str) -> Iterator[Entry]:
+    """Every file below a folder, in the order of their names; nothing when it is not there."""
+    found = []
+    for at, _, names in os.walk(folder):
+        below = os.path.relpath(at, folder).replace(os.sep, "/")
+        for name in names:
+            if status := entry(os.path.join(at, name)):
+                found.append(status._replace(name=name if below == "." else f"{below}/{name}"))
+    return iter(sorted(found))
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Removes files, those that are there."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def remove_folder(path: str) -> None:
+    """Removes a folder and all below it, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: when it holds something else.
+    """
+    return json.loads(read(path).decode("utf-8", "surrogateescape"))

@@ -1,0 +1,165 @@
+"""A store that is made anew: at every moment it is the older one or the newer one, and what nobody names goes in the end."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.cli import main
+from headstart.features.files import sha256_file
+from headstart.features.places import place
+from headstart.features.places.claim import claimed
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.generations import clean, older
+from headstart.features.store.verify import faults
+from headstart.pipelines import extract_shard
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.markers import ShardMarker, save_unit
+from headstart.pipelines.plan import make_plan
+from tests.conftest import draw, little_base, raises, write_photos
+
+HOUR_S = 3600.0
+
+
+class Killed(BaseException):
+    """As a process is: nothing that cleans up after errors takes it for one."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of photos, a network, and a store made of them."""
+    root = tmp_path_factory.mktemp("made")
+    write_photos(root / "photos", {"train": {"fern": 5, "gentian": 4}, "test": {"fern": 2, "gentian": 2}})
+    little_base(root / "little.keras")
+    extract(config(root))
+    return root
+
+
+@pytest.fixture
+def root(made: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(made, tmp_path / "root"))
+
+
+def config(root: pathlib.Path, store: str = "store", **changes: Any) -> ExtractConfig:
+    values = {"input": str(root / "photos"), "store": str(root / store), "backbone": str(root / "little.keras")}
+    return ExtractConfig(**{**values, "preprocessing": "tf", "image_size": "32", "examples_per_shard": 4, **changes})
+
+
+def contents(store: pathlib.Path) -> dict[str, str]:
+    """Every file that a store's manifest names, and the manifest, by name; of generations, whichever they are."""
+    opened = FeatureStore.open(str(store))
+    (generation,) = opened.manifest.generations
+    return {name: sha256_file(str(store / generation.folder / name)) for name in os.listdir(store / generation.folder)}
+
+
+def one_more(root: pathlib.Path) -> None:
+    draw("fern", np.random.default_rng(99)).save(root / "photos" / "train" / "fern" / "one more.png")
+
+
+def dying(patch: pytest.MonkeyPatch, at: int) -> list[str]:
+    """Ends the process, as it were, at the n-th thing that is written or removed; what was done until then."""
+    done: list[str] = []
+
+    def step(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*arguments: Any) -> Any:
+            done.append(name)
+            if len(done) == at:
+                raise Killed
+            return real(*arguments)
+
+        return instead
+
+    for name in ("write", "create", "creating", "copy", "remove", "remove_folder"):
+        patch.setattr(place, name, step(name, getattr(place, name)))
+    return done
+
+
+def test_it_may_be_killed_anywhere(root: pathlib.Path) -> None:
+    before = contents(root / "store")
+    shutil.copytree(root / "store", root / "kept")
+    one_more(root)
+    extract(config(root))
+    after, at, killed = contents(root / "store"), 0, True
+    assert before != after
+    while killed:
+        at += 3
+        shutil.rmtree(root / "store")
+        shutil.copytree(root / "kept", root / "store")
+        with pytest.MonkeyPatch.context() as patch:
+            dying(patch, at)
+            try:
+                extract(config(root))
+                killed = False
+            except BaseException as error:
+                if "Killed" not in repr(error):
+                    raise
+        assert contents(root / "store") in (before, after), at  # whoever opens it finds one of both, whole
+        assert not list(faults(str(root / "store"))), at
+        store = extract(config(root))
+        assert contents(root / "store") == after, at
+        assert {*os.listdir(root / "store")} == {"manifest.json", "generations", ".digests.jsonl"}, at
+        named = {generation.folder.split("/")[1] for generation in store.manifest.generations}
+        assert {*os.listdir(root / "store" / "generations")} - named == older(str(root / "store"), store.manifest), at
+        assert len(older(str(root / "store"), store.manifest)) == 1, at
+    assert at > 30
+
+
+def test_an_older_generation_is_kept_for_a_while(root: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = FeatureStore.open(str(root / "store"))
+    one_more(root)
+    extract(config(root))
+    assert opened.features("train").all().shape[0] == 9  # whoever opened it goes on
+    assert clean(str(root / "store"), 24, time.time() + 23 * HOUR_S) == []
+    assert main(["clean", str(root / "store")]) == 0
+    assert "nothing to remove: 1 older generation is kept until it is 24 hours old" in capsys.readouterr().out
+    assert main(["clean", str(root / "store"), "--grace", "0"]) == 0
+    assert "removed 1 older generation" in capsys.readouterr().out
+    assert len(os.listdir(root / "store" / "generations")) == 1 and not list(faults(str(root / "store")))
+    with pytest.raises(Exception, match="open it again"):
+        FeatureStore(opened.path, opened.spec, opened.manifest, False).features("train")
+
+
+def test_what_is_being_written_is_not_cleaned(root: pathlib.Path, one_line: Callable[[], str]) -> None:
+    with claimed(str(root / "store"), "extraction", "--store"):
+        assert main(["clean", str(root / "store"), "--grace", "0"]) == 2
+    assert "another extraction is writing to" in one_line()
+
+
+def test_a_worker_that_outlives_its_job_harms_nobody(root: pathlib.Path) -> None:
+    """It has a unit of a start that is over: its shard is not named, its marker not read, and it is told to stop."""
+    expected = contents(root / "store")
+    shutil.rmtree(root / "store")
+    with claimed(str(root / "store"), "extraction", "--store") as claim:
+        plan = make_plan(config(root), claim.token)
+        for unit in plan.units:
+            save_unit(plan.job.work, unit)
+    with raises("in-use"):
+        extract_shard.extract_unit(plan.units[0], plan.job)
+    assert not os.path.exists(place.join(plan.job.folder, plan.units[0].shard))
+    place.write(place.join(plan.job.folder, plan.units[1].shard), b"half of a shard")
+    extract(config(root))
+    assert contents(root / "store") == expected and not list(faults(str(root / "store")))
+
+
+def test_of_two_workers_with_one_unit_the_first_counts(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(root / "store")
+    with claimed(str(root / "store"), "extraction", "--store") as claim:
+        plan = make_plan(config(root), claim.token)
+        unit, first = plan.units[0], list[ShardMarker]()
+        real = extract_shard.stream_features
+
+        def slower(*arguments: Any) -> Any:
+            monkeypatch.setattr(extract_shard, "stream_features", real)
+            first.append(extract_shard.extract_unit(unit, plan.job))  # another worker, meanwhile
+            return real(*arguments)
+
+        monkeypatch.setattr(extract_shard, "stream_features", slower)
+        assert extract_shard.extract_unit(unit, plan.job) == first[0]
