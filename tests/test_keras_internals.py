@@ -13,6 +13,7 @@ from headstart.features.keras_internals import (
     adam_moments,
     augmented,
     every_layer,
+    histogram,
     in_fresh_thread,
     inputs_of,
     is_loading_unsafe,
@@ -68,6 +69,14 @@ def test_a_layer_can_tell_that_it_is_loaded_unsafely(tmp_path: pathlib.Path, saf
     keras.saving.load_model(tmp_path / "asking.keras", compile=False, safe_mode=safe)
     Asking()
     assert Asking.answers == [not safe, False]
+
+
+def test_a_histogram_is_that_of_equalization() -> None:
+    values = np.random.default_rng(0).uniform(-9, 270, (40, 30)).astype(np.float32)
+    count = randaugment_layers(0.5)["Equalization"]._custom_histogram_fixed_width
+    for given in (values, np.zeros((3, 3), np.float32), np.full((2, 2), 255, np.float32)):
+        expected, found = (each(tf.constant(given), (0, 255), 256).numpy() for each in (count, histogram))
+        assert found.dtype == expected.dtype == np.int32 and np.array_equal(found, expected)
 
 
 def test_randaugment_picks_from_eleven_layers_that_a_seed_decides() -> None:

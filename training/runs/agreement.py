@@ -115,7 +115,7 @@ class _Seen(NamedTuple):
 def _compare(
     model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str
 ) -> dict[str, Any]:
-    from_features = head.predict(seen.features, verbose=0)  # [n, classes]
+    from_features = _answers(head, seen.features)  # [n, classes]
     if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
         raise UserError(
             "bad-value",
@@ -185,22 +185,27 @@ def storage_tolerance(
     moved = 0.0
     for _ in range(draws):
         signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
-        moved = max(
-            moved,
-            float(np.abs(head.predict(stored * (1 + half_step * signs) + computed * signs, verbose=0) - probabilities).max()),
-        )
+        answers = _answers(head, stored * (1 + half_step * signs) + computed * signs)
+        moved = max(moved, float(np.abs(answers - probabilities).max()))
     return 1e-3 + 3 * moved  # the first part: kernels that round in another order
 
 
 def classify_images(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndarray:
     """A saved model's probabilities for images of any size, uint8 [any, any, 3], float32 [n, classes]."""
-    if keras.backend.backend() != "tensorflow":  # which would compile the whole network for each size of image
-        resize = model.get_layer("resizing")
-        pixels = np.concatenate([np.asarray(resize(image[None].astype(np.float32))) for image in images])
-        features = model.get_layer("backbone").predict(pixels, verbose=0)
-        return model.get_layer("head").predict(features, verbose=0)
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
-    classify = tf.function(lambda image: model(image, training=False), input_signature=signature)
-    return np.concatenate([classify(tf.constant(image[None])).numpy() for image in images])
+    def of_any_size(layer: Callable[[Any], Any]) -> np.ndarray:
+        signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
+        traced = tf.function(layer, input_signature=signature)
+        return np.concatenate([traced(tf.constant(image[None])).numpy() for image in images])
+
+    if keras.backend.backend() == "tensorflow":
+        return of_any_size(lambda image: model(image, training=False))
+    # another backend compiles anew for each size of image: TensorFlow resizes, as Keras has it do in a tf.data pipeline
+    resized = of_any_size(lambda image: model.get_layer("resizing")(tf.cast(image, tf.float32)))
+    return _answers(model.get_layer("head"), model.get_layer("backbone").predict(resized, verbose=0))
+
+
+def _answers(head: keras.Model, features: np.ndarray) -> np.ndarray:
+    """A head's probabilities of a few features, float32 [n, classes]; `predict` would build a pipeline at each call."""
+    return np.asarray(head(features, training=False))
