@@ -18,27 +18,62 @@ from tests.conftest import small_backbone_flags
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]'")
 
 
-def headstart(*arguments: object) -> str:
-    """Runs a command in a process of its own; what it says."""
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+COMMANDS = """
+import contextlib, io, json, sys
+from headstart.cli import main
+told = {}
+for name, arguments in json.load(sys.stdin).items():
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = main(arguments)
+    told[name] = status, said.getvalue()
+print(json.dumps(told))
+"""
+Told = dict[str, tuple[int, str]]  # each command's status, and what it said
+
+
+def in_jax(**commands: list[object]) -> Told:
+    """Runs commands one after the other in one process, whose Keras computes in JAX."""
+    arguments = json.dumps({name: list(map(str, each)) for name, each in commands.items()})
+    environment, code = {**os.environ, "KERAS_BACKEND": "jax"}, [sys.executable, "-c", COMMANDS]
+    done = subprocess.run(code, input=arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def folder(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A store with an unpooled tap made by JAX, and a head trained on it."""
-    folder = tmp_path_factory.mktemp("jax")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """What the commands write into."""
+    return tmp_path_factory.mktemp("jax")
+
+
+@pytest.fixture(scope="module")
+def told(folder: pathlib.Path, photos: pathlib.Path) -> Told:
+    """A store with an unpooled tap made by JAX, a head trained on it, and what is made of that."""
+    store, run = ["--store", folder / "store"], folder / "run"
+    short = ["--batch_size", 12, "--epochs", 2]  # whole batches: JAX compiles each size
+    from_images = ["finetune", photos, "--init_from", run, *short]
+    from_store = ["finetune", "--from_store", folder / "store", "--init_from", run, "--unfreeze_after", "block5c_add", *short]
     taps = ["--tap", ":avg", "--tap", "block5c_add:none"]
-    made = [*small_backbone_flags(), "--store_dtype", "float32"]
-    headstart("extract", photos, "--store", folder / "store", *made, *taps)
-    headstart("train", folder / "store", "--run", folder / "run", "--epochs", 5, "--batch_size", 12)
-    return folder
+    return in_jax(
+        extract=["extract", photos, *store, "--store_dtype", "float32", *taps, *small_backbone_flags()],
+        train=["train", folder / "store", "--run", run, "--batch_size", 12, "--epochs", 5],
+        frozen=[*from_images, "--run", folder / "frozen", "--augment", "strong"],
+        tuned=[*from_store, "--run", folder / "tuned"],
+        evaluate=["evaluate", folder / "tuned"],
+        devices=[*from_images, "--run", folder / "two", "--devices", 2],
+    )
 
 
-def test_features_are_those_of_tensorflow(folder: pathlib.Path, store: pathlib.Path) -> None:
+def of_all(told: Told, *names: str) -> str:
+    """What the last of some commands said, all of which ended well."""
+    for name in names:
+        assert told[name][0] == 0, told[name]
+    return told[names[-1]][1]
+
+
+def test_features_are_those_of_tensorflow(told: Told, folder: pathlib.Path, store: pathlib.Path) -> None:
+    of_all(told, "extract")
     ours, theirs = (
         FeatureStore.open(str(path)).arrays("train").features.astype(np.float32) for path in (folder / "store", store)
     )
@@ -47,24 +82,17 @@ def test_features_are_those_of_tensorflow(folder: pathlib.Path, store: pathlib.P
     assert [engine["name"] for engine in engines] == ["jax"]
 
 
-def test_a_head_on_augmented_images(folder: pathlib.Path, photos: pathlib.Path) -> None:
-    told = headstart(
-        *("finetune", photos, "--init_from", folder / "run", "--run", folder / "frozen"),
-        *("--epochs", 2, "--augment", "strong", "--batch_size", 12),  # whole batches: JAX compiles each size
-    )
-    assert "frozen arrays of the backbone are bit-equal" in told
+def test_a_head_on_augmented_images(told: Told, folder: pathlib.Path) -> None:
+    assert "frozen arrays of the backbone are bit-equal" in of_all(told, "train", "frozen")
     assert json.loads((folder / "frozen" / "metrics.json").read_text())["epochs"] == 2
 
 
-def test_layers_above_a_stored_map(folder: pathlib.Path) -> None:
-    source = ["--from_store", folder / "store", "--init_from", folder / "run", "--unfreeze_after", "block5c_add"]
-    told = headstart("finetune", *source, "--run", folder / "tuned", "--epochs", 2, "--batch_size", 12)
-    assert "unfrozen layers moved" in told and "frozen arrays of the backbone are bit-equal" in told
-    assert "accuracy" in headstart("evaluate", folder / "tuned")
+def test_layers_above_a_stored_map(told: Told) -> None:
+    said = of_all(told, "train", "tuned")
+    assert "unfrozen layers moved" in said and "frozen arrays of the backbone are bit-equal" in said
+    assert "accuracy" in of_all(told, "evaluate")
 
 
-def test_several_devices_need_tensorflow(folder: pathlib.Path, photos: pathlib.Path) -> None:
-    command = [sys.executable, "-m", "headstart", "finetune", photos, "--init_from", folder / "run", "--run", folder / "two"]
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run([*map(str, command), "--devices", "2"], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and "--devices 2 needs Keras's TensorFlow backend, this is jax" in done.stderr
+def test_several_devices_need_tensorflow(told: Told) -> None:
+    status, said = told["devices"]
+    assert status == 2 and "--devices 2 needs Keras's TensorFlow backend, this is jax" in said
