@@ -159,4 +159,4 @@ def test_a_killed_process_holds_nothing(tmp_path: pathlib.Path) -> None:
     process.communicate()
     with claimed(folder, "extraction", "--store") as mine:
         assert mine.number == 2
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["store"] and not os.listdir(folder)  # which the killed one had made
