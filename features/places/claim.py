@@ -99,8 +99,11 @@ def check_claim(folder: str, token: str) -> None:
 
 
 def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim:
-    for _ in range(TRIES):
-        held = _held(folder)
+    for attempt in range(TRIES):
+        numbers = _numbers(folder)  # one look decides both who holds it and which number comes next
+        held = _read(folder, max(numbers)) if numbers else None
+        if numbers and held is None and attempt < TRIES // 2:  # released since it was listed, or not written yet: look again
+            continue
         if held and not held.is_dead(clock()):
             since = time.strftime("%H:%M:%S", time.localtime(held.until - TTL_S))
             where = f"process {held.process}" if held.is_mine else f"{held.host}, process {held.process}"
@@ -109,7 +112,7 @@ def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim
                 f"another {who} is writing to {folder!r} ({where}, last heard of at {since}): wait for it, or give another "
                 f"{flag}",
             )
-        process, number = os.getpid(), max(_numbers(folder), default=0) + 1
+        process, number = os.getpid(), max(numbers, default=0) + 1
         started = _process_started(process) or 0.0
         mine = Claim(number, uuid.uuid4().hex, socket.gethostname(), process, started, clock() + TTL_S)
         with contextlib.suppress(FileNotFoundError):  # its folder went away with the claim before
@@ -131,9 +134,14 @@ def _write(folder: str, claim: Claim) -> None:
 
 def _held(folder: str) -> Claim | None:
     """The claim with the highest number."""
-    for number in sorted(_numbers(folder), reverse=True):
-        with contextlib.suppress(OSError, ValueError, TypeError):  # released since it was listed, or not written yet
-            return Claim(**place.read_json(_path(folder, number)))
+    found = (_read(folder, number) for number in sorted(_numbers(folder), reverse=True))
+    return next(filter(None, found), None)
+
+
+def _read(folder: str, number: int) -> Claim | None:
+    """A claim; None when it was released, or is not written yet."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Claim(**place.read_json(_path(folder, number)))
     return None
 
 
