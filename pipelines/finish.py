@@ -20,7 +20,7 @@ from headstart.features import files
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
-from headstart.features.dataset.examples import Example, conflicts, dataset_digest, plan_order, to_csv
+from headstart.features.dataset.examples import Example, conflicts, plan_order, to_csv
 from headstart.features.dataset.splits import copies_across_splits, groups_across_splits
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -66,7 +66,7 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
     written = _write_files(plan, splits, letters)
     manifest = Manifest(
         fingerprint=spec.fingerprint,
-        dataset_digest=dataset_digest(plan.examples, class_names),
+        dataset_digest=plan.dataset_digest,
         class_names=class_names,
         generations=(Generation(f"{GENERATIONS}/{job.generation}", splits, {**written, **backbone}),),
         totals=_totals(plan, splits, len(letters)),

@@ -43,6 +43,7 @@ class ExtractionPlan:
     job: ShardJob
     examples: tuple[Example, ...]
     units: tuple[WorkUnit, ...]
+    dataset_digest: str
     unread: tuple[DeadLetter, ...]
     division: Division
     groups_declared: bool
@@ -112,7 +113,8 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     max_dead = int(config.max_bad_fraction * len(source.images))
     number = old.manifest.number + 1 if old else 1
-    generation = generation_name(number, units, dataset_digest(examples, source.class_names))
+    digest = dataset_digest(examples, source.class_names)
+    generation = generation_name(number, units, digest)
     store = os.path.abspath(config.store)
     job = ShardJob(spec, backbone.source, source.class_names, store, generation, token, engine, config.max_pixels, max_dead)
     return ExtractionPlan(
@@ -120,6 +122,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
         job=job,
         examples=tuple(examples),
         units=tuple(units),
+        dataset_digest=digest,
         unread=_unread(source, surveyed),
         division=division,
         groups_declared=source.has_groups,
@@ -234,7 +237,7 @@ def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:
     manifest = store.manifest
     if any(letter.stage == "read" and letter.digest for letter in store.dead_letters):
         return False  # it could be read once, and may be again
-    same_dataset = manifest.dataset_digest == dataset_digest(plan.examples, plan.job.class_names)
+    same_dataset = manifest.dataset_digest == plan.dataset_digest
     stored = [shard.unit for split in manifest.splits for _, shard in manifest.shards(split)]
     same_units = stored == [unit.digest for unit in plan.units]
     return same_dataset and same_units and manifest.totals.planned == plan.planned
