@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from headstart.features.errors import UserError
@@ -18,15 +18,20 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextlib.contextmanager
-def atomic(path: str) -> Iterator[BinaryIO]:
-    """Opens a temporary file for writing that takes `path`'s place only when the block ends well."""
+def atomic(path: str, name: Callable[[str, str], object] | None = None) -> Iterator[BinaryIO]:
+    """Opens a temporary file for writing that takes `path`'s place only when the block ends well.
+
+    Args:
+        path: of the file.
+        name: gives the temporary file, the first, the name of the second; when not given, whatever has that name is replaced.
+    """
     temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"  # no two writers, on any host, share it
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        (name or os.replace)(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)

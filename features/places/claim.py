@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import psutil
 
@@ -79,7 +79,7 @@ def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.
     def renew() -> None:
         while not ended.wait(TTL_S / RENEWALS):
             with contextlib.suppress(OSError):  # a full disk ends a job elsewhere, and tells of it
-                _write(folder, Claim(**{**asdict(mine), "until": clock() + TTL_S}))
+                _write(folder, replace(mine, until=clock() + TTL_S))
 
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from headstart.features import files
-from headstart.features.files import TEMPORARY_SUFFIX
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
 
@@ -66,16 +63,8 @@ def creating(path: str) -> Iterator[BinaryIO]:
         FileExistsError: at the block's end, when somebody else was faster. Of several, over NFS too, one is the first.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _name_once(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+    with files.atomic(path, _name_once) as file:
+        yield file
 
 
 def _name_once(temporary: str, path: str) -> None:
@@ -87,6 +76,8 @@ def _name_once(temporary: str, path: str) -> None:
             raise
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # where a file can't have two names, it is taken empty
         os.replace(temporary, path)
+    else:
+        os.remove(temporary)
 
 
 def copy(source: str, target: str) -> None:
@@ -145,4 +136,4 @@ def read_json(path: str) -> Any:
         OSError: when it can't be read.
         ValueError: when it holds something else.
     """
-    return json.loads(read(path).decode("utf-8", "surrogateescape"))
+    return files.read_json(path)
