@@ -39,6 +39,7 @@ from headstart.features.store.sample import SAMPLE, SampleImage, write_sample
 from headstart.features.store.store_files import BACKBONE, SPEC
 from headstart.pipelines.markers import ShardMarker, read_marker
 from headstart.pipelines.plan import ExtractionPlan
+from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.tfds_metadata import tfds_metadata
 from headstart.pipelines.work_unit import WorkUnit
 
@@ -101,11 +102,20 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
         DEAD_LETTERS: to_json_lines(letters),
         SAMPLE: sample.getvalue(),
         **_conflicts(plan.examples),
-        **tfds_metadata(plan.job.spec, plan.job.class_names, splits),
     }
+    with scratch(plan.job) as folder:
+        contents |= tfds_metadata(plan.job.spec, plan.job.class_names, splits, folder)
     for name, content in contents.items():
         place.write(place.join(plan.job.folder, name), content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+@contextlib.contextmanager
+def scratch(job: ShardJob) -> Iterator[str]:
+    """A folder for a library that writes files of its own, in the work folder: what a killed process leaves goes with that."""
+    os.makedirs(job.work, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=job.work) as folder:
+        yield folder
 
 
 def _conflicts(examples: Sequence[Example]) -> dict[str, bytes]:
@@ -126,8 +136,8 @@ def save_backbone(plan: ExtractionPlan) -> dict[str, str]:
         older = plan.old.manifest.path_of(BACKBONE)
         place.copy(place.join(plan.old.path, older), path)
         return {BACKBONE: plan.old.manifest.digests[older]}
-    with tempfile.TemporaryDirectory() as scratch:
-        saved = os.path.join(scratch, BACKBONE)
+    with scratch(plan.job) as folder:
+        saved = os.path.join(folder, BACKBONE)
         save_model(plan.backbone.base, saved)
         with open(saved, "rb") as source, place.creating(path) as target:
             shutil.copyfileobj(source, target)

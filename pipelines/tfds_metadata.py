@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,13 +15,16 @@ from headstart.features.store.feature_store import DATASET_NAME
 from headstart.features.store.manifest import SplitEntry
 
 
-def tfds_metadata(spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, SplitEntry]) -> dict[str, bytes]:
+def tfds_metadata(
+    spec: FeatureSpec, class_names: Sequence[str], splits: Mapping[str, SplitEntry], folder: str
+) -> dict[str, bytes]:
     """The files by which `tfds.builder_from_directory` reads the folder of the shards with equal values.
 
     Args:
         spec: of the features; each tap is a tensor.
         class_names: a label is an index into them.
         splits: their shards.
+        folder: an empty one, for TFDS to write into.
 
     Returns:
         Name to content.
@@ -43,22 +45,21 @@ def tfds_metadata(spec: FeatureSpec, class_names: Sequence[str], splits: Mapping
             **taps,
         }
     )
-    with tempfile.TemporaryDirectory() as folder:
-        template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=DATASET_NAME, filetype_suffix="tfrecord")
-        infos = [
-            tfds.core.SplitInfo(
-                name=name,
-                shard_lengths=[shard.examples * spec.views_of(name) for shard in split.shards],
-                num_bytes=split.bytes,
-                filename_template=template.replace(split=name),
-            )
-            for name, split in splits.items()
-        ]
-        stand_ins = {shard.name for split in splits.values() for shard in split.shards}
-        for name in stand_ins:  # it looks for files of these names, and into none of them
-            files.write_bytes(os.path.join(folder, name), b"")
-        tfds.folder_dataset.write_metadata(
-            data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=DATASET_NAME, filetype_suffix="tfrecord")
+    infos = [
+        tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[shard.examples * spec.views_of(name) for shard in split.shards],
+            num_bytes=split.bytes,
+            filename_template=template.replace(split=name),
         )
-        written = sorted(set(os.listdir(folder)) - stand_ins)
-        return {name: files.read_bytes(os.path.join(folder, name)) for name in written}
+        for name, split in splits.items()
+    ]
+    stand_ins = {shard.name for split in splits.values() for shard in split.shards}
+    for name in stand_ins:  # it looks for files of these names, and into none of them
+        files.write_bytes(os.path.join(folder, name), b"")
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=infos, filename_template=template, check_data=False
+    )
+    written = sorted(set(os.listdir(folder)) - stand_ins)
+    return {name: files.read_bytes(os.path.join(folder, name)) for name in written}
