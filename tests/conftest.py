@@ -223,6 +223,14 @@ def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(classify, "make_engine", engine)
 
 
+@pytest.fixture
+def kept_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves a checkpoint after each epoch, however short it is."""
+    from headstart.training.fitting import fit
+
+    monkeypatch.setattr(fit, "CHECKPOINT_SHARE", float("inf"))
+
+
 def after_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, then: Callable[[], None]) -> None:
     """Does something right after an epoch's checkpoint was written."""
     from headstart.training.fitting import checkpoint

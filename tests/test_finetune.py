@@ -40,6 +40,8 @@ from headstart.training.train_config import TrainConfig
 from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, write_photos
 from tests.test_train_head import history_of, metrics_of
 
+pytestmark = pytest.mark.usefixtures("kept_each_epoch")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH = 12  # 36 training images: 3 steps an epoch
 RATE = 0.003

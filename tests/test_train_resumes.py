@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
-from headstart.features.errors import UserError
-from headstart.training import train as training
 from headstart.training.fitting import checkpoint
+from headstart.training.runs import run_folder
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import after_epoch
+from tests.conftest import after_epoch, raises
 
 
 def config(store: pathlib.Path, run: pathlib.Path, **changes: Any) -> TrainConfig:
@@ -34,12 +33,6 @@ def history_of(run: pathlib.Path) -> list[list[str]]:
 
 def metrics_of(run: pathlib.Path) -> dict[str, Any]:
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def kept_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves a checkpoint after each epoch, however short it is."""
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", float("inf"))
 
 
 def same_runs(one: pathlib.Path, other: pathlib.Path) -> None:
@@ -61,14 +54,31 @@ def test_a_training_that_was_killed_goes_on(
         after_epoch(patch, 3, die)
         train(config(maps_store, tmp_path / "killed", head=head, epochs=5))
     assert (tmp_path / "killed" / ".partial" / "checkpoint.npz").exists()
-    with pytest.raises(UserError, match=r"keeps 3 epochs of another training .*learning_rate: 0\.001 there"):
+    with raises("output-taken") as refused:
         train(config(maps_store, tmp_path / "killed", head=head, epochs=5, learning_rate=0.1))
+    assert "learning_rate: 0.001 there, 0.1 here" in str(refused.value)
     steps: list[int] = []
     with monkeypatch.context() as patch:
         after_epoch(patch, 4, lambda: steps.append(4))
         train(config(maps_store, tmp_path / "killed", head=head, epochs=5))
     train(config(maps_store, tmp_path / "whole", head=head, epochs=5))
     assert steps == [4]
+    same_runs(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_training_that_was_killed_after_its_last_epoch_takes_no_further_step(
+    maps_store: pathlib.Path, tmp_path: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="pulled the plug"):
+        patch.setattr(run_folder, "publish", die)
+        train(config(maps_store, tmp_path / "killed", epochs=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", die)
+        train(config(maps_store, tmp_path / "killed", epochs=2))
+    train(config(maps_store, tmp_path / "whole", epochs=2))
     same_runs(tmp_path / "killed", tmp_path / "whole")
 
 

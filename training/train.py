@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 VALIDATION_BATCH = 256
 MAX_STEPS_AT_ONCE = 256  # between two looks of Python's at a training
-CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written
 INDIFFERENT = ("store", "run", "unsafe", "patience")  # what lies there has digests; patience changes no epoch
 
 
@@ -174,7 +173,6 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
         class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
         loss=loss,
         from_nothing=True,
-        checkpoint_share=CHECKPOINT_SHARE,
     )
 
 

@@ -139,8 +139,8 @@ def prepared(folder: pathlib.Path, only: str) -> Iterator[Command]:
     flags = ["--backbone", base, "--preprocessing", "tf", "--image_size", str(IMAGE_SIZE), "--examples_per_shard", "8"]
     made = [
         Command("extract", [photos, *flags], "--store", folder / "store"),
-        Command("train", [str(folder / "store"), "--epochs", "4"], "--run", folder / "run0"),
-        Command("finetune", [photos, "--init_from", str(folder / "run0"), "--epochs", "3"], "--run", folder / "run1"),
+        Command("train", [str(folder / "store"), "--epochs", "200", "--patience", "200"], "--run", folder / "run0"),
+        Command("finetune", [photos, "--init_from", str(folder / "run0"), "--epochs", "40", "--patience", "40"], "--run", folder / "run1"),
     ]
     for command in made:
         temporary = folder / "temporary"

@@ -2,7 +2,7 @@
 
 1. where it begins: a run's backbone and head, or a store's with a head trained first   training/finetuning/starting_points.py
 2. split: the frozen part below, run by the engine or stored; what is trained above     training/finetuning/unfreeze.py
-3. fit: watched, checked, a checkpoint an epoch                                         training/fitting/fit.py
+3. fit: watched, checked, taken up where it was left                                    training/fitting/fit.py
 4. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
 """
 
@@ -36,7 +36,7 @@ NO_VALIDATION = (
 def finetune(config: FinetuneConfig) -> Run:
     """Trains the head on augmented images, or layers of the backbone with it, and keeps the best epoch.
 
-    Killed at any moment and called again, it goes on from its last epoch and ends with the same figures to rounding.
+    Killed at any moment and called again, it goes on from its last checkpoint and ends with the same figures to rounding.
 
     Args:
         config: what `headstart finetune` takes.

@@ -23,14 +23,14 @@ from headstart.training.fitting.pipeline import Labels, Source, training_pipelin
 from headstart.training.runs import run_folder
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
+CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 
-    from_nothing says that what it begins with is not worth keeping, so that epoch 0 is never the best; checkpoint_share, how
-    much of a training checkpoints may cost: one is left after an epoch when that has lasted long enough.
+    from_nothing says that what it begins with is not worth keeping, so that epoch 0 is never the best.
     """
 
     epochs: int
@@ -45,7 +45,6 @@ class Recipe:
     class_weight: dict[int, float] | None = None
     loss: Any = field(default_factory=lambda: keras.losses.SparseCategoricalCrossentropy())
     from_nothing: bool = False
-    checkpoint_share: float = math.inf
 
     @property
     def not_before(self) -> int:
@@ -123,7 +122,7 @@ def fit_network(
             recipe.monitor,
             recipe.patience,
             recipe.not_before,
-            recipe.checkpoint_share,
+            CHECKPOINT_SHARE,
         )
         keep.set_model(learner)
         if not keep.load() and validation is not None and not recipe.from_nothing:
