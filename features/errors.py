@@ -22,11 +22,13 @@ Code = Literal[
     "missing-input",  # an input, a model, weights, a store or a run is not there
     "missing-split",  # or the split that is asked for has no examples
     "model-disagrees",  # the saved model answers otherwise than the head on stored features
+    "no-access",  # an object store denies it
     "not-available",  # this machine, or what is installed on it, can't do it
     "other-dataset",  # other images or classes than those of the store or the run
     "other-features",  # of another network, other weights or other settings
     "other-version",  # written by another version of this package
     "output-taken",  # the output folder holds something else
+    "place-failed",  # an object store does not answer, or not as it should
     "replaced",  # a store or a run was written anew while it was read
     "too-many-unreadable",  # images, more than --max_bad_fraction allows
     "unknown-name",  # of a command, a network, a layer or a tap

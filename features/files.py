@@ -104,20 +104,6 @@ def sync_tree(path: str) -> None:
         sync_folder(folder)
 
 
-def names_in(folder: str, flag: str) -> set[str]:
-    """What a folder that a flag names holds; nothing when it is not there yet.
-
-    Raises:
-        UserError: when it is a file.
-    """
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()
-    except NotADirectoryError as error:
-        raise UserError("output-taken", f"{flag} {folder!r} is a file: give the name of a folder") from error
-
-
 def write_bytes(path: str, content: bytes) -> None:
     """Writes a whole file, or none of it."""
     with atomic(path) as file:

@@ -7,7 +7,6 @@ without `--runner` it runs in this process.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections import Counter
@@ -16,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from headstart.features.errors import UserError
-from headstart.features.files import names_in
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS, Claim, claimed
 from headstart.features.runtime import quietly
@@ -70,7 +68,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             backbone = saved.result()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
-        source = Provenance(os.path.abspath(config.input), plan.backbone.source.weights, versions(), copied)
+        source = Provenance(place.absolute(config.input), plan.backbone.source.weights, versions(), copied)
         finish(plan, source, backbone)  # 4. the manifest comes last
         place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)
@@ -103,7 +101,7 @@ def _claimed(store: str) -> Iterator[Claim]:
     from headstart.features.store.manifest import GENERATIONS, MANIFEST, WORK_FOLDER
     from headstart.pipelines.survey import DIGESTS
 
-    held = {name for name in names_in(store, "--store") if name != CLAIMS and not name.startswith(DIGESTS)}
+    held = {name for name in place.names_in(store, "--store") if name != CLAIMS and not name.startswith(DIGESTS)}
     if held and not held & {WORK_FOLDER, GENERATIONS, MANIFEST}:
         raise UserError(
             "output-taken", f"--store {store!r} holds something else than a feature store: give a new or empty folder"

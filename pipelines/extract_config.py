@@ -9,8 +9,7 @@ from headstart.features.backbones.source import BackboneSource, check_preprocess
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS, check_exists
 from headstart.features.engines.options import ENGINES
-from headstart.features.errors import UserError
-from headstart.features.files import names_in
+from headstart.features.places import place
 from headstart.features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
@@ -112,8 +111,6 @@ class ExtractConfig:
             Tap.parse(tap)
         if self.image_size != "":
             parse_image_size(self.image_size)
-        if "://" in self.store:
-            raise UserError("bad-flag", f"--store is a local or mounted folder, not {self.store!r}")
 
     @property
     def augmentation(self) -> Augmentation:
@@ -128,7 +125,7 @@ def check_names(config: ExtractConfig) -> None:
         UserError: for an input, a backbone or weights that are not there, or a store's folder that is a file.
     """
     check_exists(config.input)
-    names_in(config.store, "--store")
+    place.names_in(config.store, "--store")
     if config.splits_from:
         check_exists(config.splits_from)
     check_preprocessing(BackboneSource.parse(config.backbone, config.weights, config.unsafe), config.preprocessing)

@@ -5,6 +5,7 @@ Only reading and decoding may fail for one image, which then becomes a dead lett
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import time
@@ -20,6 +21,7 @@ from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.features.places.cache import local_path
 from headstart.features.places.claim import check_claim
 from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.spec import FeatureSpec
@@ -37,10 +39,11 @@ from headstart.pipelines.markers import (
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
 
-HEARTBEAT_S = 1.0
+HEARTBEAT_S, REMOTE_HEARTBEAT_S = 1.0, 10.0  # each costs an object store a request or two
 MARKER_WAIT_S = 10.0  # for the marker of a shard that another worker made: it comes right after the shard
 
 Packed = dict[str, bytes]  # tap name -> the feature's bytes
+_local_path = functools.lru_cache(1024)(local_path)  # a shard's name is used once
 
 
 class ExtractShard(beam.DoFn):
@@ -182,7 +185,7 @@ def _pack(features: Sequence[np.ndarray], spec: FeatureSpec) -> Packed:
 
 def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
     """The feature's bytes from the older shard that holds it."""
-    with open(stored.shard, "rb") as shard:
+    with open(_local_path(stored.shard), "rb") as shard:
         offset = stored.offset + view * tfrecord.framed_length(stored.length)
         shard.seek(offset)
         content = shard.read(stored.length)
@@ -195,16 +198,17 @@ def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
 
 
 class _Heartbeat:
-    """Says, once a second, how far a unit is; stops the unit when the job must stop."""
+    """Says now and then how far a unit is; stops the unit when the job must stop."""
 
     def __init__(self, job: ShardJob, unit: WorkUnit) -> None:
         self.job, self.unit, self.dead = job, unit, list[DeadLetter]()
         self.last = time.monotonic()
+        self.every = REMOTE_HEARTBEAT_S if place.is_remote(job.store) else HEARTBEAT_S
 
     def tick(self, stored: int) -> None:
         if reason := self.job.too_many_dead(self.dead):
             raise UserError("too-many-unreadable", reason)
-        if time.monotonic() - self.last < HEARTBEAT_S:
+        if time.monotonic() - self.last < self.every:
             return
         self.last = time.monotonic()
         write_heartbeat(self.job.work, self.unit.shard, stored + len(self.dead), self.dead)

@@ -9,7 +9,6 @@ import io
 import os
 import platform
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,7 +38,6 @@ from headstart.features.store.sample import SAMPLE, SampleImage, write_sample
 from headstart.features.store.store_files import BACKBONE, SPEC
 from headstart.pipelines.markers import ShardMarker, read_marker
 from headstart.pipelines.plan import ExtractionPlan
-from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.tfds_metadata import tfds_metadata
 from headstart.pipelines.work_unit import WorkUnit
 
@@ -57,7 +55,8 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
         AssertionError: when a unit has no marker.
     """
     job, spec, class_names = plan.job, plan.job.spec, plan.job.class_names
-    markers = [marker for unit in plan.units if (marker := plan.done.get(unit.shard) or read_marker(job.work, unit))]
+    found = place.at_once(lambda unit: plan.done.get(unit.shard) or read_marker(job.work, unit), plan.units, job.work)
+    markers = list(filter(None, found))
     if len(markers) < len(plan.units):
         raise AssertionError(f"{len(plan.units) - len(markers)} of {len(plan.units)} units ended without a marker")
     letters = [*plan.unread, *(letter for marker in markers for letter in marker.dead_letters)]
@@ -103,19 +102,11 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
         SAMPLE: sample.getvalue(),
         **_conflicts(plan.examples),
     }
-    with scratch(plan.job) as folder:
+    with place.scratch(plan.job.work) as folder:
         contents |= tfds_metadata(plan.job.spec, plan.job.class_names, splits, folder)
-    for name, content in contents.items():
-        place.write(place.join(plan.job.folder, name), content)
+    folder = plan.job.folder
+    place.at_once(lambda name: place.write(place.join(folder, name), contents[name]), contents, folder)
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-
-
-@contextlib.contextmanager
-def scratch(job: ShardJob) -> Iterator[str]:
-    """A folder for a library that writes files of its own, in the work folder: what a killed process leaves goes with that."""
-    os.makedirs(job.work, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=job.work) as folder:
-        yield folder
 
 
 def _conflicts(examples: Sequence[Example]) -> dict[str, bytes]:
@@ -136,7 +127,7 @@ def save_backbone(plan: ExtractionPlan) -> dict[str, str]:
         older = plan.old.manifest.path_of(BACKBONE)
         place.copy(place.join(plan.old.path, older), path)
         return {BACKBONE: plan.old.manifest.digests[older]}
-    with scratch(plan.job) as folder:
+    with place.scratch(plan.job.work) as folder:
         saved = os.path.join(folder, BACKBONE)
         save_model(plan.backbone.base, saved)
         with open(saved, "rb") as source, place.creating(path) as target:
@@ -177,9 +168,8 @@ def _sampled(units: Sequence[WorkUnit], dead: set[str]) -> Iterator[SampleImage]
     training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
     for example in training:
         try:
-            with files.open_regular(example.path) as image:
-                encoded = image.read()
-        except OSError:
+            encoded = place.read(example.path)
+        except (OSError, UserError):
             continue
         if hashlib.sha256(encoded).hexdigest() == example.digest:  # else it is gone or changed since: another one will do
             yield SampleImage(example.key, example.digest, example.labels[0], encoded)

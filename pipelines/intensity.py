@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from headstart.features.files import open_regular
+from headstart.features.errors import UserError
 from headstart.features.images.decode import deep_peak
 from headstart.features.images.file_kinds import image_format
+from headstart.features.places import place
 
 LOOKED_AT, SAMPLED = 256, 8  # files whose first bytes are read; images of 16 bits among them that are decoded
 DARK = 1 / 8  # of the range: from there on, three bits or more hold nothing
@@ -32,12 +33,18 @@ def dark_warning(paths: Sequence[str], max_pixels: int) -> str:
 
 
 def _peaks(paths: Sequence[str], max_pixels: int) -> Iterator[int]:
-    for path in paths:
+    heads = place.at_once(_head, paths, paths[0]) if paths else []
+    for path, head in zip(paths, heads):
         try:
-            with open_regular(path) as file:
-                head = file.read(32)
-                data = head + file.read() if image_format(head) in ("PNG", "TIFF") else b""
-        except OSError:  # the survey has told of it
+            data = place.read(path) if image_format(head) in ("PNG", "TIFF") else b""
+        except (OSError, UserError):
             continue
         if data and (peak := deep_peak(data, max_pixels)) is not None:
             yield peak
+
+
+def _head(path: str) -> bytes:
+    try:
+        return place.head(path, 32)
+    except (OSError, UserError):  # the survey has told of it
+        return b""

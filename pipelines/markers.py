@@ -86,9 +86,8 @@ def markers_of(job: ShardJob, units: Sequence[WorkUnit]) -> dict[str, ShardMarke
 
 
 def _all_markers(folder: str) -> Iterator[ShardMarker]:
-    for entry in place.entries(folder):
-        if entry.name.endswith(MARKER_SUFFIX) and (marker := _marker(place.join(folder, *entry.name.split("/")))):
-            yield marker
+    paths = [place.join(folder, entry.name) for entry in place.entries(folder) if entry.name.endswith(MARKER_SUFFIX)]
+    yield from filter(None, place.at_once(_marker, paths, folder))
 
 
 def save_unit(work: str, unit: WorkUnit) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,7 +97,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     spec = _spec(config, backbone)
     if old:
         old.check_spec(spec)
-    paths = {image.key: os.path.abspath(image.path) for image in source.images}
+    paths = {image.key: place.absolute(image.path) for image in source.images}
     surveyed = _surveyed(config, paths, token)
     if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
         raise UserError(
@@ -115,7 +114,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     number = old.manifest.number + 1 if old else 1
     digest = dataset_digest(examples, source.class_names)
     generation = generation_name(number, units, digest)
-    store = os.path.abspath(config.store)
+    store = place.absolute(config.store)
     job = ShardJob(spec, backbone.source, source.class_names, store, generation, token, engine, config.max_pixels, max_dead)
     return ExtractionPlan(
         backbone=backbone,
@@ -136,7 +135,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
 
 def _surveyed(config: ExtractConfig, paths: Mapping[str, str], token: str) -> dict[str, Surveyed]:
     """What the survey says of each file, by its key."""
-    folder = place.join(os.path.abspath(config.store), WORK_FOLDER, f"survey-{token}")
+    folder = place.join(place.absolute(config.store), WORK_FOLDER, f"survey-{token}")
     with translate_runner_errors(config.store):
         cache = place.join(config.store, DIGESTS)
         rows = survey(list(paths.values()), folder, cache, lambda: beam_pipeline(config.pipeline_options))

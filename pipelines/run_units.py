@@ -26,7 +26,7 @@ from headstart.pipelines.markers import (
 from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 
-POLL_S = 0.5
+POLL_S, REMOTE_POLL_S = 0.5, 5.0
 
 
 def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
@@ -42,8 +42,7 @@ def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
     if not plan.to_do:
         return
     shards = [unit.shard for unit in plan.to_do]
-    for unit in plan.to_do:
-        save_unit(plan.job.work, unit)
+    place.at_once(lambda unit: save_unit(plan.job.work, unit), plan.to_do, plan.job.work)
     with _watched(plan), beam_pipeline(options) as pipeline:
         _ = pipeline | "Units" >> beam.Create(shards) | "ExtractShard" >> beam.ParDo(ExtractShard(plan.job))
 
@@ -52,9 +51,10 @@ def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
 def _watched(plan: ExtractionPlan) -> Iterator[None]:
     """Shows progress, and stops a job that loses too many images before it has cost all it may."""
     board, ended = _Board(plan), threading.Event()
+    every = REMOTE_POLL_S if place.is_remote(plan.job.store) else POLL_S
 
     def watch() -> None:
-        while not ended.wait(POLL_S):
+        while not ended.wait(every):
             board.look()
 
     watcher = threading.Thread(target=watch, daemon=True)

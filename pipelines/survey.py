@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any
 
 import apache_beam as beam
 
-from headstart.features import files
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
+from headstart.features.places.entry import Entry
 from headstart.features.runtime import cores
 
 DIGESTS = ".digests.jsonl"  # in the store's folder: the cache; not part of the store's identity
@@ -39,18 +38,18 @@ class Surveyed:
 def survey_file(path: str) -> Surveyed:
     """Reads one file. Never raises: a file that can't be read has no digest, and a problem."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return Surveyed(path, 0, 0, "", "not a regular file")
-        with files.open_regular(path) as file:
-            head = file.read(1 << 20)
-            digest = hashlib.sha256(head)
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+        found = place.entry(path)
+        pieces = place.pieces(path)
+        head = next(pieces, b"")
+        digest = hashlib.sha256(head)
+        for piece in pieces:
+            digest.update(piece)
     except (OSError, ValueError) as error:
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
+    if found is None:
+        return Surveyed(path, 0, 0, "", "it came and went while it was read")
     problem = "" if image_format(head) else not_an_image(head)
-    return Surveyed(path, status.st_size, status.st_mtime_ns, digest.hexdigest(), problem)
+    return Surveyed(path, found.size, found.time_ns, digest.hexdigest(), problem)
 
 
 class SurveyFiles(beam.DoFn):
@@ -77,7 +76,9 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
         pipeline: makes the Beam pipeline to run in.
     """
     known = {row.path: row for row in read_rows(cache)}
-    fresh = {path: known[path] for path in paths if path in known and _unchanged(known[path])}
+    asked = [path for path in paths if path in known]
+    now = zip(asked, place.entries_at(asked))
+    fresh = {path: known[path] for path, found in now if found and _is_of(known[path], found)}
     missing = [path for path in paths if path not in fresh]
     starts = range(0, len(missing), FILES_PER_CHUNK)
     chunks = [(number, list(map(os.fsencode, missing[at : at + FILES_PER_CHUNK]))) for number, at in enumerate(starts)]
@@ -91,12 +92,9 @@ def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict
     return fresh
 
 
-def _unchanged(row: Surveyed) -> bool:
-    try:
-        status = os.stat(row.path)
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (row.size, row.time_ns)
+def _is_of(row: Surveyed, found: Entry) -> bool:
+    """Whether a file is still the one that was surveyed, by size and time."""
+    return (found.size, found.time_ns) == (row.size, row.time_ns)
 
 
 def _part(number: int) -> str:

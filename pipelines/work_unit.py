@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -115,7 +114,7 @@ def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
     for split in store.splits:
         digests, views = (example.digest for example in store.examples(split)), store.spec.views_of(split)
         for path, shard in store.manifest.shards(split):
-            address = os.path.abspath(place.join(store.path, path))
+            address = place.absolute(place.join(store.path, path))
             length = tfrecord.unframed_length(shard.record_bytes)
             for number, digest in zip(range(shard.examples), digests):
                 if digest not in places or places[digest].views < views:

@@ -61,8 +61,13 @@ def write_photos(root: pathlib.Path, counts: dict[str, dict[str, int]], seed: in
     return root
 
 
-def stand_in(path: pathlib.Path) -> pathlib.Path:
-    """A network of 32,000 weights in place of one of millions, whose layers are named as EfficientNetLite0's are."""
+def stand_in(path: pathlib.Path, rescales: bool = False) -> pathlib.Path:
+    """A network of 32,000 weights in place of one of millions, whose layers are named as EfficientNetLite0's are.
+
+    Args:
+        path: of its file.
+        rescales: it takes pixels of 0..255, and brings them to what it wants by itself.
+    """
     import keras
 
     def block(x: Any, name: str, channels: int, strides: int) -> Any:
@@ -73,7 +78,8 @@ def stand_in(path: pathlib.Path) -> pathlib.Path:
 
     keras.utils.set_random_seed(0)
     pixels = keras.Input((None, None, 3), name="image")
-    x = keras.layers.Conv2D(8, 3, 2, padding="same", name="stem_conv")(pixels)
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="rescaling")(pixels) if rescales else pixels
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", name="stem_conv")(x)
     for name, channels, strides in (("block2b", 24, 2), ("block3b", 40, 2), ("block5c", 16, 2)):
         x = block(x, name, channels, strides)
     x = keras.layers.Conv2D(TOP_CHANNELS, 1, name="top_conv")(x)

@@ -482,7 +482,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
 ) -> None:
     def settings(run: str) -> FinetuneConfig:
-        return config(photos, maps_run, tmp_path / run, epochs=25, patience=25, unfreeze_from="b_conv", learning_rate=1e-3)
+        return config(photos, maps_run, tmp_path / run, epochs=12, patience=12, unfreeze_from="b_conv", learning_rate=1e-3)
 
     process = begun(settings("run"))
     process.kill()
@@ -493,7 +493,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
     out, _ = process.communicate(timeout=100)
     assert process.returncode == 130 and "interrupted: this is the best so far" in out
     metrics = metrics_of(tmp_path / "run")
-    assert metrics["interrupted"] is True and 1 <= metrics["epochs"] < 25
+    assert metrics["interrupted"] is True and 1 <= metrics["epochs"] < 12
     assert Run.open(str(tmp_path / "run")).class_names == list(CLASSES)
     assert main(flags(settings("run"))) == 0
     assert main(flags(settings("whole"))) == 0

@@ -10,15 +10,17 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.store.feature_store import FeatureStore
+from tests.conftest import stand_in
 
-FLAGS = ["--weights", "random:0", "--image_size", "32", "--views", "2", "--epochs", "1", "--seeds", "1"]
+FLAGS = ["--image_size", "32", "--views", "2", "--epochs", "1", "--seeds", "1"]
 
 
 def test_four_techniques_side_by_side(
     photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "notebook"
-    assert main(["notebook", str(photos), "--folder", str(folder), *FLAGS]) == 0
+    base = stand_in(tmp_path / "base.keras", rescales=True)
+    assert main(["notebook", str(photos), "--folder", str(folder), "--backbone", str(base), *FLAGS]) == 0
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told[3:7]] == ["1", "1v", "2", "2f"]
     with open(folder / "notebook.csv", encoding="utf-8", newline="") as file:

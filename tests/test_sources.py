@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headstart.features.dataset.sources import ImageFile, Source, SourceOptions, image_files, read_source
+from headstart.features.dataset.folder import image_files
+from headstart.features.dataset.sources import ImageFile, Source, SourceOptions, read_source
 from headstart.features.errors import UserError
 from tests.conftest import raises
 

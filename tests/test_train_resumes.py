@@ -69,11 +69,11 @@ def test_a_training_that_was_killed_goes_on(
 def test_a_training_that_was_killed_after_its_last_epoch_takes_no_further_step(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise RuntimeError("pulled the plug")
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="pulled the plug"):
-        patch.setattr(run_folder, "publish", die)
+        patch.setattr(run_folder, "finish", die)
         train(config(maps_store, tmp_path / "killed", epochs=2))
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", die)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.runtime import configure_gpus, quietly
 from headstart.training.train_config import TrainConfig
 
@@ -192,7 +193,7 @@ def _described(
     return {
         "train": {**dataclasses.asdict(config), "head": "custom" if custom else config.head},
         "identity": identity,
-        "store": os.path.abspath(config.store),
+        "store": place.absolute(config.store),
         "splits": store.splits,
         "spec": store.spec.to_json(),
         "fingerprint": store.spec.fingerprint,

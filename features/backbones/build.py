@@ -33,7 +33,7 @@ def build(source: BackboneSource, image_size: tuple[int, int] | None = None) -> 
             that does not take such images.
     """
     if source.is_custom:
-        return in_fresh_thread(lambda: custom.load(source.weights, image_size, source.unsafe))
+        return in_fresh_thread(lambda: custom.load(source.path, image_size, source.unsafe))
     info = backbone_info(source.name)
     size = image_size or (info.size, info.size)
     if min(size) < info.smallest:
@@ -137,7 +137,7 @@ def _with_weights(base: keras.Model, source: BackboneSource) -> keras.Model:
         return base
     check_weights(weights)
     try:
-        _load_file(base, weights, source.unsafe)
+        _load_file(base, source.path, source.unsafe)
     except UserError:
         raise
     except Exception as error:

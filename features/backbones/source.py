@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from headstart.features.backbones.catalogue import BACKBONES, backbone_info
 from headstart.features.errors import UserError
+from headstart.features.places import place
+from headstart.features.places.cache import local_path
 
 CUSTOM = "own"  # what specs on disk call a custom model
 AUTO = "auto"
@@ -36,25 +38,41 @@ class BackboneSource:
         if not _is_path(backbone):
             backbone_info(backbone)
             check_weights(weights)
-            return cls(backbone, os.path.abspath(weights) if os.path.isfile(weights) else weights, unsafe)
+            return cls(backbone, place.absolute(weights) if _is_file(weights) else weights, unsafe)
         if weights != "imagenet":
             raise UserError("bad-flag", f"{backbone!r} brings its own weights: leave --weights out")
-        if not os.path.exists(backbone):
+        if not place.exists(backbone):
             raise UserError(
                 "missing-input",
                 f"there is no model {backbone!r}; --backbone is a .keras file, a SavedModel's folder or a name",
             )
-        return cls(CUSTOM, os.path.abspath(backbone), unsafe)
+        return cls(CUSTOM, place.absolute(backbone), unsafe)
 
     @property
     def is_custom(self) -> bool:
         """Whether it is the user's own model and not one of the catalogue."""
         return self.name == CUSTOM
 
+    @property
+    def path(self) -> str:
+        """Where weights that are a file, or a custom model, are on this machine: a copy where they lie in an object store.
+
+        Raises:
+            UserError: when they can't be fetched.
+        """
+        if not place.is_remote(self.weights):
+            return self.weights
+        if place.entry(self.weights) is None:
+            raise UserError(
+                "bad-model", f"{self.weights!r} is no file: a model in an object store is a .keras file, and no folder"
+            )
+        return local_path(self.weights)
+
     def version(self) -> tuple[tuple[str, int, int, int], ...]:
         """A weights file, or a SavedModel's folder, may change under its name: path, size, time and inode of each file."""
-        inside = (os.path.join(folder, name) for folder, _, names in os.walk(self.weights) for name in names)
-        found = sorted([self.weights] if os.path.isfile(self.weights) else inside)
+        path = self.path if _is_file(self.weights) or self.is_custom else ""
+        inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+        found = sorted([path] if os.path.isfile(path) else inside)
         return tuple((path, each.st_size, each.st_mtime_ns, each.st_ino) for path in found for each in [os.stat(path)])
 
 
@@ -77,7 +95,7 @@ def check_weights(weights: str) -> None:
     if weights.startswith("random:"):
         random_seed(weights)
         return
-    if not os.path.isfile(weights):
+    if not _is_file(weights):
         raise UserError("missing-input", f"--weights is imagenet, random:SEED or a file, and there is no file {weights!r}")
     if not weights.endswith((".keras", ".h5")):
         raise UserError("bad-model", f"weights are read from .keras, .weights.h5 and .h5 files, not from {weights!r}")
@@ -99,3 +117,9 @@ def _is_path(backbone: str) -> bool:
     return backbone not in BACKBONES and (
         backbone.endswith((".keras", ".h5")) or os.sep in backbone or os.path.isdir(backbone) or os.path.isfile(backbone)
     )
+
+
+def _is_file(weights: str) -> bool:
+    """Whether weights are a file that is there."""
+    named = weights == "imagenet" or weights.startswith("random:")
+    return not named and place.entry(weights) is not None

@@ -8,22 +8,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
+import posixpath
 import re
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from headstart.features.dataset.folder import files_below, images_of
 from headstart.features.dataset.splits import SPLIT_NAMES
 from headstart.features.errors import UserError, nearest
+from headstart.features.places import place
 
-NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "lost+found"}
-IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".cr2", ".cr3", ".dib", ".dng", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg"),
-    *(".jpg", ".jxl", ".nef", ".png", ".psd", ".raw", ".svg", ".tga", ".tif", ".tiff", ".webp"),
-)
-HEAD_BYTES = 4096  # of a file, from which its format is told
 DELIMITERS = ",;\t|"
 LAYOUTS = ("auto", "class", "split")
 
@@ -88,9 +82,9 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
         UserError: for a missing or empty input, a folder that can't be listed, one class only, a table that lacks a column, a
             path twice, an empty label, or a pattern that does not fit.
     """
-    if os.path.isdir(path):
+    if place.is_folder(path):
         source = _read_folder(path, options)
-    elif os.path.isfile(path):
+    elif place.entry(path):
         source = _read_table(path, options)
     else:
         check_exists(path)
@@ -108,71 +102,13 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
 
 def check_exists(path: str) -> None:
     """Raises UserError when an input is not there."""
-    if not os.path.exists(path):
+    if not place.exists(path):
         raise UserError("missing-input", f"the input {path!r} does not exist: give a folder of images or a CSV table")
 
 
 def image_root(path: str) -> str:
     """The folder that the keys of an input's images are relative to; a table's may be absolute paths."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def image_files(folder: str) -> tuple[list[str], list[str], list[OSError]]:
-    """All images below a folder in sorted order, the files that are no images, and an error for each unlisted folder."""
-    errors = list[OSError]()
-    keys, no_images = _images_of(folder, list(_walk(folder, errors.append)))
-    images, others = ([os.path.join(folder, *key.split("/")) for key in found] for found in (keys, no_images))
-    return images, others, errors
-
-
-def _images_of(root: str, keys: list[str]) -> tuple[list[str], list[str]]:
-    """The keys that are images by name or content, and the others."""
-    no_images = {key for key in keys if not _named_as_image(key) and _holds_no_image(os.path.join(root, *key.split("/")))}
-    return [key for key in keys if key not in no_images], sorted(no_images)
-
-
-def _named_as_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _holds_no_image(path: str) -> bool:
-    """Whether a file is known to hold none; one that is there and can't be read may."""
-    from headstart.features.images.file_kinds import image_format
-
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return True
-        with open(path, "rb") as file:
-            return not image_format(file.read(HEAD_BYTES))
-    except FileNotFoundError:  # a link that leads nowhere
-        return True
-    except OSError:
-        return False
-
-
-def _walk(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
-    """Paths below a folder, with /, sorted. A link to a folder elsewhere is followed once, one to a folder inside never.
-
-    Args:
-        root: the folder.
-        failed: is told of each folder that can't be listed.
-    """
-    inside, followed = os.path.realpath(root), set[str]()
-
-    def follow(path: str) -> bool:
-        if not os.path.islink(path):
-            return True
-        target = os.path.realpath(path)
-        if target in followed or os.path.commonpath((inside, target)) == inside:
-            return False
-        followed.add(target)
-        return True
-
-    for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        folders[:] = [name for name in sorted(folders) if _wanted(name) and follow(os.path.join(folder, name))]
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in sorted(filter(_wanted, names)):
-            yield name if relative == "." else f"{relative}/{name}"
+    return path if place.is_folder(path) else place.folder_of(path)
 
 
 def _refuse(error: OSError) -> None:
@@ -183,12 +119,8 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _wanted(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in NOT_IMAGES
-
-
 def _read_folder(root: str, options: SourceOptions) -> Source:
-    keys = list(_walk(root, _refuse))
+    keys = list(files_below(root, _refuse))
     tops = {key.split("/")[0] for key in keys if "/" in key}
     by_split = options.layout == "split" or (options.layout == "auto" and _looks_split(tops))
     if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_NAMES)):
@@ -201,11 +133,11 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
         raise UserError(
             "bad-input", f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class"
         )
-    images, (chosen, no_images) = [], _images_of(root, inside)
+    images, (chosen, no_images) = [], images_of(root, inside)
     for key in chosen:
         parts = key.split("/")
         split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
-        images.append(ImageFile(key, os.path.join(root, *parts), (parts[depth - 1],), split))
+        images.append(ImageFile(key, place.join(root, key), (parts[depth - 1],), split))
     return Source(root, tuple(images), by_split, False, len(keys) - len(inside), tuple(no_images))
 
 
@@ -221,7 +153,7 @@ def _read_table(path: str, options: SourceOptions) -> Source:
                 "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
             )
     images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
-    twice = [found for found, count in Counter(os.path.abspath(image.path) for image in images).items() if count > 1]
+    twice = [found for found, count in Counter(place.absolute(image.path) for image in images).items() if count > 1]
     if twice:
         raise UserError(
             "bad-input", f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image"
@@ -232,14 +164,13 @@ def _read_table(path: str, options: SourceOptions) -> Source:
             "bad-input",
             f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty",
         )
-    return Source(os.path.dirname(path), tuple(images), with_split > 0, any(image.group for image in images))
+    return Source(place.folder_of(path), tuple(images), with_split > 0, any(image.group for image in images))
 
 
 def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, str | None]]]:
     """The header and the rows of a table, by the delimiter under which its header has the wanted columns."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
+        text = place.read(path).decode("utf-8-sig")
         heads = {mark: next(csv.reader(io.StringIO(text, newline=""), delimiter=mark), []) for mark in DELIMITERS}
         delimiter = max(DELIMITERS, key=lambda mark: (wanted <= set(heads[mark]), len(heads[mark])))
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -261,8 +192,8 @@ def _from_row(path: str, number: int, row: dict[str, str | None], options: Sourc
         raise UserError(
             "bad-input", f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}"
         )
-    key = os.path.normpath(key).replace(os.sep, "/")
-    return ImageFile(key, os.path.join(os.path.dirname(path), key), (label,), split, group)
+    key = key if place.is_remote(key) else posixpath.normpath(key)
+    return ImageFile(key, place.join(place.folder_of(path), key), (label,), split, group)
 
 
 def _grouped(source: Source, pattern: str) -> Source:

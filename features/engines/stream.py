@@ -23,11 +23,11 @@ import psutil
 
 from headstart.features.engines.base import Engine
 from headstart.features.errors import DecodeError
-from headstart.features.files import open_regular
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.resize import resizer
+from headstart.features.places import place
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 
@@ -132,8 +132,7 @@ def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], 
 def _read(file: ImageToRead) -> bytes | Unreadable:
     """A file's content, if it is still the one that was surveyed."""
     try:
-        with open_regular(file.path) as opened:
-            data = opened.read()
+        data = place.read(file.path)
     except (OSError, ValueError) as error:
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
     if file.digest and hashlib.sha256(data).hexdigest() != file.digest:

@@ -73,12 +73,14 @@ def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.
     Raises:
         UserError: when another holds it.
     """
-    existed, ended = os.path.isdir(folder), threading.Event()
+    existed, ended = place.is_folder(folder), threading.Event()
     mine = _take(folder, who, flag, clock)
 
     def renew() -> None:
         while not ended.wait(TTL_S / RENEWALS):
-            with contextlib.suppress(OSError):  # a full disk ends a job elsewhere, and tells of it
+            with contextlib.suppress(OSError, UserError):  # a full disk ends a job elsewhere, and tells of it
+                if not _is_held_by(folder, mine.token):  # nothing to renew: its files would outlive the next holder's
+                    return
                 _write(folder, replace(mine, until=clock() + TTL_S))
 
     renewing = threading.Thread(target=renew, daemon=True)
@@ -93,9 +95,13 @@ def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.
 
 def check_claim(folder: str, token: str) -> None:
     """Raises UserError when a claim is not the one that holds: whoever works under it was left behind, and must not write."""
-    held = _held(folder)
-    if held is None or held.token != token:
+    if not _is_held_by(folder, token):
         raise UserError("in-use", f"another job has taken {folder!r} over, and this one is no longer to write to it")
+
+
+def _is_held_by(folder: str, token: str) -> bool:
+    held = _held(folder)
+    return held is not None and held.token == token
 
 
 def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim:
@@ -123,9 +129,7 @@ def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim
 
 def _release(folder: str, mine: Claim, existed: bool) -> None:
     place.remove(_path(folder, number) for number in _numbers(folder) if number <= mine.number)
-    for empty in (place.join(folder, CLAIMS), *([] if existed else [folder])):
-        with contextlib.suppress(OSError):  # it holds something
-            os.rmdir(empty)
+    place.remove_empty([place.join(folder, CLAIMS), *([] if existed else [folder])])
 
 
 def _write(folder: str, claim: Claim) -> None:

@@ -1,33 +1,94 @@
 """Files and folders by their paths, in the words that a store needs: written once, whole or not there, never appended to.
 
-Paths stay plain text everywhere else; object stores would be told apart here, by a path's scheme, and nowhere else.
+A path is plain text: of a file of this machine, or `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. Which of them
+it is shows here, by its scheme, and nowhere else. A folder of an object store is what its keys have in common before a /.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import shutil
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, Protocol, TypeVar
 
-from headstart.features import files
+from headstart.features.errors import UserError, nearest
+from headstart.features.places import local, remote
+from headstart.features.places.entry import Entry
 
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of file systems without hard links
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+REQUESTS_AT_ONCE = 16  # to an object store, which answers each in some hundredths of a second
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class Entry(NamedTuple):
-    """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds."""
+class _Place(Protocol):
+    """What `local` and `remote` are: modules with these functions."""
 
-    name: str
-    size: int
-    time_ns: int
+    def join(self, folder: str, *names: str) -> str: ...
+    def folder_of(self, path: str) -> str: ...
+    def absolute(self, path: str) -> str: ...
+    def is_folder(self, path: str) -> bool: ...
+    def read(self, path: str) -> bytes: ...
+    def pieces(self, path: str) -> Iterator[bytes]: ...
+    def head(self, path: str, size: int) -> bytes: ...
+    def write(self, path: str, content: bytes) -> None: ...
+    def create(self, path: str, content: bytes) -> bool: ...
+    def creating(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
+    def copy(self, source: str, target: str) -> None: ...
+    def entry(self, path: str) -> Entry | None: ...
+    def entries_at(self, paths: Sequence[str]) -> list[Entry | None]: ...
+    def names(self, folder: str) -> set[str]: ...
+    def entries(self, folder: str) -> Iterator[Entry]: ...
+    def scratch(self, folder: str) -> contextlib.AbstractContextManager[str]: ...
+    def remove(self, paths: Iterable[str]) -> None: ...
+    def remove_folder(self, path: str) -> None: ...
+    def remove_empty(self, folders: Iterable[str]) -> None: ...
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is one of an object store.
+
+    Raises:
+        UserError: when it has a scheme that nobody here speaks.
+    """
+    found = SCHEME.match(path)
+    if found and found[1] not in remote.SCHEMES:
+        known = ", ".join(f"{name}://" for name in remote.SCHEMES)
+        raise UserError("bad-flag", f"{path!r} has an unknown scheme.{nearest(found[1], remote.SCHEMES)} There are {known}")
+    return found is not None
+
+
+def _at(path: str) -> _Place:
+    return remote if is_remote(path) else local
 
 
 def join(folder: str, *names: str) -> str:
-    """A path below a folder; names have / between their parts."""
-    return os.path.join(folder, *(part for name in names for part in name.split("/")))
+    """A path below a folder; names have / between their parts. A name that is a whole path stands for itself."""
+    return names[0] if len(names) == 1 and is_remote(names[0]) else _at(folder).join(folder, *names)
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file lies in."""
+    return _at(path).folder_of(path)
+
+
+def absolute(path: str) -> str:
+    """The path by which processes in other folders find the same file."""
+    return _at(path).absolute(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder; of an object store, whether anything lies below it."""
+    return _at(path).is_folder(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or a folder."""
+    return entry(path) is not None or is_folder(path)
 
 
 def read(path: str) -> bytes:
@@ -36,97 +97,37 @@ def read(path: str) -> bytes:
     Raises:
         OSError: FileNotFoundError when it is not there.
     """
-    return files.read_bytes(path)
+    return _at(path).read(path)
 
 
-def write(path: str, content: bytes) -> None:
-    """Writes a file, whole or not at all, in the place of an older one; its folders are made."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    files.write_bytes(path, content)
-
-
-def create(path: str, content: bytes) -> bool:
-    """Writes a file where there is none, whole or not at all; False where there is one."""
-    try:
-        with creating(path) as file:
-            file.write(content)
-    except FileExistsError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def creating(path: str) -> Iterator[BinaryIO]:
-    """Opens a temporary file for writing that becomes the file of a path when the block ends well, if there is none by then.
+def pieces(path: str) -> Iterator[bytes]:
+    """A whole file, a piece at a time.
 
     Raises:
-        FileExistsError: at the block's end, when somebody else was faster. Of several, over NFS too, one is the first.
+        OSError: FileNotFoundError when it is not there.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with files.atomic(path, _name_once) as file:
-        yield file
+    return _at(path).pieces(path)
 
 
-def _name_once(temporary: str, path: str) -> None:
-    """Gives a file a name that nobody has taken."""
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # where a file can't have two names, it is taken empty
-        os.replace(temporary, path)
-    else:
-        os.remove(temporary)
-
-
-def copy(source: str, target: str) -> None:
-    """Makes a file what another one is, where there is none; they share their bytes where they can, for neither ever changes.
+def sha256(path: str) -> str:
+    """The hex sha256 of a file's bytes.
 
     Raises:
-        FileExistsError: when there is one.
+        OSError: FileNotFoundError when it is not there.
     """
-    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        with open(source, "rb") as content, creating(target) as file:
-            shutil.copyfileobj(content, file)
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def entry(path: str) -> Entry | None:
-    """What is known of one file; None when there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns) if os.path.isfile(path) else None
+def head(path: str, size: int) -> bytes:
+    """The first bytes of a file, fewer where it is shorter.
 
-
-def entries(folder: str) -> Iterator[Entry]:
-    """Every file below a folder, in the order of their names; nothing when it is not there."""
-    found = []
-    for at, _, names in os.walk(folder):
-        below = os.path.relpath(at, folder).replace(os.sep, "/")
-        for name in names:
-            if status := entry(os.path.join(at, name)):
-                found.append(status._replace(name=name if below == "." else f"{below}/{name}"))
-    return iter(sorted(found))
-
-
-def remove(paths: Iterable[str]) -> None:
-    """Removes files, those that are there."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
-
-
-def remove_folder(path: str) -> None:
-    """Removes a folder and all below it, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    Raises:
+        OSError: FileNotFoundError when it is not there.
+    """
+    return _at(path).head(path, size)
 
 
 def read_json(path: str) -> Any:
@@ -136,4 +137,108 @@ def read_json(path: str) -> Any:
         OSError: when it can't be read.
         ValueError: when it holds something else.
     """
-    return files.read_json(path)
+    return json.loads(read(path).decode("utf-8", "surrogateescape"))
+
+
+def write(path: str, content: bytes) -> None:
+    """Writes a file, whole or not at all, in the place of an older one; its folders are made."""
+    _at(path).write(path, content)
+
+
+def create(path: str, content: bytes) -> bool:
+    """Writes a file where there is none, whole or not at all; False where there is another one."""
+    return _at(path).create(path, content)
+
+
+def creating(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Opens a temporary file for writing that becomes the file of a path when the block ends well, if there is none by then.
+
+    Raises:
+        FileExistsError: at the block's end, when somebody else was faster. Of several, over NFS too, one is the first.
+    """
+    return _at(path).creating(path)
+
+
+def copy(source: str, target: str) -> None:
+    """Makes a file what another one of the same place is, where there is none; neither ever changes.
+
+    Raises:
+        FileExistsError: when there is one; an object store may replace it.
+    """
+    _at(target).copy(source, target)
+
+
+def entry(path: str) -> Entry | None:
+    """What is known of one file; None when there is none."""
+    return _at(path).entry(path)
+
+
+def entries_at(paths: Sequence[str]) -> list[Entry | None]:
+    """What is known of each of many files, with few requests where they lie together."""
+    if not any(map(is_remote, paths)):
+        return local.entries_at(paths)
+    found = dict(zip(near := [path for path in paths if not is_remote(path)], local.entries_at(near)))
+    found |= dict(zip(far := [path for path in paths if is_remote(path)], remote.entries_at(far)))
+    return [found[path] for path in paths]
+
+
+def names(folder: str) -> set[str]:
+    """What lies right in a folder: names of files and folders.
+
+    Raises:
+        OSError: FileNotFoundError when it is not there, NotADirectoryError when it is a file.
+    """
+    return _at(folder).names(folder)
+
+
+def names_in(folder: str, flag: str) -> set[str]:
+    """What a folder that a flag names holds; nothing when it is not there yet.
+
+    Raises:
+        UserError: when it is a file.
+    """
+    try:
+        return names(folder)
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError as error:
+        raise UserError("output-taken", f"{flag} {folder!r} is a file: give the name of a folder") from error
+
+
+def entries(folder: str) -> Iterator[Entry]:
+    """Every file below a folder, in the order of their names; nothing when it is not there."""
+    return _at(folder).entries(folder)
+
+
+def scratch(folder: str) -> contextlib.AbstractContextManager[str]:
+    """An empty folder of this machine, for a library that writes files of its own; gone when the block ends.
+
+    It lies in the folder given where that is local, so that what a killed process leaves goes with it.
+    """
+    return _at(folder).scratch(folder)
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Removes files, those that are there."""
+    paths = list(paths)
+    local.remove(path for path in paths if not is_remote(path))
+    remote.remove(path for path in paths if is_remote(path))
+
+
+def remove_folder(path: str) -> None:
+    """Removes a folder and all below it, if it is there."""
+    _at(path).remove_folder(path)
+
+
+def remove_empty(folders: Iterable[str]) -> None:
+    """Removes folders that hold nothing; an object store has none."""
+    for folder in folders:
+        _at(folder).remove_empty([folder])
+
+
+def at_once(function: Callable[[Item], Result], items: Iterable[Item], path: str) -> list[Result]:
+    """Does something for each of many files below a path, in order; to an object store, several at a time."""
+    if not is_remote(path):
+        return list(map(function, items))
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(function, items))

@@ -24,6 +24,7 @@ from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.features.places.cache import RemoteFile, local_path, local_paths
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
@@ -259,7 +260,7 @@ class FeatureStore:
     def sample(self) -> Iterator[SampleImage]:
         """The encoded images that the store keeps of its training split."""
         self._content(self.manifest.path_of(SAMPLE))
-        return read_sample(place.join(self.path, self.manifest.path_of(SAMPLE)))
+        return read_sample(self._local(SAMPLE))
 
     def backbone(self, tap: Tap) -> keras.Model:
         """The backbone that made the features, up to one tap: float32 [B, H, W, 3] in 0..255 to float32 [B, *tap.shape].
@@ -277,17 +278,26 @@ class FeatureStore:
         Raises:
             UserError: as `backbone` does.
         """
-        return load_base(place.join(self.path, self.manifest.path_of(BACKBONE)), self.spec, self.unsafe)
+        return load_base(self._local(BACKBONE), self.spec, self.unsafe)
 
     def shard_paths(self, split: str) -> list[str]:
-        """The paths of a split's shards, in order."""
+        """The paths of a split's shards, in order; of a remote store, those of copies on this machine, fetched if need be."""
         self._check_split(split)
-        return [place.join(self.path, path) for path, _ in self.manifest.shards(split)]
+        shards = self.manifest.shards(split)
+        return local_paths([RemoteFile(place.join(self.path, path), shard.bytes, shard.sha256) for path, shard in shards])
 
     @property
     def tfds_folders(self) -> list[str]:
         """The folders that TFDS reads: `builder_from_directory` takes one, `builder_from_directories` several."""
         return [place.join(self.path, generation.folder) for generation in self.manifest.generations]
+
+    def _local(self, name: str) -> str:
+        """The path of a file beside the shards, or of its copy on this machine."""
+        path = place.join(self.path, self.manifest.path_of(name))
+        try:
+            return local_path(path)
+        except FileNotFoundError as error:
+            raise UserError("damaged", f"{path!r} is missing: delete the store and extract again") from error
 
     def _content(self, path: str) -> bytes:
         return read_verified(self.path, path, self.manifest.digests)

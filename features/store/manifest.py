@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -225,12 +224,12 @@ def read_manifest(folder: str) -> Manifest:
 
 def no_store(path: str) -> UserError:
     """What to raise for a folder without a manifest."""
-    if not os.path.isdir(path):
+    if not place.is_folder(path):
         return UserError(
             "missing-input",
             f"there is no feature store at {path!r}: make one with `headstart extract INPUT --store {path}`",
         )
-    if os.path.isdir(place.join(path, WORK_FOLDER)):
+    if place.is_folder(place.join(path, WORK_FOLDER)):
         return UserError(
             "incomplete", f"the store {path!r} is not complete: run its `headstart extract` command again to finish it"
         )

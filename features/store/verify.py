@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from headstart.features import files
 from headstart.features.dataset.dataset_table import TABLE
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.errors import UserError
@@ -59,7 +58,7 @@ def _digest_faults(path: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
     digests = manifest.digests
     for name, digest in digests.items():
         try:
-            found = files.sha256_file(place.join(path, name))
+            found = place.sha256(place.join(path, name))
         except FileNotFoundError:
             yield name, f"{name}: missing"
         except OSError as error:

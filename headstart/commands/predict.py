@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from headstart.commands.runner import run_command
+from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.evaluation.predict_config import PredictConfig
 
@@ -26,7 +26,7 @@ def _prepare(config: PredictConfig) -> None:
 
 
 def _names_a_path(config: PredictConfig) -> bool:
-    return any(map(os.path.lexists, config.images))  # else there is nothing to load a model for
+    return any(map(place.exists, config.images))  # else there is nothing to load a model for
 
 
 def _predict(config: PredictConfig) -> int:

@@ -137,10 +137,14 @@ def prepared(folder: pathlib.Path, only: str) -> Iterator[Command]:
     counts = {split: dict.fromkeys(CLASSES, count) for split, count in {"train": 12, "validation": 4, "test": 4}.items()}
     photos, base = str(write_photos(folder / "photos", counts)), str(little_base(folder / "little.keras"))
     flags = ["--backbone", base, "--preprocessing", "tf", "--image_size", str(IMAGE_SIZE), "--examples_per_shard", "8"]
+
+    def long(epochs: int) -> list[str]:  # enough to leave checkpoints
+        return ["--epochs", str(epochs), "--patience", str(epochs)]
+
     made = [
         Command("extract", [photos, *flags], "--store", folder / "store"),
-        Command("train", [str(folder / "store"), "--epochs", "200", "--patience", "200"], "--run", folder / "run0"),
-        Command("finetune", [photos, "--init_from", str(folder / "run0"), "--epochs", "40", "--patience", "40"], "--run", folder / "run1"),
+        Command("train", [str(folder / "store"), *long(200)], "--run", folder / "run0"),
+        Command("finetune", [photos, "--init_from", str(folder / "run0"), *long(40)], "--run", folder / "run1"),
     ]
     for command in made:
         temporary = folder / "temporary"

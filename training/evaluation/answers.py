@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.features import files
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.dataset.sources import ImageFile, image_root, read_source
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
@@ -87,7 +86,7 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
         UserError: for a split that does not exist, classes that the run does not know, images of the run's own that have
             changed, or when none of them can be read.
     """
-    own = not run.config.get("store") and os.path.abspath(path) == run.config["input"]
+    own = not run.config.get("store") and place.absolute(path) == run.config["input"]
     images = _own_images(run, asked or "test") if own else _other_images(path, asked)
     examples, labels, rows, unreadable = _classified(run, images.chosen)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
@@ -126,7 +125,7 @@ def _classified(
         if isinstance(answer, Unreadable):
             unreadable.append(UnreadableImage(image.key, answer.stage, answer.reason))
         else:
-            examples.append(Example(image.key, files.sha256_file(image.path), image.labels, image.split, image.group))
+            examples.append(Example(image.key, place.sha256(image.path), image.labels, image.split, image.group))
             rows.append(answer)
             labels.append(ids[image.labels[0]])
         progress.update(len(rows) + len(unreadable), len(unreadable))
@@ -153,7 +152,7 @@ def _own_images(run: Run, split: str) -> _Images:
             f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
         )
     chosen = [
-        ImageFile(example.key, os.path.join(root, example.key), example.labels, split, example.group)
+        ImageFile(example.key, place.join(root, example.key), example.labels, split, example.group)
         for example in run.table.examples(split)
     ]
     digests = {example.key: example.digest for example in run.table.examples(split)}
@@ -162,7 +161,7 @@ def _own_images(run: Run, split: str) -> _Images:
 
 def _other_images(path: str, asked: str) -> _Images:
     """All of another folder or table, or one of its splits."""
-    if not os.path.exists(path):
+    if not place.exists(path):
         raise UserError(
             "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
         )
@@ -179,4 +178,4 @@ def _other_images(path: str, asked: str) -> _Images:
 
 def _other_name(path: str, digest: str, split: str) -> str:
     """The folder of an evaluation on something else than the run's own store: no two of them meet."""
-    return "-".join(part for part in (os.path.basename(os.path.abspath(path)), digest[:8], split) if part)
+    return "-".join(part for part in (place.absolute(path).rpartition("/")[2], digest[:8], split) if part)

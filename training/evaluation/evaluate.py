@@ -12,6 +12,7 @@ from typing import Any
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.runtime import quietly
 from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.training.evaluation import report
@@ -80,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
         folder=os.path.join(run.path, EVALUATION, found.name),
         split=found.split,
-        input=os.path.abspath(path),
+        input=place.absolute(path),
         used_for_selection=2 * seen > len(found.examples),
         seen_in_training=seen,
         groups_declared=found.groups_declared,
@@ -100,7 +101,7 @@ def _data_source(run: Run) -> str:
         UserError: when they have moved.
     """
     path, beside = run.data_source, os.path.join(run.path, STORE)
-    if os.path.exists(path):
+    if place.exists(path):
         return path
     if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
         return beside
@@ -113,7 +114,7 @@ def _data_source(run: Run) -> str:
 
 
 def _is_store(path: str) -> bool:
-    return any(os.path.exists(os.path.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
+    return any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def _split_digest(examples: Sequence[Example]) -> str:

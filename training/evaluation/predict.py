@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.features import files
-from headstart.features.dataset.sources import image_files
+from headstart.features.dataset.folder import image_files
 from headstart.features.engines.stream import Unreadable
+from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly_each
 from headstart.training.evaluation.classify import classify_files
@@ -63,11 +63,11 @@ def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[P
 
 def _rows(given: Sequence[str]) -> list[Prediction]:
     """A row to fill in for every image, and one with its error for each path that gives none."""
-    return [row for path in given for row in (_in_folder(path) if os.path.isdir(path) else [_of_file(path)])]
+    return [row for path in given for row in (_in_folder(path) if place.is_folder(path) else [_of_file(path)])]
 
 
 def _of_file(path: str) -> Prediction:
-    return Prediction(path, error="" if os.path.lexists(path) else "read: it does not exist")
+    return Prediction(path, error="" if place.exists(path) else "read: it does not exist")
 
 
 def _in_folder(path: str) -> list[Prediction]:

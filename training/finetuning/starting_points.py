@@ -13,6 +13,7 @@ from headstart.features.backbones.feature_extractor import build_feature_extract
 from headstart.features.dataset.dataset_table import TABLE, DatasetTable
 from headstart.features.dataset.sources import SourceOptions
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.augmentation_grid import save_grid
@@ -85,7 +86,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
 
     facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
     if network.unfrozen or not run.config.get("store"):
-        facts["input"] = os.path.abspath(config.input or "")
+        facts["input"] = place.absolute(config.input or "")
     else:
         facts["store"] = run.config["store"]
     identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
@@ -108,7 +109,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
 
     facts = {
         "input": store.manifest.provenance.input,
-        "from_store": os.path.abspath(config.from_store),
+        "from_store": place.absolute(config.from_store),
         "splits": store.splits,
         "dataset_digest": store.manifest.dataset_digest,
         "groups_declared": store.manifest.groups_declared,

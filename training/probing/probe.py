@@ -22,6 +22,7 @@ import numpy as np
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.spec import DTYPE_BYTES, Tap
@@ -102,7 +103,7 @@ def check_output_folder(run: str) -> None:
     Raises:
         UserError: when it holds something else.
     """
-    if files.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
+    if place.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
         raise UserError("output-taken", f"--run {run!r} holds something else than a probe: give a new or empty folder")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
+from headstart.features.places import place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +21,5 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if len(set(map(os.path.abspath, self.stores))) < len(self.stores):
+        if len(set(map(place.absolute, self.stores))) < len(self.stores):
             raise UserError("bad-flag", f"a store is named twice: {' '.join(self.stores)}")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.errors import Code, UserError
+from headstart.features.places import place
 from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap
 
@@ -152,7 +153,7 @@ def _why_not(path: str) -> tuple[Code, str]:
 
 def check_output_folder(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
-    held = files.names_in(path, "--run")
+    held = place.names_in(path, "--run")
     if held - {STORE, LOCK} and not held & {CONFIG, WORK_FOLDER}:
         raise UserError("output-taken", f"--run {path!r} holds something else than a run: give a new or empty folder")
 
@@ -188,19 +189,21 @@ def begin(path: str, keep: Callable[[str], bool]) -> str:
 
     Args:
         path: the run's folder.
-        keep: whether a checkpoint is of the training that begins; it stays then, one that was killed or interrupted left it.
-            Whoever can't go on from it and must not lose it raises.
+        keep: whether a checkpoint is of the training that begins; it stays then, with the logs: one that was killed or
+            interrupted left it. Whoever can't go on from it and must not lose it raises.
     """
     work = os.path.join(path, WORK_FOLDER)
     older, newer = (os.path.join(folder, CHECKPOINT) for folder in (path, work))
     kept = next((file for file in (newer, older) if os.path.isfile(file) and keep(file)), None)
     os.makedirs(work, exist_ok=True)
+    for name in os.listdir(work):
+        if kept != newer or name not in (CHECKPOINT, LOGS):
+            _remove(os.path.join(work, name))
     if kept == older:
+        if os.path.isdir(os.path.join(path, LOGS)):
+            shutil.copytree(os.path.join(path, LOGS), os.path.join(work, LOGS))
         with open(older, "rb") as source, files.atomic(newer) as copy:
             shutil.copyfileobj(source, copy)
-    for name in os.listdir(work):
-        if not kept or name != CHECKPOINT:
-            _remove(os.path.join(work, name))
     return work
 
 

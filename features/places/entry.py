@@ -1,0 +1,13 @@
+"""What is known of a file without reading it. Standard library only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds."""
+
+    name: str
+    size: int
+    time_ns: int
