@@ -38,16 +38,13 @@ class Surveyed:
 def survey_file(path: str) -> Surveyed:
     """Reads one file. Never raises: a file that can't be read has no digest, and a problem."""
     try:
-        found = place.entry(path)
-        pieces = place.pieces(path)
+        found, pieces = place.opened(path)
         head = next(pieces, b"")
         digest = hashlib.sha256(head)
         for piece in pieces:
             digest.update(piece)
     except (OSError, ValueError) as error:
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
-    if found is None:
-        return Surveyed(path, 0, 0, "", "it came and went while it was read")
     problem = "" if image_format(head) else not_an_image(head)
     return Surveyed(path, found.size, found.time_ns, digest.hexdigest(), problem)
 
@@ -60,7 +57,8 @@ class SurveyFiles(beam.DoFn):
 
     def process(self, chunk: tuple[int, list[bytes]]) -> Iterable[int]:
         number, paths = chunk
-        with ThreadPoolExecutor(cores()) as pool:
+        remote = any(place.is_remote(os.fsdecode(path)) for path in paths)
+        with ThreadPoolExecutor(place.REQUESTS_AT_ONCE if remote else cores()) as pool:
             rows = pool.map(survey_file, map(os.fsdecode, paths))
             write_rows(place.join(self.folder, _part(number)), list(rows))
         yield number

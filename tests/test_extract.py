@@ -671,7 +671,7 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
         (["--backbone", "VGG61"], "Did you mean VGG"),
         (["--weights", "file.h5"], "there is no file 'file.h5'"),
         (["--max_bad_fraction", "3"], "lies from 0 to 1"),
-        (["--store", "gs://bucket/store"], "a local or mounted folder"),
+        (["--store", "hdfs://host/store"], "unknown scheme. There are s3://, gs://, az://"),
         (["--examples_per_shard", "0"], "at least 1"),
         (["--resize_mode", "stretch"], "--resize_mode is one of squash, crop, pad, not 'stretch'"),
         (["--runner", "NoSuchRunner"], "--runner NoSuchRunner: "),

@@ -52,6 +52,17 @@ def test_what_is_not_finished_is_not_there(links: str, tmp_path: pathlib.Path) -
     assert (tmp_path / "file").read_bytes() == b"whole" and os.listdir(tmp_path) == ["file"]
 
 
+def test_a_link_whose_answer_is_lost_is_made(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def lost(source: str, target: str) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", lost)
+    assert place.create(str(tmp_path / "file"), b"mine") and os.listdir(tmp_path) == ["file"]
+
+
 def test_of_many_that_create_one_is_the_first(links: str, tmp_path: pathlib.Path) -> None:
     won: list[int] = []
     start = threading.Barrier(8)
@@ -97,7 +108,15 @@ def test_one_holds_a_claim_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
 
 def other(folder: pathlib.Path, number: int, **changes: Any) -> None:
     """A claim that somebody else made."""
-    values = {"number": number, "token": "theirs", "host": "elsewhere", "process": 1, "started": 0.0, "until": 1000.0 + TTL_S}
+    values = {
+        "number": number,
+        "token": "theirs",
+        "host": "elsewhere",
+        "machine": "another",
+        "process": 1,
+        "started": 0.0,
+        "until": 1000.0 + TTL_S,
+    }
     (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
     (folder / CLAIMS / f"{number:06}.json").write_text(json.dumps({**values, **changes}))
 
@@ -107,17 +126,18 @@ def other(folder: pathlib.Path, number: int, **changes: Any) -> None:
     [
         ({}, 1001.0, True),  # another machine's, renewed lately
         ({}, 1000.0 + TTL_S + 1, False),
-        ({"host": socket.gethostname()}, 1001.0, False),  # process 1 of this machine began at another time
-        ({"host": socket.gethostname(), "process": 2**22 + 1}, 1001.0, False),
+        ({"machine": claim._machine()}, 1001.0, False),  # process 1 of this machine began at another time
+        ({"machine": claim._machine(), "process": 2**22 + 1}, 1001.0, False),
+        ({"host": socket.gethostname()}, 1001.0, True),  # a container may have its machine's name
     ],
-    ids=["alive", "silent", "another process", "no process"],
+    ids=["alive", "silent", "another process", "no process", "another container"],
 )
 def test_a_claim_of_the_dead_runs_out(theirs: dict[str, Any], now: float, holds: bool, tmp_path: pathlib.Path) -> None:
     other(tmp_path, 3, **theirs)
     if holds:
         with raises("in-use") as caught, claimed(str(tmp_path), "extraction", "--store", lambda: now):
             pass
-        assert "(elsewhere, process 1, last heard of" in str(caught.value)
+        assert f"({theirs.get('host', 'elsewhere')}, process 1, last heard of" in str(caught.value)
         return
     with claimed(str(tmp_path), "extraction", "--store", lambda: now) as mine:
         assert mine.number == 4

@@ -122,7 +122,7 @@ def _fetch(file: RemoteFile, copy: str) -> None:
     digest, size = hashlib.sha256(), 0
     with files.atomic(copy) as target:
         try:
-            for piece in place.pieces(file.path):
+            for piece in place.opened(file.path)[1]:
                 target.write(piece)
                 digest.update(piece)
                 size += len(piece)

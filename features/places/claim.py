@@ -8,6 +8,7 @@ creating the next number, which only one of several can do. So it holds over NFS
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -26,23 +27,28 @@ CLAIMS = "claims"  # below the folder
 TTL_S = 60.0  # a claim that was not renewed for so long is dead
 RENEWALS = 3  # in that time
 TRIES = 50  # to be the first to create the next claim
+BOOT, NAMESPACE = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"  # of Linux
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who writes to a folder: a token of its own, its machine and process, and until when, in seconds since the epoch."""
+    """Who writes to a folder: a token of its own, its machine and process, and until when, in seconds since the epoch.
+
+    host is for people; machine tells one from any other, and the containers in it, whose processes have numbers of their own.
+    """
 
     number: int
     token: str
     host: str
+    machine: str
     process: int
     started: float
     until: float
 
     @property
     def is_mine(self) -> bool:
-        """Whether it is of this machine."""
-        return self.host == socket.gethostname()
+        """Whether its process has its number on this machine, and in this container."""
+        return self.machine == _machine()
 
     def is_dead(self, now: float) -> bool:
         """Whether nobody holds it any more."""
@@ -51,8 +57,23 @@ class Claim:
         return now > self.until
 
 
+@functools.cache
+def _machine() -> str:
+    """This boot of this machine, and what its process numbers are counted in."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts += [place.read(BOOT).decode().strip(), os.readlink(NAMESPACE)]
+    return " ".join(parts)
+
+
 def _process_started(process: int) -> float | None:
-    """When a process of this machine began; None when it is no more, or waits only to be collected."""
+    """When a process of this machine began, by a clock that nobody sets; None when it is no more, or waits to be collected."""
+    if os.path.exists("/proc/self/stat"):
+        try:
+            state = place.read(f"/proc/{process}/stat").rpartition(b")")[2].split()  # proc(5): the third field and on
+        except OSError:
+            return None
+        return None if state[0] in (b"Z", b"X") else float(state[19])
     try:
         found = psutil.Process(process)
         return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
@@ -120,7 +141,7 @@ def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim
             )
         process, number = os.getpid(), max(numbers, default=0) + 1
         started = _process_started(process) or 0.0
-        mine = Claim(number, uuid.uuid4().hex, socket.gethostname(), process, started, clock() + TTL_S)
+        mine = Claim(number, uuid.uuid4().hex, socket.gethostname(), _machine(), process, started, clock() + TTL_S)
         with contextlib.suppress(FileNotFoundError):  # its folder went away with the claim before
             if place.create(_path(folder, number), json.dumps(asdict(mine)).encode()) and _held(folder) == mine:
                 return mine

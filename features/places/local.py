@@ -44,8 +44,13 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def pieces(path: str) -> Iterator[bytes]:
-    """A whole file, a piece at a time."""
+def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
+    """What is known of a file, and its pieces."""
+    status = os.stat(path)
+    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns), _pieces(path)
+
+
+def _pieces(path: str) -> Iterator[bytes]:
     with files.open_regular(path) as file:
         while piece := file.read(PIECE):
             yield piece
@@ -90,12 +95,13 @@ def _name_once(temporary: str, path: str) -> None:
     try:
         os.link(temporary, path)
     except OSError as error:
-        if error.errno not in NO_LINKS:
+        if error.errno in NO_LINKS:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # where a file can't have two names, it is taken empty
+            os.replace(temporary, path)
+            return
+        if os.stat(temporary).st_nlink < 2:  # over NFS it may have been done, and the answer got lost: link(2)
             raise
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))  # where a file can't have two names, it is taken empty
-        os.replace(temporary, path)
-    else:
-        os.remove(temporary)
+    os.remove(temporary)
 
 
 def copy(source: str, target: str) -> None:

@@ -33,7 +33,7 @@ class _Place(Protocol):
     def absolute(self, path: str) -> str: ...
     def is_folder(self, path: str) -> bool: ...
     def read(self, path: str) -> bytes: ...
-    def pieces(self, path: str) -> Iterator[bytes]: ...
+    def opened(self, path: str) -> tuple[Entry, Iterator[bytes]]: ...
     def head(self, path: str, size: int) -> bytes: ...
     def write(self, path: str, content: bytes) -> None: ...
     def create(self, path: str, content: bytes) -> bool: ...
@@ -100,13 +100,13 @@ def read(path: str) -> bytes:
     return _at(path).read(path)
 
 
-def pieces(path: str) -> Iterator[bytes]:
-    """A whole file, a piece at a time.
+def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
+    """What is known of a file, and its content a piece at a time.
 
     Raises:
-        OSError: FileNotFoundError when it is not there.
+        OSError: FileNotFoundError when it is not there; others come with the first piece.
     """
-    return _at(path).pieces(path)
+    return _at(path).opened(path)
 
 
 def sha256(path: str) -> str:
@@ -116,7 +116,7 @@ def sha256(path: str) -> str:
         OSError: FileNotFoundError when it is not there.
     """
     digest = hashlib.sha256()
-    for piece in pieces(path):
+    for piece in opened(path)[1]:
         digest.update(piece)
     return digest.hexdigest()
 

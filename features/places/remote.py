@@ -59,30 +59,27 @@ def is_folder(path: str) -> bool:
 
 def read(path: str) -> bytes:
     """A whole object."""
+    return b"".join(opened(path)[1])
+
+
+def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
+    """What is known of an object, and its pieces: a small one is one, and comes with one request."""
     import obstore
 
     root, key = _divided(path)
 
-    def get() -> bytes:
+    def get() -> tuple[Entry, bytes]:
         answer = obstore.get(_client(root), key)
-        content = bytes(answer.bytes())
-        if len(content) != answer.meta["size"]:
-            raise _CutShort(f"{len(content):,} of {answer.meta['size']:,} bytes came")
-        return content
+        found = _entry(answer.meta, key.rpartition("/")[2])
+        content = bytes(answer.bytes()) if found.size <= PIECE else b""
+        if len(content) not in (0, found.size):
+            raise _CutShort(f"{len(content):,} of {found.size:,} bytes came")
+        return found, content
 
-    return _asked(path, get)
-
-
-def pieces(path: str) -> Iterator[bytes]:
-    """A whole object, a piece at a time; in one where it is small."""
-    found = entry(path)
-    if found is None:
-        raise FileNotFoundError(2, "there is no such object", path)
+    found, content = _asked(path, get)
     if found.size <= PIECE:
-        yield read(path)
-        return
-    for start in range(0, found.size, PIECE):
-        yield read_range(path, start, min(start + PIECE, found.size))
+        return found, iter([content])
+    return found, (read_range(path, start, min(start + PIECE, found.size)) for start in range(0, found.size, PIECE))
 
 
 def read_range(path: str, start: int, end: int) -> bytes:

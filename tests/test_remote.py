@@ -1,0 +1,336 @@
+"""Photos and stores in object stores: the same bytes as on a disk, whatever becomes of requests on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("obstore", reason="object stores need the extra `remote`")
+pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")
+
+from headstart.cli import main
+from headstart.features.errors import UserError
+from headstart.features.places import cache, place, remote
+from headstart.features.places.claim import claimed
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import read_manifest
+from headstart.features.store.verify import faults as faults_of
+from tests.conftest import raises, small_backbone_flags
+from tests.s3 import BUCKET, Faults, Server, serving
+
+ROOT = f"s3://{BUCKET}"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An S3 server that does as it should, spoken to as any other would be, and an empty cache."""
+    for name, value in {**running.environment, cache.FOLDER_VARIABLE: str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    remote._client.cache_clear()
+    yield running
+    running.faults.__init__()  # type: ignore[misc]
+    place.remove_folder(ROOT)
+    remote._client.cache_clear()
+
+
+@pytest.fixture
+def faulty(server: Server, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """One in five requests fails, one in twenty is cut short, one in fifty hangs."""
+    monkeypatch.setattr(remote, "SILENCE_S", 1.0)
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 0.8))
+    remote._client.cache_clear()
+    server.faults.failing, server.faults.cut, server.faults.hanging = 0.2, 0.05, 0.02
+    return server.faults
+
+
+def put_folder(folder: pathlib.Path, url: str) -> str:
+    """Copies a folder to an object store."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            place.write(place.join(url, str(path.relative_to(folder))), path.read_bytes())
+    return url
+
+
+def shards(store: str) -> list[dict[str, Any]]:
+    """Every file's digest of every generation, in order; the network's own aside, that is saved anew."""
+    return [generation.digests for generation in read_manifest(store).generations]
+
+
+NAMES = ["plain.jpg", "a b/ä/x #?.jpg", "100%.png", "%41.png", "+&=;,@!$'()*.jpg", 'quote"s.jpg', "😀.jpg", " a/b ", "x" * 255]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_a_key(name: str, server: Server) -> None:
+    path = place.join(ROOT, "folder", name)
+    assert not place.exists(path)
+    place.write(path, b"content")
+    assert place.read(path) == b"content" and place.exists(path) and not place.is_folder(path)
+    assert place.head(path, 3) == b"con" and b"".join(place.opened(path)[1]) == b"content"
+    assert [(entry.name, entry.size) for entry in place.entries(f"{ROOT}/folder")] == [(name, 7)]
+    assert place.names(f"{ROOT}/folder") == {name.partition("/")[0]}
+    (found,) = place.entries_at([path])
+    assert found and found.size == 7 and found == place.entry(path)
+    place.remove([path, path + "-not-there"])
+    assert not place.exists(f"{ROOT}/folder")
+
+
+def test_an_object_is_created_once(server: Server) -> None:
+    path = f"{ROOT}/file"
+    assert place.create(path, b"first") and place.create(path, b"first") and not place.create(path, b"second")
+    with pytest.raises(FileExistsError), place.creating(path) as file:
+        file.write(b"second")
+    with pytest.raises(RuntimeError, match="killed"), place.creating(f"{ROOT}/other") as file:
+        file.write(b"half")
+        raise RuntimeError("killed")
+    place.copy(path, f"{ROOT}/copy")
+    assert place.read(path) == place.read(f"{ROOT}/copy") == b"first" and place.names(ROOT) == {"file", "copy"}
+
+
+def test_what_consoles_leave_in_the_place_of_folders_is_no_file(server: Server) -> None:
+    place.write(f"{ROOT}/photos/cats/1.jpg", b"1")
+    client = remote._client(ROOT)
+    import obstore
+
+    obstore.put(client, "photos/cats", b"")  # what a key that ends in / comes to
+    assert [entry.name for entry in place.entries(f"{ROOT}/photos")] == ["cats/1.jpg"]
+
+
+def test_one_holds_a_claim(server: Server) -> None:
+    with claimed(f"{ROOT}/store", "extraction", "--store") as mine:
+        with raises("in-use"), claimed(f"{ROOT}/store", "extraction", "--store"):
+            pass
+        assert mine.number == 1
+    assert not place.exists(f"{ROOT}/store")
+
+
+def test_a_large_object_comes_in_pieces_and_whole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PIECE", 1000)
+    content = os.urandom(4321)
+    place.write(f"{ROOT}/large", content)
+    assert list(map(len, place.opened(f"{ROOT}/large")[1])) == [1000, 1000, 1000, 1000, 321]
+    assert pathlib.Path(cache.local_path(f"{ROOT}/large")).read_bytes() == content
+
+
+def test_requests_that_fail_are_repeated(faulty: Faults) -> None:
+    contents = {f"{ROOT}/faulty/{number}": os.urandom(100 * number) for number in range(60)}
+    assert all(place.at_once(lambda path: place.create(path, contents[path]), contents, ROOT))
+    assert place.at_once(place.read, contents, ROOT) == list(contents.values())
+    assert {place.join(f"{ROOT}/faulty", entry.name) for entry in place.entries(f"{ROOT}/faulty")} == set(contents)
+    assert faulty.spoiled > 20
+
+
+@pytest.fixture
+def extract(server: Server) -> Callable[[str, str], int]:
+    return lambda source, store: main(["extract", source, "--store", store, *small_backbone_flags()])
+
+
+def test_a_remote_store_is_the_local_one(
+    extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path, server: Server,
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source = put_folder(photos, f"{ROOT}/my photos")
+    url = f"{ROOT}/deep/er/store"
+    assert extract(source, url) == 0
+    assert f"{url}: 60 of 60 images stored" in capsys.readouterr().err
+    assert shards(url) == shards(str(store)) and not list(faults_of(url))
+    assert {name.partition("/")[0] for name in (entry.name for entry in place.entries(url))} == {
+        "manifest.json", "generations", ".digests.jsonl"
+    }  # fmt: skip
+    assert "never-to-be-told" not in "".join(
+        place.read(place.join(url, each.name)).decode("latin1") for each in place.entries(url)
+    )
+    before = len(server.faults.log)
+    assert extract(source, url) == 0 and "nothing to do" in capsys.readouterr().err
+    assert not [path for method, path in server.faults.log[before:] if method == "GET" and path.endswith((".jpg", ".png"))]
+    assert main(["info", url]) == 0 and main(["verify", url]) == 0
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / "fresh"))
+    asked = []
+    for name in ("cold", "warm"):
+        server.faults.log.clear()
+        assert main(["train", url, "--run", str(tmp_path / name), "--epochs", "2", "--batch_size", "12"]) == 0
+        asked.append([path for _, path in server.faults.log if ".tfrecord-" in path and "list-type" not in path])
+    assert len(set(asked[0])) == 2 and not asked[1]  # train and validation, once; nothing that was not needed
+    assert main(["evaluate", str(tmp_path / "cold")]) == 0
+    assert extract(str(photos), str(tmp_path / "local")) == 0
+    assert (
+        main(["train", str(tmp_path / "local"), "--run", str(tmp_path / "near"), "--epochs", "2", "--batch_size", "12"]) == 0
+    )
+    seen = [(tmp_path / name / "history.csv").read_text() for name in ("cold", "warm", "near")]
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_store_that_grows_keeps_what_it_has(
+    extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    assert extract(source, url) == 0
+    held = FeatureStore.open(url)
+    place.write(f"{source}/train/fern/new.jpg", place.read(f"{source}/train/fern/00.jpg") + b"\0")
+    assert extract(source, url) == 0
+    assert "(1 to compute, 60 to copy)" in capsys.readouterr().err
+    assert FeatureStore.open(url).count("train") == 37 and not list(faults_of(url))
+    assert held.arrays("train").features.shape[0] == 36  # who opened it goes on reading
+    assert main(["clean", url, "--grace", "0"]) == 0
+    assert "removed 1 older generation" in capsys.readouterr().out
+
+
+def test_a_store_made_through_faults_is_the_same(
+    faulty: Faults, extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path
+) -> None:
+    source = put_folder(photos, f"{ROOT}/photos")
+    assert extract(source, f"{ROOT}/store") == 0
+    assert shards(f"{ROOT}/store") == shards(str(store))
+    assert FeatureStore.open(f"{ROOT}/store").arrays("train").features.shape[0] == 36
+    assert faulty.spoiled > 30
+
+
+def test_two_starts_at_once(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
+    source = put_folder(photos, f"{ROOT}/photos")
+    command = [sys.executable, "-m", "headstart", "extract", source, "--store", f"{ROOT}/store", *small_backbone_flags()]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert sorted(codes) in ([0, 2], [0, 0])  # one of them may come when the other is done
+    for text, code in zip(told, codes):
+        assert code == 0 or "another extraction is writing to 's3://bucket/store'" in text.splitlines()[-1]
+    assert shards(f"{ROOT}/store") == shards(str(store))
+
+
+def test_a_killed_job_is_taken_up(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
+    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    command = [sys.executable, "-m", "headstart", "extract", source, "--store", url, *small_backbone_flags()]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(".tfrecord-" in entry.name for entry in place.entries(f"{url}/generations")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert main(command[3:]) == 0
+    assert shards(url) == shards(str(store))
+    assert not place.exists(f"{url}/.work") and not place.exists(f"{url}/claims")
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["extract", "s4://bucket/photos", "--store", "s"], "unknown scheme. There are s3://, gs://, az://"),
+        (["extract", "s3://nobody/photos", "--store", "s"], "there is no bucket 's3://nobody'"),
+        (["extract", "s3://bucket/nothing", "--store", "s"], "'s3://bucket/nothing' does not exist"),
+        (["extract", "PHOTOS", "--store", "s3://nobody/store"], "there is no bucket 's3://nobody'"),
+        (["extract", "PHOTOS", "--store", "s3://"], "'s3://' names no bucket: expected s3://BUCKET/KEY"),
+        (["extract", "PHOTOS", "--store", "s3://bucket/s", "--weights", "s3://bucket/no.h5"], "no file 's3://bucket/no.h5'"),
+        (["train", "s3://bucket/nothing", "--run", "r"], "there is no feature store at 's3://bucket/nothing'"),
+        (["info", "s3://nobody/store"], "there is no bucket 's3://nobody'"),
+    ],
+)
+def test_what_is_not_there(
+    argv: list[str], told: str, server: Server, photos: pathlib.Path, one_line: Callable[[], str],
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([word.replace("PHOTOS", str(photos)) for word in argv]) == 2
+    assert told in one_line()
+    assert not os.listdir(tmp_path)
+
+
+def test_denied_access_is_told_in_a_line(
+    server: Server, photos: pathlib.Path, one_line: Callable[[], str], extract: Callable[[str, str], int]
+) -> None:
+    server.faults.refused = lambda method, path: True
+    assert extract(f"{ROOT}/photos", f"{ROOT}/store") == 2
+    line = one_line()
+    assert "access denied" in line and "never-to-be-told" not in line
+
+
+def test_a_bucket_that_becomes_read_only_loses_nothing(
+    server: Server, photos: pathlib.Path, store: pathlib.Path, capsys: pytest.CaptureFixture[str],
+    extract: Callable[[str, str], int],
+) -> None:  # fmt: skip
+    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    server.faults.refused = lambda method, path: method == "PUT" and "generations" in path and "features-train" in path
+    assert extract(source, url) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        last.startswith("headstart extract: error: s3://bucket/store/generations/") and "access denied (AccessDenied" in last
+    )
+    server.faults.refused = lambda method, path: False
+    with pytest.raises(UserError, match="not complete"):
+        FeatureStore.open(url)
+    assert extract(source, url) == 0 and shards(url) == shards(str(store))
+
+
+def test_a_photo_that_is_gone_is_a_dead_letter(
+    server: Server, photos: pathlib.Path, extract: Callable[[str, str], int], tmp_path: pathlib.Path
+) -> None:
+    table = tmp_path / "table.csv"
+    put_folder(photos / "train", f"{ROOT}/photos")
+    rows = [
+        f"{ROOT}/photos/{path.relative_to(photos / 'train')},{path.parent.name}" for path in sorted(photos.glob("train/*/*"))
+    ]
+    table.write_text("\n".join(["path,label", *rows, f"{ROOT}/photos/fern/gone.jpg,fern"]), encoding="utf-8")
+    argv = ["extract", str(table), "--store", f"{ROOT}/store", "--max_bad_fraction", "0.1", *small_backbone_flags()]
+    assert main(argv) == 0
+    (letter,) = FeatureStore.open(f"{ROOT}/store").dead_letters
+    assert (letter.key, letter.stage, letter.reason) == (f"{ROOT}/photos/fern/gone.jpg", "read", "there is no such object")
+
+
+def test_weights_and_backbones_come_from_there_too(
+    server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    flags = small_backbone_flags()
+    place.write(f"{ROOT}/models/base.keras", pathlib.Path(flags[1]).read_bytes())
+    argv = ["extract", str(photos), "--store", str(tmp_path / "store"), "--backbone", f"{ROOT}/models/base.keras", *flags[2:]]
+    assert main(argv) == 0
+    assert shards(str(tmp_path / "store")) == shards(str(store))
+    provenance = json.loads((tmp_path / "store" / "manifest.json").read_text())["provenance"]
+    assert provenance["weights"] == f"{ROOT}/models/base.keras"
+
+
+def test_the_cache_keeps_what_was_used_last(server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.SIZE_VARIABLE, "0.000003")
+    for number in range(4):
+        place.write(f"{ROOT}/{number}", bytes([number]) * 1000)
+    copies = [pathlib.Path(cache.local_path(f"{ROOT}/{number}")) for number in (0, 1, 2)]
+    for age, copy in enumerate(copies):
+        os.utime(copy, (age, age))
+    cache.local_path(f"{ROOT}/0")  # used again
+    last = pathlib.Path(cache.local_path(f"{ROOT}/3"))
+    assert [copy.exists() for copy in (*copies, last)] == [True, False, True, True]
+    place.write(f"{ROOT}/large", bytes(3001))
+    with raises("disk-full") as caught:
+        cache.local_path(f"{ROOT}/large")
+    assert "raise --cache_size" in str(caught.value)
+
+
+def test_a_copy_that_is_not_what_its_digest_says_is_refused(server: Server, tmp_path: pathlib.Path) -> None:
+    place.write(f"{ROOT}/file", b"other")
+    with raises("damaged"):
+        cache.local_paths([cache.RemoteFile(f"{ROOT}/file", 5, "0" * 64)])
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_many_fetch_the_same_at_once(server: Server) -> None:
+    place.write(f"{ROOT}/file", b"content")
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(cache.local_path(f"{ROOT}/file"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(found)) == 1 and pathlib.Path(found[0]).read_bytes() == b"content"
