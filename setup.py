@@ -5,10 +5,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=70.1"]  # which builds the wheel that is tested
+REMOTE = ["obstore>=0.12"]  # s3://, gs://, az://
+SERVERS = ["moto[server]>=5"]  # an S3 server, for tests
 OPENVINO = ["openvino>=2025.0"]
 HEIC = ["pillow-heif>=0.18"]
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
-DEVELOP = [*TEST, *OPENVINO, *HEIC, *JAX, "ruff==0.17.6", "mypy==2.4.1"]
+DEVELOP = [*TEST, *OPENVINO, *HEIC, *JAX, *REMOTE, *SERVERS, "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="headstart",
@@ -37,6 +39,6 @@ setup(
         "scikit-learn>=1.4",  # carries the demo's digits
         "psutil>=5.9",
     ],
-    extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "test": TEST, "dev": DEVELOP},
+    extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "remote": REMOTE, "test": TEST, "dev": DEVELOP},
     entry_points={"console_scripts": ["headstart = headstart.cli:script"]},
 )

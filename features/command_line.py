@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import os
 import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from headstart.features.config import from_text, notes
 from headstart.features.errors import UserError, nearest
+from headstart.features.runtime import CACHE, CACHE_SIZE
 
 Config = TypeVar("Config")
 Flag = tuple[type, "dataclasses.Field[Any]", Any]  # the configuration that it is of, its field, its type
@@ -46,6 +48,9 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
     mine, theirs = _divide([_underscored(argument) for argument in argv[:end]], parser, others)
     values = vars(parser.parse_args([*mine, *argv[end:]]))
     verbose = values.pop("verbose")
+    for name, variable in (("cache", CACHE), ("cache_size", CACHE_SIZE)):
+        if (given := values.pop(name)) is not None:
+            os.environ[variable] = given  # for worker processes too
     for name, (_, field, hint) in flags.items():
         if isinstance(values[name], str):
             values[name] = from_text(values[name], field, hint)
@@ -92,6 +97,9 @@ def _make_parser(config_class: type, flags: dict[str, Flag], prog: str, others: 
             groups[group] = parser.add_argument_group(_summary(owner).removesuffix("."))
         _add_field(groups[group], field, hint)
     parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
+    copies = parser.add_argument_group("Copies of files that lie in object stores")
+    copies.add_argument("--cache", metavar="DIR", help=f"where they are kept (default: {CACHE}, or your cache folder)")
+    copies.add_argument("--cache_size", metavar="GB", help=f"how much they may take (default: {CACHE_SIZE}, or 50)")
     return parser
 
 

@@ -16,6 +16,7 @@ from headstart.features import interruption
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+CACHE, CACHE_SIZE = "HEADSTART_CACHE", "HEADSTART_CACHE_SIZE"  # of copies of remote files: a folder, and gigabytes
 ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
 LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
 

@@ -11,6 +11,7 @@ from headstart.features.images.file_kinds import image_format
 from headstart.features.places import place
 
 LOOKED_AT, SAMPLED = 256, 8  # files whose first bytes are read; images of 16 bits among them that are decoded
+SHALLOW = (".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # names of images of 8 bits
 DARK = 1 / 8  # of the range: from there on, three bits or more hold nothing
 RANGE = 65_535
 
@@ -33,8 +34,9 @@ def dark_warning(paths: Sequence[str], max_pixels: int) -> str:
 
 
 def _peaks(paths: Sequence[str], max_pixels: int) -> Iterator[int]:
-    heads = place.at_once(_head, paths, paths[0]) if paths else []
-    for path, head in zip(paths, heads):
+    deep = [path for path in paths if not path.lower().endswith(SHALLOW)]
+    heads = place.at_once(_head, deep, deep[0]) if deep else []
+    for path, head in zip(deep, heads):
         try:
             data = place.read(path) if image_format(head) in ("PNG", "TIFF") else b""
         except (OSError, UserError):

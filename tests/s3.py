@@ -43,6 +43,7 @@ class Faults:
 def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
     class Proxy(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer's head and body leave together, else the one waits for a word of the other
 
         def answer(self, status: int, headers: list[tuple[str, str]], body: bytes, sent: int | None = None) -> None:
             self.send_response_only(status)
@@ -55,6 +56,7 @@ def _handler(port: int, faults: Faults) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body[:sent])
+            self.wfile.flush()
 
         def any(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))

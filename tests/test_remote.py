@@ -21,6 +21,7 @@ from headstart.cli import main
 from headstart.features.errors import UserError
 from headstart.features.places import cache, place, remote
 from headstart.features.places.claim import claimed
+from headstart.features.runtime import CACHE, CACHE_SIZE
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import read_manifest
 from headstart.features.store.verify import faults as faults_of
@@ -39,7 +40,7 @@ def running() -> Iterator[Server]:
 @pytest.fixture
 def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An S3 server that does as it should, spoken to as any other would be, and an empty cache."""
-    for name, value in {**running.environment, cache.FOLDER_VARIABLE: str(tmp_path / "cache")}.items():
+    for name, value in {**running.environment, CACHE: str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     remote._client.cache_clear()
     yield running
@@ -80,11 +81,13 @@ def test_any_name_is_a_key(name: str, server: Server) -> None:
     assert not place.exists(path)
     place.write(path, b"content")
     assert place.read(path) == b"content" and place.exists(path) and not place.is_folder(path)
-    assert place.head(path, 3) == b"con" and b"".join(place.opened(path)[1]) == b"content"
+    assert place.head(path, 3) == b"con" and place.head(path, 30) == b"".join(place.opened(path)[1]) == b"content"
     assert [(entry.name, entry.size) for entry in place.entries(f"{ROOT}/folder")] == [(name, 7)]
     assert place.names(f"{ROOT}/folder") == {name.partition("/")[0]}
     (found,) = place.entries_at([path])
     assert found and found.size == 7 and found == place.entry(path)
+    place.write(path, b"")
+    assert place.head(path, 3) == place.read(path) == b""
     place.remove([path, path + "-not-there"])
     assert not place.exists(f"{ROOT}/folder")
 
@@ -158,7 +161,7 @@ def test_a_remote_store_is_the_local_one(
     assert extract(source, url) == 0 and "nothing to do" in capsys.readouterr().err
     assert not [path for method, path in server.faults.log[before:] if method == "GET" and path.endswith((".jpg", ".png"))]
     assert main(["info", url]) == 0 and main(["verify", url]) == 0
-    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / "fresh"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "fresh"))
     asked = []
     for name in ("cold", "warm"):
         server.faults.log.clear()
@@ -303,7 +306,7 @@ def test_weights_and_backbones_come_from_there_too(
 
 
 def test_the_cache_keeps_what_was_used_last(server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.SIZE_VARIABLE, "0.000003")
+    monkeypatch.setenv(CACHE_SIZE, "0.000003")
     for number in range(4):
         place.write(f"{ROOT}/{number}", bytes([number]) * 1000)
     copies = [pathlib.Path(cache.local_path(f"{ROOT}/{number}")) for number in (0, 1, 2)]

@@ -17,8 +17,8 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.progress import Progress
+from headstart.features.runtime import CACHE, CACHE_SIZE
 
-FOLDER_VARIABLE, SIZE_VARIABLE = "HEADSTART_CACHE", "HEADSTART_CACHE_SIZE"  # which --cache and --cache_size set
 DEFAULT_GB = 50.0
 FILES_AT_ONCE = 8
 
@@ -41,7 +41,7 @@ class RemoteFile:
 def cache_folder() -> str:
     """Where copies lie: HEADSTART_CACHE, or headstart/ in the user's own cache folder."""
     own = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(os.environ.get(FOLDER_VARIABLE) or os.path.join(own, "headstart"), "files")
+    return os.path.join(os.environ.get(CACHE) or os.path.join(own, "headstart"), "files")
 
 
 def cache_bytes() -> int:
@@ -50,13 +50,13 @@ def cache_bytes() -> int:
     Raises:
         UserError: when HEADSTART_CACHE_SIZE is no number of gigabytes.
     """
-    text = os.environ.get(SIZE_VARIABLE) or str(DEFAULT_GB)
+    text = os.environ.get(CACHE_SIZE) or str(DEFAULT_GB)
     try:
         size = float(text)
         if not 0 < size < float("inf"):
             raise ValueError
     except ValueError:
-        raise UserError("bad-flag", f"{SIZE_VARIABLE} is a number of gigabytes above 0, not {text!r}") from None
+        raise UserError("bad-flag", f"--cache_size, or {CACHE_SIZE}, is a number of gigabytes above 0, not {text!r}") from None
     return int(size * 1e9)
 
 
