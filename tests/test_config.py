@@ -97,8 +97,11 @@ def test_verbose_is_every_command_s() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([*LEAST, "--image-sise", "32"], r"^unknown flag --image_sise\. Did you mean --image_size( or --cache_size)?\?$"),
-        ([*LEAST, "--image_siz=32"], r"^unknown flag --image_siz\. Did you mean --image_size( or --cache_size)?\?$"),  # no abbreviations
+        ([*LEAST, "--image-sise", "32"], r"^unknown flag --image_sise\. Did you mean --image_size or --cache_size\?$"),
+        (
+            [*LEAST, "--image_siz=32"],
+            r"^unknown flag --image_siz\. Did you mean --image_size or --cache_size\?$",
+        ),  # no abbreviations
         ([*LEAST, "--zzzzzz"], r"^unknown flag --zzzzzz\.$"),
         ([*LEAST, "--resize_mode", "crob"], r"^--resize_mode is one of squash, crop, not 'crob'\. Did you mean crop\?$"),
         ([*LEAST, "--image_size", "big"], "^--image_size takes a whole number, not 'big'$"),

@@ -26,7 +26,7 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import read_manifest
 from headstart.features.store.verify import faults as faults_of
 from tests.conftest import raises, small_backbone_flags
-from tests.s3 import BUCKET, Faults, Server, serving
+from tests.s3 import BUCKET, Faults, Server, empty, serving
 
 ROOT = f"s3://{BUCKET}"
 
@@ -44,9 +44,7 @@ def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     remote._client.cache_clear()
     yield running
-    running.faults.__init__()  # type: ignore[misc]
-    place.remove_folder(ROOT)
-    remote._client.cache_clear()
+    empty(running)
 
 
 @pytest.fixture

@@ -38,10 +38,10 @@ class RemoteFile:
         return os.path.join(folder, address[:2], f"{address}{mark}{ending}")
 
 
-def cache_folder() -> str:
+def cache_root() -> str:
     """Where copies lie: HEADSTART_CACHE, or headstart/ in the user's own cache folder."""
     own = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(os.environ.get(CACHE) or os.path.join(own, "headstart"), "files")
+    return os.path.abspath(os.environ.get(CACHE) or os.path.join(own, "headstart"))
 
 
 def cache_bytes() -> int:
@@ -87,7 +87,7 @@ def local_paths(wanted: Sequence[RemoteFile]) -> list[str]:
 
 
 def _fetched(wanted: Sequence[RemoteFile], versions: Sequence[str]) -> list[str]:
-    folder, limit = cache_folder(), cache_bytes()
+    folder, limit = os.path.join(cache_root(), "files"), cache_bytes()
     if (total := sum(file.size for file in wanted)) > limit:
         raise UserError(
             "disk-full",

@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds."""
+    """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds.
+
+    version is what an object store calls a content, the same for the same content; '' on a disk.
+    """
 
     name: str
     size: int
     time_ns: int
+    version: str = ""

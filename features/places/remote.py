@@ -276,7 +276,7 @@ def _prefix(key: str) -> str | None:
 
 
 def _entry(found: Any, name: str) -> Entry:
-    return Entry(name, found["size"], int(found["last_modified"].timestamp() * 1e9))
+    return Entry(name, found["size"], int(found["last_modified"].timestamp() * 1e9), found["e_tag"] or "")
 
 
 @functools.lru_cache(64)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.commands.train import INTERRUPTED, LAST_IS_BEST
 from headstart.features.dataset.sources import check_exists
+from headstart.features.places import place
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def describe(run: Run) -> str:
         lines.append(LAST_IS_BEST)
     agreement = metrics["agreement"]
     lines.append(
-        f"{os.path.join(run.path, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
+        f"{place.join(run.home, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
         f"{agreement['largest_difference']:.1g}"
     )
     if metrics["interrupted"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, part
 from headstart.features.engines.options import has_openvino
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.train_config import TrainConfig
@@ -37,7 +37,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        store = self.extract.store or self.train.store or os.path.join(self.train.run, "store")
+        store = self.extract.store or self.train.store or place.join(self.train.run, "store")
         if self.train.store not in ("", store):
             raise UserError("bad-flag", f"train.store is {self.train.store!r} and extract.store {store!r}: give one of them")
         object.__setattr__(self, "extract", dataclasses.replace(self.extract, store=store))

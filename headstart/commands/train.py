@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
+from headstart.features.places import place
 from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -48,6 +48,6 @@ def describe(run: Run) -> str:
     hint += f"\n{INTERRUPTED}" if metrics["interrupted"] else ""
     return (
         f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
-        f"{metrics[name]:.4f} ({kind})\n{os.path.join(run.path, run_folder.MODEL)}: agrees with the stored features on "
+        f"{metrics[name]:.4f} ({kind})\n{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on "
         f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{hint}"
     )

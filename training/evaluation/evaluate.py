@@ -13,6 +13,7 @@ from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.training.evaluation import report
@@ -79,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(
         scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
-        folder=os.path.join(run.path, EVALUATION, found.name),
+        folder=place.join(run.home, EVALUATION, found.name),
         split=found.split,
         input=place.absolute(path),
         used_for_selection=2 * seen > len(found.examples),
@@ -90,7 +91,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         split_digest=_split_digest(found.examples),
         spec_fingerprint=run.spec.fingerprint,
     )
-    _write(evaluation, found, keys, run.class_names)
+    _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, keys, run.class_names)
     return evaluation
 
 
@@ -100,7 +101,7 @@ def _data_source(run: Run) -> str:
     Raises:
         UserError: when they have moved.
     """
-    path, beside = run.data_source, os.path.join(run.path, STORE)
+    path, beside = run.data_source, place.join(run.home, STORE)
     if place.exists(path):
         return path
     if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
@@ -108,8 +109,8 @@ def _data_source(run: Run) -> str:
     what = "store" if run.config.get("store") else "images"
     raise UserError(
         "missing-input",
-        f"the {what} that {run.path!r} was trained on {'is' if what == 'store' else 'are'} no longer at {path!r}: name the "
-        f"new place, headstart evaluate {run.path} {what.upper()}",
+        f"the {what} that {run.home!r} was trained on {'is' if what == 'store' else 'are'} no longer at {path!r}: name the "
+        f"new place, headstart evaluate {run.home} {what.upper()}",
     )
 
 
@@ -122,8 +123,8 @@ def _split_digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _write(evaluation: Evaluation, found: Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    folder, scores = evaluation.folder, evaluation.scores
+def _write(folder: str, evaluation: Evaluation, found: Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
+    scores = evaluation.scores
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     groups = [example.group for example in found.examples]
@@ -138,3 +139,4 @@ def _write(evaluation: Evaluation, found: Answers, keys: Sequence[str], class_na
             os.path.join(folder, "most_confused.png"),
         )
     files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())
+    push_files(folder)

@@ -9,6 +9,7 @@ from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.sources import LAYOUTS
 from headstart.features.errors import UserError
+from headstart.features.places import place
 from headstart.training.finetuning.unfreeze import Unfreezing
 from headstart.training.train_config import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 
@@ -94,7 +95,7 @@ class FinetuneConfig:
             raise UserError(
                 "bad-flag", "--from_store reads what is stored: leave --augment and --no_... out, and extract with --views"
             )
-        if self.init_from and os.path.realpath(self.init_from) == os.path.realpath(self.run):
+        if self.init_from and _same(self.init_from, self.run):
             raise UserError("bad-flag", f"--run {self.run!r} is where the training begins (--init_from): give another folder")
         if self.from_store and not self.unfreeze_after:
             raise UserError("bad-flag", "--from_store needs --unfreeze_after LAYER, the stored tap above which to train")
@@ -110,3 +111,10 @@ class FinetuneConfig:
         return Augmentation(
             self.augment or "none", tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.seed
         )
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two paths are of one folder."""
+    if place.is_remote(one) or place.is_remote(other):
+        return place.absolute(one) == place.absolute(other)
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -13,7 +13,7 @@ from headstart.features.backbones.feature_extractor import build_feature_extract
 from headstart.features.dataset.dataset_table import TABLE, DatasetTable
 from headstart.features.dataset.sources import SourceOptions
 from headstart.features.errors import UserError
-from headstart.features.places import place
+from headstart.features.places import mirror, place
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.augmentation_grid import save_grid
@@ -62,7 +62,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         split_column=config.split_column,
     )
     table = run.table
-    if not os.path.isfile(os.path.join(config.init_from, TABLE)):
+    if not os.path.isfile(os.path.join(run.path, TABLE)):
         raise UserError(
             "changed-images", f"{config.init_from!r} keeps no table of its images, as older versions left it: train it again"
         )
@@ -89,7 +89,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         facts["input"] = place.absolute(config.input or "")
     else:
         facts["store"] = run.config["store"]
-    identity = {"model": files.sha256_file(os.path.join(config.init_from, MODEL))}
+    identity = {"model": files.sha256_file(os.path.join(run.path, MODEL))}
     return StartingPoint(network, source, run.spec, run.class_names, table, facts, identity, check, picture)
 
 
@@ -117,7 +117,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
     }
     identity = {"store": store.spec.fingerprint, "dataset": store.manifest.dataset_digest}
     if config.init_from:
-        identity["model"] = files.sha256_file(os.path.join(config.init_from, MODEL))
+        identity["model"] = files.sha256_file(os.path.join(mirror.here(config.init_from), MODEL))
     return StartingPoint(
         network,
         source,

@@ -23,6 +23,7 @@ import numpy as np
 
 from headstart.features import files
 from headstart.features.errors import UserError
+from headstart.features.places.mirror import push_files
 
 MAX_SHOWN = 4  # fields of another training, in a message
 FIRST_COST_S = 0.05  # what a checkpoint is taken to cost before there was one
@@ -114,6 +115,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         arrays |= {f"best_{number}": value for number, value in enumerate(self.best_weights)}
         with files.atomic(self.path) as file:
             np.savez(file, **{"state": np.array(json.dumps(state)), **arrays})  # type: ignore[arg-type]
+        push_files(self.path)
 
     def load(self) -> bool:
         """Takes up the checkpoint, if there is one of this very training."""

@@ -22,7 +22,7 @@ import numpy as np
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
-from headstart.features.places import place
+from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.spec import DTYPE_BYTES, Tap
@@ -211,14 +211,16 @@ def _about_the_last_map(best: TapProbe, own: Sequence[tuple[TapProbe, PairedDiff
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
     """The table, the plot and the summary into the run's folder."""
-    os.makedirs(config.run, exist_ok=True)
+    folder = mirror.here(config.run)
+    os.makedirs(folder, exist_ok=True)
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
-    files.write_bytes(os.path.join(config.run, TABLE), _csv(rows))
+    files.write_bytes(os.path.join(folder, TABLE), _csv(rows))
     title = "Linear probes: validation accuracy by depth"
     title += f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
-    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(config.run, PLOT), title)
+    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(folder, PLOT), title)
     summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
-    files.write_bytes(os.path.join(config.run, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+    files.write_bytes(os.path.join(folder, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+    mirror.push(config.run, RESULT)
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:

@@ -10,6 +10,9 @@ run/
   metrics.json        written last: without it the run is not complete
   evaluation/NAME/    what `headstart evaluate` found
 
+A run in an object store is worked on in a copy on this machine, which is put there with its marker last, and checkpoints as
+they come.
+
 A training works in RUN/.partial, locked. `publish` moves a finished one over whatever the run held; killed anywhere, the next
 training into the run goes on from there, because the new metrics.json in .partial says what belongs to the run until the last
 rename.
@@ -28,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.errors import Code, UserError
-from headstart.features.places import place
+from headstart.features.places import claim, mirror, place
+from headstart.features.places.claim import CLAIMS
 from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap
 
@@ -39,6 +43,7 @@ CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", 
 CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
 CHECKPOINT, GRID = "checkpoint.npz", "augmented.png"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
+NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
 OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION)  # what an older run may have and a newer one lack
 
 Stamp = tuple[int, int]
@@ -52,6 +57,7 @@ class Run:
     config: dict[str, Any]
     unsafe: bool = False
     stamp: Stamp | None = None  # of its marker, when it was opened
+    name: str = ""  # the path that it was opened by
 
     @classmethod
     def open(cls, path: str, unsafe: bool = False) -> Run:
@@ -64,10 +70,16 @@ class Run:
         Raises:
             UserError: when there is none, or when its training did not end.
         """
-        stamp = _stamp(path)
+        folder = mirror.pull(path, METRICS, NOT_OF_IT)
+        stamp = _stamp(folder)
         if not stamp:
-            raise UserError(*_why_not(path))
-        return cls(path, files.read_json(os.path.join(path, CONFIG)), unsafe, stamp)
+            raise UserError(*_why_not(path, folder))
+        return cls(folder, files.read_json(os.path.join(folder, CONFIG)), unsafe, stamp, path)
+
+    @property
+    def home(self) -> str:
+        """Where it lies, for people: not the folder of its copy."""
+        return self.name or self.path
 
     @property
     def spec(self) -> FeatureSpec:
@@ -127,7 +139,7 @@ class Run:
     def _check_same(self) -> None:
         if self.stamp and self.stamp != _stamp(self.path):
             raise UserError(
-                "replaced", f"the run {self.path!r} was trained again while it was read: run the same command again"
+                "replaced", f"the run {self.home!r} was trained again while it was read: run the same command again"
             )
 
 
@@ -140,12 +152,12 @@ def _stamp(path: str) -> Stamp | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _why_not(path: str) -> tuple[Code, str]:
-    work = os.path.join(path, WORK_FOLDER)
-    if not os.path.isfile(os.path.join(path, CONFIG)) and not os.path.isdir(work):
+def _why_not(path: str, folder: str) -> tuple[Code, str]:
+    work = os.path.join(folder, WORK_FOLDER)
+    if not os.path.isfile(os.path.join(folder, CONFIG)) and not os.path.isdir(work):
         return "missing-input", f"there is no run at {path!r}: make one with `headstart train STORE --run {path}`"
     if os.path.isfile(os.path.join(work, METRICS)):
-        config = next(filter(os.path.isfile, (os.path.join(folder, CONFIG) for folder in (work, path))))  # moved, or not yet
+        config = next(filter(os.path.isfile, (os.path.join(each, CONFIG) for each in (work, folder))))  # moved, or not yet
         name = "finetune" if "finetune" in files.read_json(config) else "train"
         return "incomplete", f"the run {path!r} is finished but not in its place yet: run its `headstart {name}` command again"
     return "incomplete", f"the run {path!r} is not complete: run the command that makes it again"
@@ -154,13 +166,13 @@ def _why_not(path: str) -> tuple[Code, str]:
 def check_output_folder(path: str) -> None:
     """Raises UserError when a run can't be left at `path`, because it holds something else than an older run."""
     held = place.names_in(path, "--run")
-    if held - {STORE, LOCK} and not held & {CONFIG, WORK_FOLDER}:
+    if held - {STORE, LOCK, CLAIMS} and not held & {CONFIG, WORK_FOLDER}:
         raise UserError("output-taken", f"--run {path!r} holds something else than a run: give a new or empty folder")
 
 
 def holds(path: str, described: dict[str, Any]) -> bool:
     """Whether a complete run is what it would be described as, as far as that goes, and was not interrupted."""
-    kept, metrics = (files.read_json(os.path.join(path, name)) for name in (CONFIG, METRICS))
+    kept, metrics = (files.read_json(os.path.join(mirror.here(path), name)) for name in (CONFIG, METRICS))
     wanted = json.loads(json.dumps(described))
     return {name: kept.get(name) for name in wanted} == wanted and not metrics.get("interrupted")
 
@@ -173,6 +185,11 @@ def claimed(path: str) -> Iterator[bool]:
         UserError: when the folder holds something else, or another training is writing to it.
     """
     check_output_folder(path)
+    if place.is_remote(path):
+        with claim.claimed(path, "training", "--run"):
+            mirror.pull(path, METRICS, NOT_OF_IT)
+            yield publish(path)
+        return
     existed = os.path.isdir(path)
     try:
         message = f"another training is writing to {path!r}: wait for it, or give another --run"
@@ -192,6 +209,7 @@ def begin(path: str, keep: Callable[[str], bool]) -> str:
         keep: whether a checkpoint is of the training that begins; it stays then, with the logs: one that was killed or
             interrupted left it. Whoever can't go on from it and must not lose it raises.
     """
+    path = mirror.here(path)
     work = os.path.join(path, WORK_FOLDER)
     older, newer = (os.path.join(folder, CHECKPOINT) for folder in (path, work))
     kept = next((file for file in (newer, older) if os.path.isfile(file) and keep(file)), None)
@@ -222,6 +240,13 @@ def publish(path: str) -> bool:
 
     The older run's marker goes first and the new one comes last: a run that is opened is whole.
     """
+    published = _publish(mirror.here(path))
+    if published:
+        mirror.push(path, METRICS, NOT_OF_IT)
+    return published
+
+
+def _publish(path: str) -> bool:
     work = os.path.join(path, WORK_FOLDER)
     if not os.path.isfile(os.path.join(work, METRICS)):
         return False
