@@ -16,6 +16,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics.metric import Metrics
 
+from headstart.features import tfrecord
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
@@ -25,7 +26,7 @@ from headstart.features.places.cache import local_path
 from headstart.features.places.claim import check_claim
 from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
 from headstart.features.spec import FeatureSpec
-from headstart.features.store import record, tfrecord
+from headstart.features.store import record
 from headstart.features.store.manifest import ShardEntry
 from headstart.pipelines.markers import (
     ShardMarker,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
+from headstart.features import tfrecord
 from headstart.features.dataset.examples import Example, plan_order
 from headstart.features.places import place
 from headstart.features.spec import FeatureSpec
-from headstart.features.store import tfrecord
 from headstart.features.store.feature_store import DATASET_NAME, FeatureStore
 
 

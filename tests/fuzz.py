@@ -18,10 +18,11 @@ import warnings
 
 import numpy as np
 
+from headstart.features import tfrecord
 from headstart.features.errors import DecodeError, UserError
 from headstart.features.images.decode import decode_image
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.features.store import record, tfrecord
+from headstart.features.store import record
 from tests import corpus
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("a", "avg", (4,)), Tap("b", "none", (2, 2, 3))), "none")

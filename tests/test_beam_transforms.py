@@ -15,12 +15,13 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.testing import test_pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
+from headstart.features import tfrecord
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.options import EngineOptions
 from headstart.features.places.claim import claimed
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.features.store import record, tfrecord
+from headstart.features.store import record
 from headstart.pipelines import extract_shard
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.markers import read_marker, save_unit

@@ -102,7 +102,7 @@ PLACES = {
     "importing the command": "sys.meta_path.insert(0, OnImport('headstart.pipelines.extract_config'))",
     "importing TensorFlow": "sys.meta_path.insert(0, OnImport('tensorflow.python.framework.ops'))",
     "surveying": f"{QUIETLY}; from headstart.pipelines import survey; press_before(survey, 'survey_file', 20)",
-    "extracting": f"{QUIETLY}; from headstart.features.store import tfrecord; press_before(tfrecord, 'write_record', 30)",
+    "extracting": f"{QUIETLY}; from headstart.features import tfrecord; press_before(tfrecord, 'write_record', 30)",
 }
 
 

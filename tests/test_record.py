@@ -23,7 +23,7 @@ from headstart.features.store.record import (
     record_lengths,
     tap_offsets,
 )
-from headstart.features.store.tfrecord import framed_length, read_records, record_offsets, write_record
+from headstart.features.tfrecord import framed_length, read_records, record_offsets, write_record
 
 TAPS = (Tap("block5/out", "avg", (6,)), Tap("block4", "none", (2, 3, 4)))
 

@@ -11,9 +11,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headstart.features import tfrecord
 from headstart.features.errors import UserError
 from headstart.features.spec import STORE_DTYPES, FeatureSpec, Tap
-from headstart.features.store import record, tfrecord
+from headstart.features.store import record
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
 
 TAPS = (Tap("map", "none", (2, 3, 4)), Tap("mean", "avg", (5,)))

@@ -21,7 +21,7 @@ import numpy as np
 
 from headstart.features.errors import UserError
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
-from headstart.features.store.tfrecord import HEADER_BYTES, framed_length, unframed_length
+from headstart.features.tfrecord import HEADER_BYTES, framed_length, unframed_length
 
 LARGEST = {"float16": 65_520.0, "bfloat16": 3.3961775e38, "float32": float("inf")}  # from here on, infinity
 

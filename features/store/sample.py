@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from headstart.features.store import record, tfrecord
+from headstart.features import tfrecord
+from headstart.features.store import record
 
 SAMPLE = "sample.tfrecord"
 MAX_IMAGES, MIN_IMAGES, MAX_BYTES = 64, 8, 16 << 20  # images at most; as many as the least even where they take more bytes

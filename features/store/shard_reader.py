@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features import tfrecord
 from headstart.features.errors import UserError
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.features.store import record, tfrecord
+from headstart.features.store import record
 from headstart.features.store.mmap_files import map_files
 
 

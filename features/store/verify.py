@@ -10,11 +10,11 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from headstart.features import tfrecord
 from headstart.features.dataset.dataset_table import TABLE
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.features.store import tfrecord
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, no_store, read_manifest
 from headstart.features.store.sample import SAMPLE
