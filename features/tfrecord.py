@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 HEADER_BYTES, FOOTER_BYTES = 12, 4
@@ -69,6 +69,50 @@ def read_records(path: str) -> Iterator[bytes]:
             if file.read(FOOTER_BYTES) != masked_crc(record):
                 raise ValueError(f"{path} is damaged in the record at byte {offset}")
             yield record
+
+
+class Record(NamedTuple):
+    """A record: where its content begins in its file, and the content."""
+
+    offset: int
+    content: bytes
+
+
+class Damage(NamedTuple):
+    """A record that is not what its checksums say, by where it begins; after a damaged length nothing else can be read."""
+
+    offset: int
+    is_last: bool
+
+    def __str__(self) -> str:
+        return f"its record is damaged at byte {self.offset}"
+
+
+def framed(pieces: Iterable[bytes]) -> Iterator[Record | Damage]:
+    """Every record of a TFRecord file that comes in pieces of any size, damaged ones too."""
+    waiting, position, held = iter(pieces), 0, bytearray()
+
+    def has(size: int) -> bool:
+        while len(held) < size:
+            piece = next(waiting, None)
+            if piece is None:
+                return False
+            held.extend(piece)
+        return True
+
+    while has(1):
+        if not has(HEADER_BYTES) or held[8:HEADER_BYTES] != masked_crc(bytes(held[:8])):
+            yield Damage(position, True)
+            return
+        length = _LENGTH.unpack(held[:8])[0]
+        if not has(framed_length(length)):
+            yield Damage(position, True)
+            return
+        content = bytes(held[HEADER_BYTES : HEADER_BYTES + length])
+        sound = held[HEADER_BYTES + length : framed_length(length)] == masked_crc(content)
+        yield Record(position + HEADER_BYTES, content) if sound else Damage(position, False)
+        del held[: framed_length(length)]
+        position += framed_length(length)
 
 
 def unframed_length(framed: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from headstart.features.dataset.sources import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS, Claim, claimed
@@ -68,7 +69,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             backbone = saved.result()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
-        source = Provenance(place.absolute(config.input), plan.backbone.source.weights, versions(), copied)
+        source = Provenance(absolute_input(config.input), plan.backbone.source.weights, versions(), copied)
         finish(plan, source, backbone)  # 4. the manifest comes last
         place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)

@@ -28,7 +28,10 @@ from headstart.features.spec import (
 class ExtractConfig:
     """Reads every image once, runs the frozen backbone over it, and stores its features."""
 
-    input: str = positional("a folder (CLASS/..., or train/CLASS/... and so on) or a CSV table", metavar="INPUT")
+    input: str = positional(
+        "a folder (CLASS/..., or train/CLASS/...), a CSV table, tfrecord:GLOB, or tfds:NAME[:CONFIG][:VERSION]",
+        metavar="INPUT",
+    )
     store: str = required("the folder of the feature store", metavar="STORE")
     backbone: str = flag(
         "EfficientNetLite0",
@@ -95,6 +98,10 @@ class ExtractConfig:
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")
     split_column: str = flag("split", "a table's column of splits")
+    image_field: str = flag("", "of records: the field of the encoded image (default: image/encoded, or as TFDS says)")
+    label_field: str = flag("", "of records: the field of the label (default: image/class/label, or as TFDS says)")
+    label_names: str = flag("", "of records: a file with the name of each label's number, a line each", metavar="FILE")
+    data_dir: str = flag("", "of tfds:NAME: where TFDS keeps what it prepared (default: as TFDS does)", metavar="DIR")
     group_column: str = flag("group", "a table's column of groups")
     max_bad_fraction: float = flag(0.01, "stop when more of the images can't be read", least=0, most=1)
     max_pixels: int = flag(178_956_970, "an image of more pixels is refused before it is decoded", least=1)

@@ -11,7 +11,8 @@ from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Example, conflicts, dataset_digest
-from headstart.features.dataset.sources import Source, SourceOptions, read_source
+from headstart.features.dataset.record_inputs import is_record_input, record_input
+from headstart.features.dataset.sources import Source, SourceOptions, read_source, source_of_records
 from headstart.features.dataset.splits import Division, copies_across_splits, divide, groups_across_splits, parse_splits
 from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.errors import UserError
@@ -25,7 +26,7 @@ from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.markers import ShardMarker, markers_of
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.survey import DIGESTS, Surveyed, survey
+from headstart.pipelines.survey import DIGESTS, Surveyed, survey, survey_records
 from headstart.pipelines.work_unit import WorkUnit, cut_units, generation_name, stored_features
 
 
@@ -90,15 +91,14 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     """
     engine = EngineOptions(config.engine, config.batch_size, config.streams)
     slow = slow_dtype(engine, config.compute_dtype)
-    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
-    source = read_source(config.input, SourceOptions(**options))
+    source, found = _source(config, token)
     old = FeatureStore.open(config.store) if place.entry(place.join(config.store, MANIFEST)) else None
     backbone = _backbone(config)
     spec = _spec(config, backbone)
     if old:
         old.check_spec(spec)
     paths = {image.key: place.absolute(image.path) for image in source.images}
-    surveyed = _surveyed(config, paths, token)
+    surveyed = found or _surveyed(config, paths, token)
     if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
         raise UserError(
             "other-dataset",
@@ -133,11 +133,27 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     )
 
 
+def _source(config: ExtractConfig, token: str) -> tuple[Source, dict[str, Surveyed]]:
+    """What the input holds; and, where it has to be read to know that, what the survey says of each image, by its key."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
+    options = SourceOptions(**values)
+    if not is_record_input(config.input):
+        return read_source(config.input, options), {}
+    records = record_input(config.input, options)
+    with translate_runner_errors(config.store):
+        images = survey_records(records, _survey_folder(config, token), lambda: beam_pipeline(config.pipeline_options))
+    rows = {each.key: Surveyed(each.path, each.size, 0, each.digest, each.problem) for each in images}
+    return source_of_records(config.input, records, images, options), rows
+
+
+def _survey_folder(config: ExtractConfig, token: str) -> str:
+    return place.join(place.absolute(config.store), WORK_FOLDER, f"survey-{token}")
+
+
 def _surveyed(config: ExtractConfig, paths: Mapping[str, str], token: str) -> dict[str, Surveyed]:
     """What the survey says of each file, by its key."""
-    folder = place.join(place.absolute(config.store), WORK_FOLDER, f"survey-{token}")
+    folder, cache = _survey_folder(config, token), place.join(config.store, DIGESTS)
     with translate_runner_errors(config.store):
-        cache = place.join(config.store, DIGESTS)
         rows = survey(list(paths.values()), folder, cache, lambda: beam_pipeline(config.pipeline_options))
     return {key: rows[path] for key, path in paths.items()}
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import apache_beam as beam
 
+from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
+from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
 from headstart.features.places.entry import Entry
@@ -62,6 +64,35 @@ class SurveyFiles(beam.DoFn):
             rows = pool.map(survey_file, map(os.fsdecode, paths))
             write_rows(place.join(self.folder, _part(number)), list(rows))
         yield number
+
+
+class SurveyRecords(beam.DoFn):
+    """(file number, file) to one file of what images it holds, in a folder."""
+
+    def __init__(self, fields: RecordFields, folder: str) -> None:
+        self.fields, self.folder = fields, folder
+
+    def process(self, numbered: tuple[int, RecordFile]) -> Iterable[int]:
+        number, file = numbered
+        rows = "".join(json.dumps(image) + "\n" for image in images_in(file, self.fields))
+        place.write(place.join(self.folder, _part(number)), rows.encode())
+        yield number
+
+
+def survey_records(records: RecordInput, folder: str, pipeline: Any) -> list[RecordImage]:
+    """The images of all files of records, in order. A file is read by one worker, and by nobody else.
+
+    Args:
+        records: the files, and which of their fields are image and label.
+        folder: where workers leave what they found on the way; it is gone afterwards.
+        pipeline: makes the Beam pipeline to run in.
+    """
+    with pipeline() as run:
+        numbered = list(enumerate(records.files))
+        _ = run | "Files" >> beam.Create(numbered) | "SurveyRecords" >> beam.ParDo(SurveyRecords(records.fields, folder))
+    parts = place.at_once(lambda number: place.read(place.join(folder, _part(number))), range(len(records.files)), folder)
+    place.remove_folder(folder)
+    return [RecordImage(*json.loads(line)) for part in parts for line in part.splitlines()]
 
 
 def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict[str, Surveyed]:

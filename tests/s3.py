@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from headstart.features.places import place, remote
+from headstart.features.places import place, requests
 
 BUCKET = "bucket"
 HANG_S = 3.0  # longer than whoever asks waits, in tests
@@ -118,7 +118,7 @@ def empty(server: Server) -> None:
     """Leaves nothing in the bucket, and no faults."""
     server.faults.__init__()  # type: ignore[misc]
     place.remove_folder(f"s3://{BUCKET}")
-    remote._client.cache_clear()
+    requests.client.cache_clear()
 
 
 @contextlib.contextmanager
@@ -138,7 +138,7 @@ def serving() -> Iterator[Server]:
     proxy.daemon_threads = True
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:
-        remote._client.cache_clear()  # another server's
+        requests.client.cache_clear()  # another server's
         yield Server(f"http://127.0.0.1:{proxy.server_address[1]}", faults)
     finally:
         proxy.shutdown()

@@ -19,7 +19,7 @@ pytest.importorskip("moto", reason="an S3 server for tests comes with the extra 
 
 from headstart.cli import main
 from headstart.features.errors import UserError
-from headstart.features.places import cache, place, remote
+from headstart.features.places import cache, place, remote, requests
 from headstart.features.places.claim import claimed
 from headstart.features.runtime import CACHE, CACHE_SIZE
 from headstart.features.store.feature_store import FeatureStore
@@ -42,7 +42,7 @@ def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     """An S3 server that does as it should, spoken to as any other would be, and an empty cache."""
     for name, value in {**running.environment, CACHE: str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
-    remote._client.cache_clear()
+    requests.client.cache_clear()
     yield running
     empty(running)
 
@@ -50,9 +50,9 @@ def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def faulty(server: Server, monkeypatch: pytest.MonkeyPatch) -> Faults:
     """One in five requests fails, one in twenty is cut short, one in fifty hangs."""
-    monkeypatch.setattr(remote, "SILENCE_S", 1.0)
-    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 0.8))
-    remote._client.cache_clear()
+    monkeypatch.setattr(requests, "SILENCE_S", 1.0)
+    monkeypatch.setattr(requests, "PAUSES_S", (0.01, 0.02, 0.04, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 0.8))
+    requests.client.cache_clear()
     server.faults.failing, server.faults.cut, server.faults.hanging = 0.2, 0.05, 0.02
     return server.faults
 
@@ -104,7 +104,7 @@ def test_an_object_is_created_once(server: Server) -> None:
 
 def test_what_consoles_leave_in_the_place_of_folders_is_no_file(server: Server) -> None:
     place.write(f"{ROOT}/photos/cats/1.jpg", b"1")
-    client = remote._client(ROOT)
+    client = requests.client(ROOT)
     import obstore
 
     obstore.put(client, "photos/cats", b"")  # what a key that ends in / comes to

@@ -1,4 +1,4 @@
-"""Where images come from: a folder or a table in, image files with labels, splits and groups out. Reads no pixels.
+"""Where images come from: a folder, a table or files of records in, images with labels, splits and groups out. No pixels.
 
 It stands here and not with the Beam code because evaluation and prediction read folders too.
 """
@@ -11,9 +11,12 @@ import io
 import posixpath
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from headstart.features.dataset.folder import files_below, images_of
+from headstart.features.dataset.record_files import RecordImage, read_all
+from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import place
@@ -49,7 +52,7 @@ class Source:
     class_names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        names = {label for image in self.images for label in image.labels}
+        names = {label for image in self.images for label in image.labels if label}  # a damaged record has none
         object.__setattr__(self, "class_names", tuple(sorted(names)))
 
     @property
@@ -61,7 +64,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class SourceOptions:
+class SourceOptions(RecordOptions):
     """How an input is read; one field for each flag of `headstart extract` that says so."""
 
     layout: str = "auto"
@@ -73,7 +76,7 @@ class SourceOptions:
 
 
 def read_source(path: str, options: SourceOptions = SourceOptions(), least_classes: int = 2) -> Source:
-    """Lists the images of a folder or of a CSV table.
+    """Lists the images of a folder, of a table or of files of records.
 
     A folder is `root/SPLIT/CLASS/**` when every top folder is named train, val, valid, validation, dev or test, else
     `root/CLASS/**`. A table has a header, and paths relative to itself; its cells are parted by comma, semicolon, tab or |.
@@ -82,6 +85,9 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
         UserError: for a missing or empty input, a folder that can't be listed, one class only, a table that lacks a column, a
             path twice, an empty label, or a pattern that does not fit.
     """
+    if is_record_input(path):
+        records = record_input(path, options)
+        return source_of_records(path, records, read_all(records.files, records.fields), options, least_classes)
     if place.is_folder(path):
         source = _read_folder(path, options)
     elif place.entry(path):
@@ -93,6 +99,26 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
         raise UserError(
             "bad-input", f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg"
         )
+    return _checked(path, source, options, least_classes)
+
+
+def source_of_records(
+    path: str, records: RecordInput, images: Iterable[RecordImage], options: SourceOptions, least_classes: int = 2
+) -> Source:
+    """What `read_source` gives, of the images that were found in files of records.
+
+    Raises:
+        UserError: as `read_source` does.
+    """
+    splits = {file.name: file.split for file in records.files if records.has_splits}
+    found = [ImageFile(each.key, each.path, (each.label,), splits.get(each.key.rpartition("/")[0], "")) for each in images]
+    if not found:
+        raise UserError("bad-input", f"{path!r} holds no images: its {len(records.files)} files have no records")
+    return _checked(path, Source(path, tuple(found), records.has_splits, False), options, least_classes)
+
+
+def _checked(path: str, source: Source, options: SourceOptions, least_classes: int) -> Source:
+    """A source with its groups, if it has enough classes."""
     if len(source.class_names) < least_classes:
         raise UserError(
             "bad-input", f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more"
@@ -101,9 +127,14 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
 
 
 def check_exists(path: str) -> None:
-    """Raises UserError when an input is not there."""
-    if not place.exists(path):
+    """Raises UserError when an input is not there; of files of records, only whoever reads them can tell."""
+    if not is_record_input(path) and not place.exists(path):
         raise UserError("missing-input", f"the input {path!r} does not exist: give a folder of images or a CSV table")
+
+
+def absolute_input(path: str) -> str:
+    """An input for processes in other folders, and for the record."""
+    return path if is_record_input(path) else place.absolute(path)
 
 
 def image_root(path: str) -> str:

@@ -56,6 +56,15 @@ def _pieces(path: str) -> Iterator[bytes]:
             yield piece
 
 
+def read_range(path: str, start: int, end: int) -> bytes:
+    """Some bytes of a file, all of which it has."""
+    with files.open_regular(path) as file:
+        content = os.pread(file.fileno(), end - start, start)
+    if len(content) != end - start:
+        raise OSError(5, "the file was cut short", path)
+    return content
+
+
 def head(path: str, size: int) -> bytes:
     """The first bytes of a file."""
     with files.open_regular(path) as file:

@@ -1,7 +1,8 @@
 """Files and folders by their paths, in the words that a store needs: written once, whole or not there, never appended to.
 
 A path is plain text: of a file of this machine, or `s3://bucket/key`, `gs://bucket/key`, `az://container/key`. Which of them
-it is shows here, by its scheme, and nowhere else. A folder of an object store is what its keys have in common before a /.
+it is shows here, by its scheme, and nowhere else. What is only read may be a stretch of a file (`within`). A folder of an
+object store is what its keys have in common before a /.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from headstart.features.errors import UserError, nearest
-from headstart.features.places import local, remote
+from headstart.features.places import local, remote, within
 from headstart.features.places.entry import Entry
+from headstart.features.places.requests import SCHEMES
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 REQUESTS_AT_ONCE = 16  # to an object store, which answers each in some hundredths of a second
@@ -25,22 +27,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Place(Protocol):
-    """What `local` and `remote` are: modules with these functions."""
+class _File(Protocol):
+    """What `within`, `local` and `remote` are: modules with these functions."""
 
-    def join(self, folder: str, *names: str) -> str: ...
     def folder_of(self, path: str) -> str: ...
     def absolute(self, path: str) -> str: ...
     def is_folder(self, path: str) -> bool: ...
     def read(self, path: str) -> bytes: ...
     def opened(self, path: str) -> tuple[Entry, Iterator[bytes]]: ...
     def head(self, path: str, size: int) -> bytes: ...
+    def entry(self, path: str) -> Entry | None: ...
+    def entries_at(self, paths: Sequence[str]) -> list[Entry | None]: ...
+
+
+class _Place(_File, Protocol):
+    """What `local` and `remote` are as well."""
+
+    def join(self, folder: str, *names: str) -> str: ...
     def write(self, path: str, content: bytes) -> None: ...
     def create(self, path: str, content: bytes) -> bool: ...
     def creating(self, path: str) -> contextlib.AbstractContextManager[BinaryIO]: ...
     def copy(self, source: str, target: str) -> None: ...
-    def entry(self, path: str) -> Entry | None: ...
-    def entries_at(self, paths: Sequence[str]) -> list[Entry | None]: ...
     def names(self, folder: str) -> set[str]: ...
     def entries(self, folder: str) -> Iterator[Entry]: ...
     def scratch(self, folder: str) -> contextlib.AbstractContextManager[str]: ...
@@ -55,15 +62,19 @@ def is_remote(path: str) -> bool:
     Raises:
         UserError: when it has a scheme that nobody here speaks.
     """
-    found = SCHEME.match(path)
-    if found and found[1] not in remote.SCHEMES:
-        known = ", ".join(f"{name}://" for name in remote.SCHEMES)
-        raise UserError("bad-flag", f"{path!r} has an unknown scheme.{nearest(found[1], remote.SCHEMES)} There are {known}")
+    found = SCHEME.match(within.file_of(path))
+    if found and found[1] not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UserError("bad-flag", f"{path!r} has an unknown scheme.{nearest(found[1], SCHEMES)} There are {known}")
     return found is not None
 
 
 def _at(path: str) -> _Place:
     return remote if is_remote(path) else local
+
+
+def _of(path: str) -> _File:
+    return within if path.startswith("bytes:") else _at(path)
 
 
 def join(folder: str, *names: str) -> str:
@@ -73,17 +84,17 @@ def join(folder: str, *names: str) -> str:
 
 def folder_of(path: str) -> str:
     """The folder that a file lies in."""
-    return _at(path).folder_of(path)
+    return _of(path).folder_of(path)
 
 
 def absolute(path: str) -> str:
     """The path by which processes in other folders find the same file."""
-    return _at(path).absolute(path)
+    return _of(path).absolute(path)
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a folder; of an object store, whether anything lies below it."""
-    return _at(path).is_folder(path)
+    return _of(path).is_folder(path)
 
 
 def exists(path: str) -> bool:
@@ -97,7 +108,7 @@ def read(path: str) -> bytes:
     Raises:
         OSError: FileNotFoundError when it is not there.
     """
-    return _at(path).read(path)
+    return _of(path).read(path)
 
 
 def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
@@ -106,7 +117,7 @@ def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
     Raises:
         OSError: FileNotFoundError when it is not there; others come with the first piece.
     """
-    return _at(path).opened(path)
+    return _of(path).opened(path)
 
 
 def sha256(path: str) -> str:
@@ -127,7 +138,7 @@ def head(path: str, size: int) -> bytes:
     Raises:
         OSError: FileNotFoundError when it is not there.
     """
-    return _at(path).head(path, size)
+    return _of(path).head(path, size)
 
 
 def read_json(path: str) -> Any:
@@ -170,15 +181,17 @@ def copy(source: str, target: str) -> None:
 
 def entry(path: str) -> Entry | None:
     """What is known of one file; None when there is none."""
-    return _at(path).entry(path)
+    return _of(path).entry(path)
 
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:
     """What is known of each of many files, with few requests where they lie together."""
-    if not any(map(is_remote, paths)):
-        return local.entries_at(paths)
-    found = dict(zip(near := [path for path in paths if not is_remote(path)], local.entries_at(near)))
-    found |= dict(zip(far := [path for path in paths if is_remote(path)], remote.entries_at(far)))
+    kinds: dict[int, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(id(_of(path)), []).append(path)
+    found: dict[str, Entry | None] = {}
+    for some in kinds.values():
+        found.update(zip(some, _of(some[0]).entries_at(some)))
     return [found[path] for path in paths]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.features.dataset.examples import Example, dataset_digest
-from headstart.features.dataset.sources import ImageFile, image_root, read_source
+from headstart.features.dataset.record_inputs import RecordOptions, is_record_input
+from headstart.features.dataset.sources import ImageFile, SourceOptions, absolute_input, image_root, read_source
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -86,7 +88,7 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
         UserError: for a split that does not exist, classes that the run does not know, images of the run's own that have
             changed, or when none of them can be read.
     """
-    own = not run.config.get("store") and place.absolute(path) == run.config["input"]
+    own = not run.config.get("store") and absolute_input(path) == run.config["input"]
     images = _own_images(run, asked or "test") if own else _other_images(path, asked)
     examples, labels, rows, unreadable = _classified(run, images.chosen)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
@@ -143,6 +145,13 @@ class _Images:
     digests: Mapping[str, str]  # by key, where they are of the run's own dataset
 
 
+def _record_paths(run: Run) -> dict[str, str]:
+    """Where the images of a run's own dataset lie that comes in files of records, by their keys."""
+    asked = run.config["finetune"]
+    options = SourceOptions(**{field.name: asked[field.name] for field in dataclasses.fields(RecordOptions)})
+    return {image.key: image.path for image in read_source(run.config["input"], options).images}
+
+
 def _own_images(run: Run, split: str) -> _Images:
     """A split of the dataset that the run was trained on, from its images."""
     splits, root = run.table.splits, image_root(run.config["input"])
@@ -151,8 +160,9 @@ def _own_images(run: Run, split: str) -> _Images:
             "missing-split",
             f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
         )
+    paths = _record_paths(run) if is_record_input(run.config["input"]) else {}
     chosen = [
-        ImageFile(example.key, place.join(root, example.key), example.labels, split, example.group)
+        ImageFile(example.key, paths.get(example.key) or place.join(root, example.key), example.labels, split, example.group)
         for example in run.table.examples(split)
     ]
     digests = {example.key: example.digest for example in run.table.examples(split)}
@@ -161,7 +171,7 @@ def _own_images(run: Run, split: str) -> _Images:
 
 def _other_images(path: str, asked: str) -> _Images:
     """All of another folder or table, or one of its splits."""
-    if not place.exists(path):
+    if not is_record_input(path) and not place.exists(path):
         raise UserError(
             "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
         )

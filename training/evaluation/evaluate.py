@@ -11,6 +11,8 @@ from typing import Any
 
 from headstart.features import files
 from headstart.features.dataset.examples import Example
+from headstart.features.dataset.record_inputs import is_record_input
+from headstart.features.dataset.sources import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
@@ -82,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
         folder=place.join(run.home, EVALUATION, found.name),
         split=found.split,
-        input=place.absolute(path),
+        input=absolute_input(path),
         used_for_selection=2 * seen > len(found.examples),
         seen_in_training=seen,
         groups_declared=found.groups_declared,
@@ -102,7 +104,7 @@ def _data_source(run: Run) -> str:
         UserError: when they have moved.
     """
     path, beside = run.data_source, place.join(run.home, STORE)
-    if place.exists(path):
+    if is_record_input(path) or place.exists(path):
         return path
     if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
         return beside
@@ -115,7 +117,7 @@ def _data_source(run: Run) -> str:
 
 
 def _is_store(path: str) -> bool:
-    return any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
+    return not is_record_input(path) and any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def _split_digest(examples: Sequence[Example]) -> str:

@@ -179,7 +179,16 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
 
 
 PLACES = ("run", "input", "init_from", "from_store")  # what lies there decides, and has digests
-READING = ("layout", "image_column", "label_column", "split_column")  # images, labels and splits are compared with the run's
+READING = (  # images, labels and splits are compared with the run's
+    "layout",
+    "image_column",
+    "label_column",
+    "split_column",
+    "image_field",
+    "label_field",
+    "label_names",
+    "data_dir",
+)  # images, labels and splits are compared with the run's
 INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
 
 

@@ -73,6 +73,10 @@ class FinetuneConfig:
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")
     split_column: str = flag("split", "a table's column of splits")
+    image_field: str = flag("", "of records: the field of the encoded image (default: image/encoded, or as TFDS says)")
+    label_field: str = flag("", "of records: the field of the label (default: image/class/label, or as TFDS says)")
+    label_names: str = flag("", "of records: a file with the name of each label's number, a line each", metavar="FILE")
+    data_dir: str = flag("", "of tfds:NAME: where TFDS keeps what it prepared (default: as TFDS does)", metavar="DIR")
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:

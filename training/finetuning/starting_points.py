@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.dataset.dataset_table import TABLE, DatasetTable
-from headstart.features.dataset.sources import SourceOptions
+from headstart.features.dataset.sources import SourceOptions, absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.spec import FeatureSpec, Tap
@@ -60,6 +60,10 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         image_column=config.image_column,
         label_column=config.label_column,
         split_column=config.split_column,
+        image_field=config.image_field,
+        label_field=config.label_field,
+        label_names=config.label_names,
+        data_dir=config.data_dir,
     )
     table = run.table
     if not os.path.isfile(os.path.join(run.path, TABLE)):
@@ -86,7 +90,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
 
     facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
     if network.unfrozen or not run.config.get("store"):
-        facts["input"] = place.absolute(config.input or "")
+        facts["input"] = absolute_input(config.input or "")
     else:
         facts["store"] = run.config["store"]
     identity = {"model": files.sha256_file(os.path.join(run.path, MODEL))}

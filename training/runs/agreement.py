@@ -13,9 +13,9 @@ from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader, stream_features
 from headstart.features.errors import UserError
-from headstart.features.files import open_regular
 from headstart.features.images.decode import decoder
 from headstart.features.images.resize import resizer
+from headstart.features.places import place
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
@@ -98,7 +98,7 @@ def check_images(
 
     def images() -> Iterator[np.ndarray]:
         decode = decoder(spec, max_pixels)
-        return (decode(_content(file.path)) for file in files)
+        return (decode(place.read(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
     return _compare(run.model(), trained, seen, "float32", 0.0, "rounding")
@@ -135,11 +135,6 @@ def _compare(
             f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again",
         )
     return {"images": len(seen.names), "largest_difference": float(difference[worst]), "tolerance": tolerance}
-
-
-def _content(path: str) -> bytes:
-    with open_regular(path) as file:
-        return file.read()
 
 
 def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.ndarray:

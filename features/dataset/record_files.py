@@ -1,0 +1,183 @@
+"""TFRecord files of tf.train.Example in, the images in them out, each as a stretch of its file. Nothing is decoded.
+
+Messages are walked on the wire, because what is asked for is where an image lies and not only what it is.
+Source: https://protobuf.dev/programming-guides/encoding/, tensorflow/core/example/example.proto
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from headstart.features import tfrecord
+from headstart.features.errors import UserError, nearest
+from headstart.features.images.file_kinds import image_format, not_an_image
+from headstart.features.places import place
+from headstart.features.places.within import stretch
+
+BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A TFRecord file: its path, its name in keys, and the split of its images ('' when nobody says)."""
+
+    path: str
+    name: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class RecordFields:
+    """Which fields of an Example are the image and its label, and what numbers of labels are called, by number."""
+
+    image: str = "image/encoded"
+    label: str = "image/class/label"
+    names: tuple[str, ...] = ()
+
+    def class_of(self, label: int | bytes) -> str:
+        """A label's name.
+
+        Raises:
+            ValueError: for a number without a name.
+        """
+        if isinstance(label, bytes):
+            return label.decode("utf-8", "surrogateescape")
+        if self.names and not 0 <= label < len(self.names):
+            raise ValueError(f"its label is {label}, and there are names for 0 to {len(self.names) - 1}")
+        return self.names[label] if self.names else str(label)
+
+
+class RecordImage(NamedTuple):
+    """An image in a record: its key, where its bytes lie, how many, their digest, its label, and what is wrong with it."""
+
+    key: str
+    path: str
+    size: int
+    digest: str
+    label: str
+    problem: str = ""
+
+
+class Value(NamedTuple):
+    """The first value of an Example's field: a number, or where its bytes begin in the Example, and end."""
+
+    number: int = 0
+    start: int = 0
+    end: int = 0
+    is_bytes: bool = False
+
+
+def images_in(file: RecordFile, fields: RecordFields) -> Iterator[RecordImage]:
+    """Every image of a file, in order; one that is damaged has no digest, and what is wrong with it.
+
+    Raises:
+        OSError: when the file can't be read.
+        UserError: when its first record has no such fields, or it is no TFRecord file.
+    """
+    number, pieces = 0, place.opened(file.path)[1]
+    for number, record in enumerate(tfrecord.framed(pieces)):
+        key = f"{file.name}/{number}"
+        if isinstance(record, tfrecord.Damage):
+            if number == 0 and record.is_last:
+                raise UserError("bad-input", f"{file.path!r} is no TFRecord file: {record}")
+            rest = ", and what follows it is lost" if record.is_last else ""
+            yield RecordImage(key, file.path, 0, "", "", f"{record}{rest}")
+            continue
+        try:
+            yield _image(key, file, fields, record)
+        except (ValueError, IndexError) as error:
+            if number == 0:
+                raise UserError("bad-input", f"{file.path!r}, record 0: {error}") from None
+            yield RecordImage(key, file.path, 0, "", "", str(error))
+
+
+def _image(key: str, file: RecordFile, fields: RecordFields, record: tfrecord.Record) -> RecordImage:
+    found = first_values(record.content)
+    missing = [name for name in (fields.image, fields.label) if name not in found]
+    if missing:
+        flag = "--image_field" if missing[0] == fields.image else "--label_field"
+        raise ValueError(f"it has no field {missing[0]!r} ({flag}).{nearest(missing[0], found)} It has: {', '.join(found)}")
+    image, label = found[fields.image], found[fields.label]
+    if not image.is_bytes:
+        raise ValueError(f"its field {fields.image!r} holds numbers, and not an encoded image")
+    encoded = record.content[image.start : image.end]
+    name = fields.class_of(record.content[label.start : label.end] if label.is_bytes else label.number)
+    path = stretch(file.path, record.offset + image.start, len(encoded))
+    problem = "" if image_format(encoded) else not_an_image(encoded)
+    return RecordImage(key, path, len(encoded), hashlib.sha256(encoded).hexdigest(), name, problem)
+
+
+def first_values(example: bytes) -> dict[str, Value]:
+    """The first value of each field of a tf.train.Example that holds bytes or whole numbers.
+
+    Raises:
+        ValueError, IndexError: when it is none.
+    """
+    found = {}
+    for _, start, end in _inside(example, 0, len(example), 1):  # Example.features
+        for _, at, until in _inside(example, start, end, 1):  # Features.feature, a map
+            name, value = "", Value()
+            for field, first, last in _inside(example, at, until, 1, 2):
+                if field == 1:
+                    name = example[first:last].decode("utf-8", "surrogateescape")
+                else:
+                    value = _first(example, first, last)
+            if value != Value() or not name:
+                found[name] = value
+    return found
+
+
+def _first(example: bytes, start: int, end: int) -> Value:
+    """The first value of a tf.train.Feature."""
+    for kind, at, until in _inside(example, start, end, BYTES_LIST, INT64_LIST):
+        if kind == BYTES_LIST:
+            for _, first, last in _inside(example, at, until, 1):
+                return Value(start=first, end=last, is_bytes=True)
+        if at < until:  # a list of numbers, packed or not: a tag, then the length where it is packed
+            tag, position = _varint(example, at)
+            if tag & 7 == 2:
+                _, position = _varint(example, position)
+            number, _ = _varint(example, position)
+            return Value(number=number - (1 << 64) if number >> 63 else number, start=position, end=position)
+    return Value()
+
+
+def _inside(data: bytes, at: int, end: int, *wanted: int) -> Iterator[tuple[int, int, int]]:
+    """(field, start, end) of the fields of a message that have lengths and are wanted; others are passed over."""
+    while at < end:
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 2:
+            length, at = _varint(data, at)
+            if at + length > end:
+                raise ValueError("it is no tf.train.Example")
+            if tag >> 3 in wanted:
+                yield tag >> 3, at, at + length
+            at += length
+        elif kind == 0:
+            _, at = _varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is no tf.train.Example")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("it is no tf.train.Example")
+
+
+def read_all(files: Iterable[RecordFile], fields: RecordFields) -> Iterator[RecordImage]:
+    """The images of several files."""
+    for file in files:
+        yield from images_in(file, fields)
