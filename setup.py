@@ -38,6 +38,7 @@ setup(
         "scipy>=1.10",
         "scikit-learn>=1.4",  # carries the demo's digits
         "psutil>=5.9",
+        "pyarrow>=14",  # Beam brings it; tables in Parquet
     ],
     extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "remote": REMOTE, "test": TEST, "dev": DEVELOP},
     entry_points={"console_scripts": ["headstart = headstart.cli:script"]},

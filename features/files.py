@@ -7,7 +7,9 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -15,6 +17,7 @@ from typing import Any, BinaryIO
 from headstart.features.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+SCRATCH_PREFIX = "headstart-scratch-"
 
 
 @contextlib.contextmanager
@@ -82,6 +85,44 @@ def _lock(path: str, message: str) -> int | None:
         os.close(handle)
         raise UserError("in-use", message) from None
     except FileNotFoundError:
+        pass
+    os.close(handle)
+    return None
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[str]:
+    """An empty folder for the length of the block, where the system has its temporary files.
+
+    It is locked while it is used: what killed processes left is told by that, and goes.
+    """
+    root = tempfile.gettempdir()
+    for name in os.listdir(root):
+        if name.startswith(SCRATCH_PREFIX) and (handle := _held_alone(os.path.join(root, name))) is not None:
+            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+            os.close(handle)
+    handle = None
+    while handle is None:  # one that was not locked yet may be taken for one that was left
+        folder = tempfile.mkdtemp(prefix=SCRATCH_PREFIX)
+        handle = _held_alone(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _held_alone(folder: str) -> int | None:
+    """A handle by which a folder is locked; None when another process has it, or it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.isdir(folder):
+            return handle
+    except OSError:
         pass
     os.close(handle)
     return None

@@ -16,6 +16,7 @@ from headstart.features import interruption
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+SHARE_OF_MEMORY = 0.25  # of what is free
 CACHE, CACHE_SIZE = "HEADSTART_CACHE", "HEADSTART_CACHE_SIZE"  # of copies of remote files: a folder, and gigabytes
 ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
 LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
@@ -29,6 +30,13 @@ def limit_intra_op_threads() -> None:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fits_in_memory(size: int) -> bool:
+    """Whether some bytes take less than a quarter of what is free."""
+    import psutil
+
+    return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
 
 
 def gpu_available() -> bool:

@@ -283,7 +283,7 @@ def test_a_damaged_shard_is_one_line(
     one_line: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("headstart.features.store.feature_store.SHARE_OF_MEMORY", share)
+    monkeypatch.setattr("headstart.features.runtime.SHARE_OF_MEMORY", share)
     path = FeatureStore.open(str(store_copy)).shard_paths("train")[0]
     with open(path, "r+b") as shard:
         shard.seek(os.path.getsize(path) // 2)

@@ -86,7 +86,7 @@ def test_predictions_are_those_of_the_head(run_copy: pathlib.Path, store: pathli
     metrics = evaluated(run_copy)
     rows = predictions(run_copy / "evaluation" / "test")
     opened, opened_run = FeatureStore.open(str(store)), Run.open(str(run_copy))
-    arrays = opened.arrays("test")
+    arrays = opened.to_numpy("test")
     expected = opened_run.model().get_layer("head").predict(arrays.features.astype(np.float32), verbose=0)
     assert [row["key"] for row in rows] == arrays.keys
     assert [row["truth"] for row in rows] == [opened.class_names[label] for label in arrays.labels]

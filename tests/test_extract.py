@@ -80,7 +80,7 @@ def features_by_digest(store: FeatureStore) -> dict[str, bytes]:
     """Content digest to the feature's bytes as stored."""
     found = {}
     for split in store.splits:
-        for example, feature in zip(store.examples(split), store.arrays(split).features):
+        for example, feature in zip(store.examples(split), store.to_numpy(split).features):
             found[example.digest] = feature.tobytes()
     return found
 
@@ -111,7 +111,7 @@ def test_stored_features_are_the_backbones(photos: Path, tmp_path: Path) -> None
     assert store.class_names == sorted(CLASSES) and len(store.spec.architecture) == 64
     assert {split: store.count(split) for split in store.splits} == {"test": 6, "train": 48, "validation": 6}
     backbone = store.backbone(store.spec.taps[0])
-    arrays = store.arrays("train")
+    arrays = store.to_numpy("train")
     from headstart.features.images.decode import decode_image
     from headstart.features.images.resize import resizer
 
@@ -204,7 +204,7 @@ def test_names_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:
             with open(path, "wb") as file:
                 file.write(b"no image")
     store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
-    keys = [key for split in store.splits for key in store.arrays(split).keys]
+    keys = [key for split in store.splits for key in store.to_numpy(split).keys]
     assert {"red/caf\udce9.png", 'red/ключ, "и"\n.png'} <= set(keys) and len(keys) == 62
     assert [letter.key for letter in store.dead_letters] == ["red/broken \udcff.png"]
     assert not list(faults(store.path))

@@ -7,13 +7,24 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headstart.features.errors import UserError
-from headstart.features.files import atomic, locked, open_regular, read_json, sha256_file, sync_folder, write_bytes, write_json
+from headstart.features.files import (
+    atomic,
+    locked,
+    open_regular,
+    read_json,
+    scratch_folder,
+    sha256_file,
+    sync_folder,
+    write_bytes,
+    write_json,
+)
 from tests.conftest import raises
 
 
@@ -132,3 +143,23 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: P
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(OSError, match="not a regular file"), open_regular(str(tmp_path / "pipe.jpg")):
         pass
+
+
+def test_scratch_that_a_killed_process_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
+        "import time; from headstart.features.files import scratch_folder\n"
+        "with scratch_folder() as folder: open(folder + '/graph', 'w').close(); print(folder, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    theirs = process.stdout.readline().strip()
+    with scratch_folder() as mine:
+        assert {os.path.basename(mine), os.path.basename(theirs)} == set(os.listdir(tmp_path))
+    process.kill()
+    process.communicate()
+    assert os.listdir(tmp_path) == [os.path.basename(theirs)]
+    with scratch_folder() as mine:
+        assert os.listdir(tmp_path) == [os.path.basename(mine)]
+    assert not os.listdir(tmp_path)

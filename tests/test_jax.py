@@ -75,7 +75,7 @@ def of_all(told: Told, *names: str) -> str:
 def test_features_are_those_of_tensorflow(told: Told, folder: pathlib.Path, store: pathlib.Path) -> None:
     of_all(told, "extract")
     ours, theirs = (
-        FeatureStore.open(str(path)).arrays("train").features.astype(np.float32) for path in (folder / "store", store)
+        FeatureStore.open(str(path)).to_numpy("train").features.astype(np.float32) for path in (folder / "store", store)
     )
     assert np.abs(ours - theirs.astype(np.float32)).max() <= 2e-3 * np.abs(theirs).max()  # the other store holds float16
     engines = FeatureStore.open(str(folder / "store")).manifest.provenance.engines

@@ -83,7 +83,7 @@ def mobile(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pa
 def test_a_tap_is_probed_as_by_hand(number: int, result: ProbeResult, taps: pathlib.Path) -> None:
     store, name = FeatureStore.open(str(taps)), NAMES[number]
     (found,) = (each for each in result.probes if each.tap == name)
-    (x, y), (unseen, truth) = (store.arrays(split, name)[:2] for split in EXAMPLES)
+    (x, y), (unseen, truth) = (store.to_numpy(split, name)[:2] for split in EXAMPLES)
     if name.endswith(":none"):
         assert x.ndim == 4
         x, unseen = (each.astype(np.float32).mean((1, 2)) for each in (x, unseen))
@@ -165,7 +165,9 @@ def test_the_test_split_is_never_read(
 def test_no_more_examples_than_asked_for(limit: int, store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (found,) = probed(tmp_path / "run", store, max_examples=limit).probes
     opened = FeatureStore.open(str(store))
-    (x, y), (unseen, truth) = ([each[:limit] for each in opened.arrays(split, "top_activation:avg")[:2]] for split in EXAMPLES)
+    (x, y), (unseen, truth) = (
+        [each[:limit] for each in opened.to_numpy(split, "top_activation:avg")[:2]] for split in EXAMPLES
+    )
     digests = [example.digest for example in opened.examples("train")][:limit]
     fitted = ridge.fit(x.astype(np.float32), y, 3, digests)
     assert np.array_equal(found.correct, fitted.predict(unseen.astype(np.float32)) == truth)
@@ -212,9 +214,9 @@ def test_two_backbones_on_the_images_that_both_have(
     opened, other = FeatureStore.open(str(mobile)), FeatureStore.open(str(taps))
     common = {example.digest for example in other.examples("train")}
     kept = [row for row, example in enumerate(opened.examples("train")) if example.digest in common]
-    x, y, _ = opened.arrays("train")
+    x, y, _ = opened.to_numpy("train")
     fitted = ridge.fit(x[kept].astype(np.float32), y[kept], 3, [opened.examples("train")[row].digest for row in kept])
-    unseen, truth, _ = opened.arrays("validation")
+    unseen, truth, _ = opened.to_numpy("validation")
     (found,) = (each for each in result.probes if each.backbone == "MobileNet")
     assert np.array_equal(found.correct, fitted.predict(unseen.astype(np.float32)) == truth)
 

@@ -76,7 +76,7 @@ def features_of(store: str | pathlib.Path) -> dict[str, dict[str, tuple[str, byt
     opened = FeatureStore.open(str(store))
     found: dict[str, dict[str, tuple[str, bytes]]] = {}
     for split in opened.splits:
-        arrays = opened.arrays(split)
+        arrays = opened.to_numpy(split)
         for each, feature in zip(opened.examples(split), arrays.features):
             found.setdefault(split, {})[each.digest] = (each.labels[0], feature.tobytes())
     return found

@@ -185,7 +185,7 @@ def test_a_store_that_grows_keeps_what_it_has(
     assert extract(source, url) == 0
     assert "(1 to compute, 60 to copy)" in capsys.readouterr().err
     assert FeatureStore.open(url).count("train") == 37 and not list(faults_of(url))
-    assert held.arrays("train").features.shape[0] == 36  # who opened it goes on reading
+    assert held.to_numpy("train").features.shape[0] == 36  # who opened it goes on reading
     assert main(["clean", url, "--grace", "0"]) == 0
     assert "removed 1 older generation" in capsys.readouterr().out
 
@@ -196,7 +196,7 @@ def test_a_store_made_through_faults_is_the_same(
     source = put_folder(photos, f"{ROOT}/photos")
     assert extract(source, f"{ROOT}/store") == 0
     assert shards(f"{ROOT}/store") == shards(str(store))
-    assert FeatureStore.open(f"{ROOT}/store").arrays("train").features.shape[0] == 36
+    assert FeatureStore.open(f"{ROOT}/store").to_numpy("train").features.shape[0] == 36
     assert faulty.spoiled > 30
 
 
@@ -288,7 +288,7 @@ def test_a_photo_that_is_gone_is_a_dead_letter(
     argv = ["extract", str(table), "--store", f"{ROOT}/store", "--max_bad_fraction", "0.1", *small_backbone_flags()]
     assert main(argv) == 0
     (letter,) = FeatureStore.open(f"{ROOT}/store").dead_letters
-    assert (letter.key, letter.stage, letter.reason) == (f"{ROOT}/photos/fern/gone.jpg", "read", "there is no such object")
+    assert (letter.key, letter.stage, letter.reason) == (f"{ROOT}/photos/fern/gone.jpg", "read", "it is not there")
 
 
 def test_weights_and_backbones_come_from_there_too(

@@ -268,3 +268,27 @@ def test_one_class_no_class_no_folder(tmp_path: Path) -> None:
     assert read_source(str(tmp_path), least_classes=1).class_names == ("cat",)
     with raises("bad-input"):
         read_source(folder(tmp_path / "flat", "1.jpg", "2.jpg"))
+
+
+def test_a_parquet_table_is_read_as_a_csv_table_is(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "path": ["1.jpg", "2.jpg", "3.jpg"],
+        "label": [3, 5, 5],
+        "split": ["train", "val", None],
+        "other": [0.5, 1.0, 2.0],
+    }
+    pq.write_table(pa.table({**columns, "split": ["train", "val", "test"]}), tmp_path / "photos.parquet")
+    source = read_source(str(tmp_path / "photos.parquet"))
+    assert [(image.key, image.labels, image.split) for image in source.images] == [
+        ("1.jpg", ("3",), "train"), ("2.jpg", ("5",), "validation"), ("3.jpg", ("5",), "test")
+    ]  # fmt: skip
+    assert source.images[0].path == str(tmp_path / "1.jpg")
+    pq.write_table(pa.table({**columns, "label": [3, None, 5]}), tmp_path / "photos.parquet")
+    with pytest.raises(UserError, match="row 2: the column 'label' is empty"):
+        read_source(str(tmp_path / "photos.parquet"))
+    (tmp_path / "photos.parquet").write_text("path,label\n")
+    with pytest.raises(UserError, match="is no Parquet file"):
+        read_source(str(tmp_path / "photos.parquet"))

@@ -63,7 +63,7 @@ def test_dataset_gives_all_of_a_split_in_exact_cardinality(
     dataset = made.dataset("train", batch_size, tap=tap, in_memory=in_memory)
     batches = list(dataset.as_numpy_iterator())
     assert int(dataset.cardinality()) == len(batches) == -(-made.count("train") // batch_size)
-    arrays = made.arrays("train", tap)
+    arrays = made.to_numpy("train", tap)
     np.testing.assert_array_equal(np.concatenate([feature for feature, _ in batches]), arrays.features)
     np.testing.assert_array_equal(np.concatenate([label for _, label in batches]), arrays.labels)
     assert arrays.features.shape == (made.count("train"), *made.tap(tap).shape)
@@ -83,7 +83,7 @@ def test_batches_of_numpy_are_those_of_the_dataset(made: FeatureStore, in_memory
 
 
 def test_one_example_of_a_split(made: FeatureStore) -> None:
-    arrays, examples = made.arrays("train"), made.examples("train")
+    arrays, examples = made.to_numpy("train"), made.examples("train")
     for row in (0, 3, len(examples) - 1):
         found = made.example("train", row)
         assert (found.key, found.digest, found.label) == (examples[row].key, examples[row].digest, arrays.labels[row])
@@ -108,7 +108,7 @@ def test_shuffling_gives_every_example_once_in_an_order_of_the_seed(made: Featur
     first, again, other = keys(1), keys(1), keys(2)
     assert first == again != other
     assert first[0] != first[1], "another order in each epoch"
-    assert all(sorted(epoch) == sorted(key.encode() for key in made.arrays("train").keys) for epoch in first + other)
+    assert all(sorted(epoch) == sorted(key.encode() for key in made.to_numpy("train").keys) for epoch in first + other)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -126,7 +126,7 @@ def test_a_later_epoch_is_the_same_from_wherever_it_began(made: FeatureStore, in
 
 def test_examples_stand_row_for_row_beside_the_arrays(made: FeatureStore) -> None:
     for split in made.splits:
-        arrays, examples = made.arrays(split), made.examples(split)
+        arrays, examples = made.to_numpy(split), made.examples(split)
         assert arrays.keys == [example.key for example in examples]
         assert [made.class_names[label] for label in arrays.labels] == [example.labels[0] for example in examples]
 
@@ -140,7 +140,7 @@ def test_tfds_reads_what_the_reader_reads(made: FeatureStore) -> None:
     for split in made.splits:
         rows = {row["key"].decode(): row for row in tfds.as_numpy(builder.as_dataset(split=split))}
         for tap in made.spec.taps:
-            arrays = made.arrays(split, tap.name)
+            arrays = made.to_numpy(split, tap.name)
             assert set(rows) == set(arrays.keys)
             for key, feature, label in zip(arrays.keys, arrays.features, arrays.labels):
                 assert rows[key]["label"].tolist() == [label]
@@ -161,7 +161,7 @@ def test_a_split_or_tap_that_is_not_there_is_named_with_those_that_are(made: Fea
     with pytest.raises(UserError, match="no split 'dev'; it has test, train, validation"):
         made.count("dev")
     with pytest.raises(UserError, match=r"no tap 'top_activation:max'. Did you mean top_activation:avg"):
-        made.arrays("train", "top_activation:max")
+        made.to_numpy("train", "top_activation:max")
 
 
 def test_another_spec_is_refused_with_both_values(made: FeatureStore) -> None:

@@ -18,8 +18,8 @@ import tensorflow as tf
 from PIL import Image
 
 from headstart.commands.train import describe
+from headstart.features import runtime
 from headstart.features.errors import UserError
-from headstart.features.store import feature_store as store_module
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
@@ -52,7 +52,7 @@ def metrics_of(run: pathlib.Path | str) -> dict[str, Any]:
 
 def answers(run: Run, store: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """(labels, probabilities) of the saved model's head on stored features."""
-    arrays = FeatureStore.open(str(store)).arrays(split)
+    arrays = FeatureStore.open(str(store)).to_numpy(split)
     return arrays.labels, run.model().get_layer("head").predict(arrays.features.astype(np.float32), verbose=0)
 
 
@@ -130,7 +130,7 @@ def test_same_seed_same_weights_other_seed_other_weights(
 def test_from_disk_learns_what_memory_does(
     store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(runtime, "SHARE_OF_MEMORY", 0.0)
     monkeypatch.setattr(TapReader, "all", lambda *_: pytest.fail("the split was read into memory"))
     first, again = (train(config(store, tmp_path / name, epochs=6)) for name in ("first", "again"))
     assert metrics_of(first.path)["val_accuracy"] >= 0.8

@@ -47,17 +47,17 @@ def features_of(store: FeatureStore, split: str = "train") -> np.ndarray:
 
 
 def test_the_first_view_is_the_plain_image_and_the_others_are_not(views: FeatureStore, store: pathlib.Path) -> None:
-    plain = FeatureStore.open(str(store)).arrays("train")
+    plain = FeatureStore.open(str(store)).to_numpy("train")
     stored = features_of(views)
     assert stored.shape == (36, VIEWS, 1280)
-    assert views.arrays("train").keys == plain.keys
-    assert np.array_equal(stored[:, 0], plain.features) and np.array_equal(views.arrays("train").features, plain.features)
+    assert views.to_numpy("train").keys == plain.keys
+    assert np.array_equal(stored[:, 0], plain.features) and np.array_equal(views.to_numpy("train").features, plain.features)
     assert all((stored[:, one] != stored[:, other]).any(1).all() for one, other in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_what_is_measured_on_is_never_augmented(views: FeatureStore, store: pathlib.Path, split: str) -> None:
-    assert np.array_equal(features_of(views, split)[:, 0], FeatureStore.open(str(store)).arrays(split).features)
+    assert np.array_equal(features_of(views, split)[:, 0], FeatureStore.open(str(store)).to_numpy(split).features)
     assert features_of(views, split).shape[1] == 1
 
 
@@ -105,7 +105,7 @@ def test_both_readers_draw_the_same(views: FeatureStore) -> None:
 
 def test_an_epoch_in_order_is_the_plain_one(views: FeatureStore) -> None:
     batches = [feature for feature, _ in views.dataset("train", 8).as_numpy_iterator()]
-    assert np.array_equal(np.concatenate(batches), views.arrays("train").features)
+    assert np.array_equal(np.concatenate(batches), views.to_numpy("train").features)
 
 
 def test_a_training_that_is_taken_up_reads_what_was_to_come(views: FeatureStore) -> None:

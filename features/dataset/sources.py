@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import posixpath
 import re
 from collections import Counter
@@ -76,7 +77,7 @@ class SourceOptions(RecordOptions):
 
 
 def read_source(path: str, options: SourceOptions = SourceOptions(), least_classes: int = 2) -> Source:
-    """Lists the images of a folder, of a table or of files of records.
+    """Lists the images of a folder, of a CSV or Parquet table or of files of records.
 
     A folder is `root/SPLIT/CLASS/**` when every top folder is named train, val, valid, validation, dev or test, else
     `root/CLASS/**`. A table has a header, and paths relative to itself; its cells are parted by comma, semicolon, tab or |.
@@ -183,7 +184,8 @@ def _read_table(path: str, options: SourceOptions) -> Source:
             raise UserError(
                 "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
             )
-    images = [_from_row(path, number, row, options) for number, row in enumerate(rows, start=2)]
+    numbers = (f"row {number}" if path.lower().endswith(".parquet") else f"line {number + 1}" for number in itertools.count(1))
+    images = [_from_row(path, number, row, options) for number, row in zip(numbers, rows)]
     twice = [found for found, count in Counter(place.absolute(image.path) for image in images).items() if count > 1]
     if twice:
         raise UserError(
@@ -200,6 +202,8 @@ def _read_table(path: str, options: SourceOptions) -> Source:
 
 def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, str | None]]]:
     """The header and the rows of a table, by the delimiter under which its header has the wanted columns."""
+    if path.lower().endswith(".parquet"):
+        return _read_parquet(path)
     try:
         text = place.read(path).decode("utf-8-sig")
         heads = {mark: next(csv.reader(io.StringIO(text, newline=""), delimiter=mark), []) for mark in DELIMITERS}
@@ -210,19 +214,30 @@ def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, s
         raise UserError("bad-input", f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
 
 
-def _from_row(path: str, number: int, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
+def _read_parquet(path: str) -> tuple[list[str], list[dict[str, str | None]]]:
+    """The columns and the rows of a Parquet file, numbers as text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(place.read(path)))
+    except pa.ArrowException as error:
+        raise UserError("bad-input", f"{path!r} is no Parquet file: {error}") from error
+    rows = [{name: None if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()]
+    return table.column_names, rows
+
+
+def _from_row(path: str, number: str, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
     key, label = ((row.get(name) or "").strip() for name in (options.image_column, options.label_column))
     split, group = ((row.get(name) or "").strip() for name in (options.split_column, options.group_column))
     if not key or not label:
         missing = options.image_column if not key else options.label_column
         raise UserError(
-            "bad-input", f"{path!r}, line {number}: the column {missing!r} is empty; every image needs a path and a label"
+            "bad-input", f"{path!r}, {number}: the column {missing!r} is empty; every image needs a path and a label"
         )
     split = SPLIT_NAMES.get(split.lower(), split)
     if split and not split.isidentifier():
-        raise UserError(
-            "bad-input", f"{path!r}, line {number}: a split's name is made of letters, digits and _, not {split!r}"
-        )
+        raise UserError("bad-input", f"{path!r}, {number}: a split's name is made of letters, digits and _, not {split!r}")
     key = key if place.is_remote(key) else posixpath.normpath(key)
     return ImageFile(key, place.join(place.folder_of(path), key), (label,), split, group)
 

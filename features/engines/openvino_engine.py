@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import queue
-import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import openvino
 from headstart.features.engines.base import Engine
 from headstart.features.engines.freeze import feature_name, frozen_graph
 from headstart.features.errors import UserError
+from headstart.features.files import scratch_folder
 
 if TYPE_CHECKING:
     import keras
@@ -72,7 +72,7 @@ def has_bfloat16(core: openvino.Core | None = None) -> bool:
 
 def _network(core: openvino.Core, model: keras.Model) -> openvino.Model:
     """The frozen graph, read by OpenVINO itself: ten times as fast as its converter, which asks Python for every node."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = os.path.join(folder, "graph.pb")
         with open(path, "wb") as file:
             file.write(frozen_graph(model, None).SerializeToString())

@@ -71,7 +71,7 @@ def local_path(path: str) -> str:
         return path
     found = place.entry(path)
     if found is None:
-        raise FileNotFoundError(2, "there is no such object", path)
+        raise FileNotFoundError(2, "it is not there", path)
     return _fetched([RemoteFile(path, found.size)], [str(found.time_ns)])[0]
 
 

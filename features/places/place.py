@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from headstart.features.errors import UserError, nearest
-from headstart.features.places import local, remote, within
+from headstart.features.places import local, remote, web, within
 from headstart.features.places.entry import Entry
 from headstart.features.places.requests import SCHEMES
 
@@ -57,24 +57,28 @@ class _Place(_File, Protocol):
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is one of an object store.
+    """Whether a path is one of an object store, or an address.
 
     Raises:
         UserError: when it has a scheme that nobody here speaks.
     """
     found = SCHEME.match(within.file_of(path))
-    if found and found[1] not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UserError("bad-flag", f"{path!r} has an unknown scheme.{nearest(found[1], SCHEMES)} There are {known}")
+    if found and found[1] not in (known := (*SCHEMES, *web.SCHEMES)):
+        told = ", ".join(f"{name}://" for name in known)
+        raise UserError("bad-flag", f"{path!r} has an unknown scheme.{nearest(found[1], known)} There are {told}")
     return found is not None
 
 
 def _at(path: str) -> _Place:
+    if path.startswith(("http://", "https://")):
+        raise UserError("bad-flag", f"{path!r} can only be read: name a folder, or a place of {', '.join(SCHEMES)}")
     return remote if is_remote(path) else local
 
 
 def _of(path: str) -> _File:
-    return within if path.startswith("bytes:") else _at(path)
+    if path.startswith("bytes:"):
+        return within
+    return web if path.startswith(("http://", "https://")) else _at(path)
 
 
 def join(folder: str, *names: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places.entry import Entry
-from headstart.features.places.requests import SILENCE_S, UPLOAD_BYTES_PER_S, CutShort, asked, client, divided
+from headstart.features.places.requests import SILENCE_S, UPLOAD_BYTES_PER_S, CutShort, asked, client, divided, library
 
 PIECE = 8 << 20  # bytes of one request to read a large object
 MAX_OBJECT = 5 << 30  # bytes of one request to write
@@ -36,10 +35,8 @@ def absolute(path: str) -> str:
 
 def is_folder(path: str) -> bool:
     """Whether anything lies below it."""
-    import obstore
-
     root, key = divided(path)
-    return asked(path, lambda: next(iter(obstore.list(client(root), _prefix(key), chunk_size=1)), None)) is not None
+    return asked(path, lambda: next(iter(library().list(client(root), _prefix(key), chunk_size=1)), None)) is not None
 
 
 def read(path: str) -> bytes:
@@ -49,12 +46,10 @@ def read(path: str) -> bytes:
 
 def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
     """What is known of an object, and its pieces: a small one is one, and comes with one request."""
-    import obstore
-
     root, key = divided(path)
 
     def get() -> tuple[Entry, bytes]:
-        answer = obstore.get(client(root), key)
+        answer = library().get(client(root), key)
         found = _entry(answer.meta, key.rpartition("/")[2])
         content = bytes(answer.bytes()) if found.size <= PIECE else b""
         if len(content) not in (0, found.size):
@@ -69,12 +64,10 @@ def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
 
 def read_range(path: str, start: int, end: int) -> bytes:
     """Some bytes of an object, all of which it has."""
-    import obstore
-
     root, key = divided(path)
 
     def get() -> bytes:
-        content = bytes(obstore.get_range(client(root), key, start=start, end=end))
+        content = bytes(library().get_range(client(root), key, start=start, end=end))
         if len(content) != end - start:
             raise CutShort(f"{len(content):,} of {end - start:,} bytes came")
         return content
@@ -84,12 +77,10 @@ def read_range(path: str, start: int, end: int) -> bytes:
 
 def head(path: str, size: int) -> bytes:
     """The first bytes of an object, all of one that is shorter."""
-    import obstore
-
     root, key = divided(path)
 
     def get() -> bytes:
-        answer = obstore.get(client(root), key, options={"range": (0, size)})
+        answer = library().get(client(root), key, options={"range": (0, size)})
         content = bytes(answer.bytes())
         if len(content) != min(size, answer.meta["size"]):
             raise CutShort(f"{len(content):,} of {min(size, answer.meta['size']):,} bytes came")
@@ -105,7 +96,7 @@ def head(path: str, size: int) -> bytes:
 
 def write(path: str, content: bytes) -> None:
     """Writes an object in the place of an older one."""
-    _put(path, content, len(content), "overwrite")
+    _put(path, content, "overwrite")
 
 
 def create(path: str, content: bytes) -> bool:
@@ -114,7 +105,7 @@ def create(path: str, content: bytes) -> bool:
     The answer to a request may get lost, and it is repeated then: one of the same content is taken for its own.
     """
     try:
-        _put(path, content, len(content), "create")
+        _put(path, content, "create")
     except FileExistsError:
         return read(path) == content
     return True
@@ -123,21 +114,20 @@ def create(path: str, content: bytes) -> bool:
 @contextlib.contextmanager
 def creating(path: str) -> Iterator[BinaryIO]:
     """A temporary file of this machine that becomes an object when the block ends well, if there is none by then."""
-    with tempfile.NamedTemporaryFile(prefix="headstart-") as file:
-        yield file  # type: ignore[misc]
-        file.flush()
-        content = Path(file.name)
-        try:
-            _put(path, content, os.path.getsize(file.name), "create")
-        except FileExistsError:
-            if read(path) != content.read_bytes():
-                raise
+    with tempfile.TemporaryFile() as file:
+        yield file
+        file.seek(0)
+        content = file.read()
+    try:
+        _put(path, content, "create")
+    except FileExistsError:
+        if read(path) != content:
+            raise
 
 
-def _put(path: str, content: bytes | Path, size: int, mode: Any) -> None:
+def _put(path: str, content: bytes, mode: Any) -> None:
     """Writes an object by one request: in parts it could not be conditional."""
-    import obstore
-
+    size = len(content)
     if size > MAX_OBJECT:
         raise UserError(
             "place-failed",
@@ -146,28 +136,24 @@ def _put(path: str, content: bytes | Path, size: int, mode: Any) -> None:
         )
     root, key = divided(path)
     seconds = 1 << int(SILENCE_S + size / UPLOAD_BYTES_PER_S).bit_length()  # few clients for all sizes
-    asked(path, lambda: obstore.put(client(root, seconds), key, content, mode=mode, use_multipart=False))
+    asked(path, lambda: library().put(client(root, seconds), key, content, mode=mode, use_multipart=False))
 
 
 def copy(source: str, target: str) -> None:
     """Copies an object where it lies."""
-    import obstore
-
     (root, old), (other, new) = divided(source), divided(target)
     if root != other:
         raise ValueError(f"{source!r} and {target!r} are of two buckets")
-    asked(target, lambda: obstore.copy(client(root), old, new))
+    asked(target, lambda: library().copy(client(root), old, new))
 
 
 def entry(path: str) -> Entry | None:
     """What is known of an object; None when there is none."""
-    import obstore
-
     root, key = divided(path)
     if not key or path.endswith("/"):
         return None
     try:
-        return _entry(asked(path, lambda: obstore.head(client(root), key)), key.rpartition("/")[2])
+        return _entry(asked(path, lambda: library().head(client(root), key)), key.rpartition("/")[2])
     except FileNotFoundError:
         return None
 
@@ -186,10 +172,8 @@ def entries_at(paths: Sequence[str]) -> list[Entry | None]:
 
 def names(folder: str) -> set[str]:
     """What lies right below a folder."""
-    import obstore
-
     root, key = divided(folder)
-    found = asked(folder, lambda: obstore.list_with_delimiter(client(root), _prefix(key)))
+    found = asked(folder, lambda: library().list_with_delimiter(client(root), _prefix(key)))
     held = {path.rpartition("/")[2] for path in [*found["common_prefixes"], *(each["path"] for each in found["objects"])]}
     if not held and entry(folder):
         raise NotADirectoryError(20, "is an object", folder)
@@ -198,11 +182,9 @@ def names(folder: str) -> set[str]:
 
 def entries(folder: str) -> Iterator[Entry]:
     """Every object below a folder, in the order of their names; what consoles leave in the place of folders is none."""
-    import obstore
-
     root, key = divided(folder)
     length = len(_prefix(key) or "")
-    found = asked(folder, lambda: [each for part in obstore.list(client(root), _prefix(key)) for each in part])
+    found = asked(folder, lambda: [each for part in library().list(client(root), _prefix(key)) for each in part])
     every = sorted(_entry(each, each["path"][length:]) for each in found)
     folders = {each.name.rpartition("/")[0] for each in every}
     return (each for each in every if each.size or each.name not in folders)
@@ -211,14 +193,12 @@ def entries(folder: str) -> Iterator[Entry]:
 @contextlib.contextmanager
 def scratch(folder: str) -> Iterator[str]:
     """An empty folder of this machine."""
-    with tempfile.TemporaryDirectory(prefix="headstart-") as inside:
+    with files.scratch_folder() as inside:
         yield inside
 
 
 def remove(paths: Iterable[str]) -> None:
     """Removes objects, those that are there."""
-    import obstore
-
     by_root: dict[str, list[str]] = {}
     for path in paths:
         root, key = divided(path)
@@ -227,11 +207,11 @@ def remove(paths: Iterable[str]) -> None:
         for at in range(0, len(keys), DELETIONS):
             some = keys[at : at + DELETIONS]
             try:
-                asked(root, functools.partial(obstore.delete, client(root), some))
+                asked(root, functools.partial(library().delete, client(root), some))
             except FileNotFoundError:  # of several one is gone already, which S3 alone does not mind
                 for key in some:
                     with contextlib.suppress(FileNotFoundError):
-                        asked(root, functools.partial(obstore.delete, client(root), key))
+                        asked(root, functools.partial(library().delete, client(root), key))
 
 
 def remove_folder(path: str) -> None:

@@ -41,13 +41,28 @@ def divided(path: str) -> tuple[str, str]:
     return f"{scheme}://{bucket}", key.strip("/")
 
 
+def library() -> Any:
+    """obstore.
+
+    Raises:
+        UserError: when it is not installed.
+    """
+    try:
+        import obstore
+        import obstore.exceptions
+    except ImportError:
+        raise UserError(
+            "not-available", "s3://, gs://, az:// and http:// need a package: pip install 'headstart[remote]'"
+        ) from None
+    return obstore
+
+
 @functools.lru_cache(64)
 def client(root: str, upload_s: int = 0) -> Any:
     """Speaks to a bucket; one that writes waits longer for an answer."""
-    try:
-        from obstore.store import from_url
-    except ImportError:
-        raise UserError("not-available", f"{root} needs a package: pip install 'headstart[remote]'") from None
+    library()
+    from obstore.store import from_url
+
     http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
     return from_url(
         root,
@@ -68,8 +83,7 @@ def asked(path: str, request: Callable[[], Result]) -> Result:
         OSError: FileNotFoundError and FileExistsError.
         UserError: when the bucket is not there, access is denied, or all repetitions were in vain.
     """
-    from obstore import exceptions
-
+    exceptions = library().exceptions
     until = time.monotonic() + PATIENCE_S
     for pause in (*PAUSES_S, None):
         try:
@@ -79,7 +93,7 @@ def asked(path: str, request: Callable[[], Result]) -> Result:
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error):
                 raise _no_bucket(path) from None
-            raise FileNotFoundError(2, "there is no such object", path) from None
+            raise FileNotFoundError(2, "it is not there", path) from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise UserError("no-access", f"{path}: access denied ({_reason(error)}): check the credentials' rights") from None
         except exceptions.InvalidPathError as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.cache import RemoteFile, local_path, local_paths
+from headstart.features.runtime import fits_in_memory
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
+from headstart.features.store.exports import Arrays, MapStyle
 from headstart.features.store.manifest import Manifest, no_store, read_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
@@ -40,15 +42,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DATASET_NAME = "features"
-SHARE_OF_MEMORY = 0.25  # of what is free: a split that takes less is read into memory
-
-
-class Arrays(NamedTuple):
-    """A split in memory, in the store's order."""
-
-    features: np.ndarray  # [N, *tap.shape], the store's dtype
-    labels: np.ndarray  # int64 [N]
-    keys: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +179,8 @@ class FeatureStore:
 
     def _held(self, split: str, tap: str | None, asked: bool | None) -> bool:
         """Whether a split is read into memory: as asked, or if its features take less than a quarter of what is free."""
-        import psutil
-
-        if asked is not None:
-            return asked
-
         size = self.count(split) * self.spec.views_of(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
-        return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
+        return fits_in_memory(size) if asked is None else asked
 
     def features(self, split: str, tap: str | None = None) -> TapReader:
         """A split's features of one tap, to be taken row by row in any order without reading the rest."""
@@ -220,10 +208,14 @@ class FeatureStore:
         ids = {name: number for number, name in enumerate(self.class_names)}
         return np.array([ids[example.labels[0]] for example in self.examples(split)], np.int64)
 
-    def arrays(self, split: str, tap: str | None = None) -> Arrays:
+    def to_numpy(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order, each example as it is."""
         features = self.features(split, tap)
         return Arrays(features.unaugmented(), self.labels(split), [example.key for example in self.examples(split)])
+
+    def map_style(self, split: str, tap: str | None = None) -> MapStyle:
+        """A split as PyTorch's `DataLoader` takes it: a sequence of (feature, label), each example as it is."""
+        return MapStyle(self.features(split, tap), self.labels(split))
 
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
@@ -254,7 +246,7 @@ class FeatureStore:
         return self.dataset_table.dead_letters
 
     def examples(self, split: str) -> list[Example]:
-        """The stored examples of a split, row for row what `arrays` and an unshuffled `dataset` give."""
+        """The stored examples of a split, row for row what `to_numpy` and an unshuffled `dataset` give."""
         return self.dataset_table.examples(split)
 
     def sample(self) -> Iterator[SampleImage]:

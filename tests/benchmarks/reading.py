@@ -40,7 +40,7 @@ def readers(store: Any, folder: str) -> dict[str, Callable[[], Iterable[Any]]]:
 
     builder = tfds.builder_from_directory(store.tfds_folders[0])
     table = f"{folder}/features.npy"
-    np.save(table, store.arrays("train").features)
+    np.save(table, store.to_numpy("train").features)
     held = store.dataset("train", BATCH, shuffle=True, in_memory=True)
     held_in_numpy = store.batches("train", BATCH, shuffle=True, in_memory=True)
 

@@ -26,7 +26,7 @@ def by_fit(store: Any) -> float:
     import keras
     import numpy as np
 
-    arrays = {split: store.arrays(split) for split in ("train", "validation")}
+    arrays = {split: store.to_numpy(split) for split in ("train", "validation")}
     data = {split: (found.features.astype(np.float32), found.labels) for split, found in arrays.items()}
     started = time.perf_counter()
     head = keras.Sequential(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from headstart.features.augmentation import Augmentation
@@ -23,10 +22,9 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
 from headstart.features.images.augment import array_augmenter, augmenter, view_seed
-from headstart.features.runtime import cores
+from headstart.features.runtime import cores, fits_in_memory
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.epochs import Position, epoch_order
-from headstart.features.store.feature_store import SHARE_OF_MEMORY
 from headstart.training.fitting.pipeline import Size
 
 if TYPE_CHECKING:
@@ -193,7 +191,7 @@ class ImageSource:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
         assert self.held_out, "there is no validation split"
         batches = self.held_out.in_order()
-        return batches.cache() if self._bytes < SHARE_OF_MEMORY * psutil.virtual_memory().available else batches
+        return batches.cache() if fits_in_memory(self._bytes) else batches
 
 
 def _frozen_engine(network: SplitNetwork, spec: FeatureSpec, precision: str) -> tuple[Engine | None, tuple[int, ...]]:

@@ -1,0 +1,60 @@
+"""A split's features for other hands: by protocol as PyTorch asks, and in PyTorch itself where it is installed; Parquet."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.features.store.exports import to_parquet
+from headstart.features.store.feature_store import FeatureStore
+
+
+def test_a_map_style_dataset_is_a_sequence(maps_store: pathlib.Path) -> None:
+    store = FeatureStore.open(str(maps_store))
+    for tap in ("c_add:avg", "a_add:none"):
+        rows, (features, labels, _) = store.map_style("train", tap), store.to_numpy("train", tap)
+        assert len(rows) == 36
+        for (feature, label), expected, truth in zip(rows, features, labels, strict=True):
+            assert np.array_equal(feature, expected) and label == truth and isinstance(label, int)
+        assert np.array_equal(rows[-1][0], features[-1])
+        found = rows.__getitems__([7, 3, 7])
+        assert all(np.array_equal(each[0], features[row]) for each, row in zip(found, (7, 3, 7)))
+    with pytest.raises(IndexError, match="the split has 36 examples, numbered from 0: there is no 36"):
+        rows[36]
+
+
+def test_pytorch_takes_it_as_it_is(maps_store: pathlib.Path) -> None:
+    data = pytest.importorskip("torch.utils.data", reason="PyTorch is not installed")
+    store = FeatureStore.open(str(maps_store))
+    loader = data.DataLoader(store.map_style("train"), batch_size=10, shuffle=True)
+    seen = sorted(row.tobytes() for features, _ in loader for row in features.numpy())
+    assert seen == sorted(row.tobytes() for row in store.to_numpy("train").features)
+
+
+@pytest.mark.parametrize("tap", ["c_add:avg", "a_add:none"])
+def test_a_parquet_file_holds_a_split(tap: str, maps_store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store = FeatureStore.open(str(maps_store))
+    features, labels, keys = store.to_numpy("train", tap)
+    assert to_parquet(store, "train", str(tmp_path / "train.parquet"), tap) == 36
+    table = pq.read_table(tmp_path / "train.parquet")
+    assert table.column("key").to_pylist() == keys
+    assert table.column("label").to_pylist() == [store.class_names[label] for label in labels]
+    assert table.column("digest").to_pylist() == [example.digest for example in store.examples("train")]
+    shape = tuple(map(int, table.schema.metadata[b"shape"].decode().split(",")))
+    found = np.stack(table.column("feature").to_numpy()).reshape(-1, *shape)
+    assert np.array_equal(found, features)
+
+
+def test_of_several_views_the_plain_one_is_taken(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from tests.conftest import small_backbone
+
+    store = extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), views=3, **small_backbone()))
+    plain = store.to_numpy("train").features
+    assert np.array_equal(np.stack([feature for feature, _ in store.map_style("train")]), plain)
+    to_parquet(store, "train", str(tmp_path / "train.parquet"))
+    assert np.array_equal(np.stack(pq.read_table(tmp_path / "train.parquet").column("feature").to_numpy()), plain)

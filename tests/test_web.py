@@ -1,0 +1,87 @@
+"""Photos behind http: a table of addresses, read through a server that fails now and then."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+pytest.importorskip("obstore", reason="places that are not of this machine need the extra `remote`")
+
+from headstart.cli import main
+from headstart.features.places import place, requests
+from headstart.features.store.feature_store import FeatureStore
+from tests.conftest import small_backbone_flags
+from tests.test_record_inputs import features_of
+
+
+@pytest.fixture
+def site(photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """The photos behind http, every fifth request failing; the address, and what was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(photos))
+
+        def send_head(self) -> Any:
+            asked.append(f"{self.command} {self.path}")
+            if len(asked) % 5 == 0:
+                self.send_error(503)
+                return None
+            if "secret" in self.path:
+                self.send_error(403)
+                return None
+            return super().send_head()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(requests, "PAUSES_S", (0.01, 0.02, 0.05, 0.1))
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_table_of_addresses(
+    site: tuple[str, list[str]], photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    root, asked = site
+    rows = [str(path.relative_to(photos)) for path in sorted(photos.glob("*/*/*"))]
+    lines = [f"{root}/{row}?size=full,{row.split('/')[1]},{row.split('/')[0]}" for row in rows]
+    lines += [f"{root}/train/fern/gone.jpg,fern,train", f"{root}/secret.jpg,fern,train"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *lines]), encoding="utf-8")
+    argv = ["extract", str(tmp_path / "table.csv"), "--store", str(tmp_path / "store"), "--max_bad_fraction", "0.1"]
+    assert main([*argv, *small_backbone_flags()]) == 0
+    assert features_of(tmp_path / "store") == features_of(store)
+    letters = {letter.key: letter.reason for letter in FeatureStore.open(str(tmp_path / "store")).dead_letters}
+    assert letters[f"{root}/train/fern/gone.jpg"] == "it is not there"
+    assert "status code: 403" in letters[f"{root}/secret.jpg"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *lines[:-2]]), encoding="utf-8")
+    assert main([*argv, *small_backbone_flags()]) == 0
+    asked.clear()
+    capsys.readouterr()
+    assert main([*argv, *small_backbone_flags()]) == 0
+    assert "nothing to do" in capsys.readouterr().err and not [line for line in asked if line.startswith("GET")]
+
+
+def test_an_address_is_read_only(site: tuple[str, list[str]], photos: pathlib.Path, one_line: Callable[[], str]) -> None:
+    root, _ = site
+    path = f"{root}/{urllib.parse.quote('train/fern/00.jpg')}"
+    content = (photos / "train" / "fern" / "00.jpg").read_bytes()
+    assert place.read(path) == content and place.head(path, 5) == content[:5]
+    found = place.entry(path)
+    assert found and found.size == len(content) and not place.is_folder(root) and place.entry(f"{root}/nothing") is None
+    assert main(["extract", str(photos), "--store", f"{root}/store", *small_backbone_flags()]) == 2
+    assert "can only be read: name a folder, or a place of s3, gs, az" in one_line()
