@@ -111,10 +111,9 @@ def test_every_target_of_make_is_there(document: pathlib.Path) -> None:
 def test_what_python_examples_import_is_there(document: pathlib.Path) -> None:
     text = document.read_text(encoding="utf-8")
     trees = [ast.parse(block) for language, block in BLOCK.findall(text) if language == "python"]
-    imported = {
-        name.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names
-    }
-    assert imported <= set(headstart.__all__)
+    imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {node.module for node in imports} <= {"headstart", "torch.utils.data"}
+    assert {name.name for node in imports if node.module == "headstart" for name in node.names} <= set(headstart.__all__)
 
 
 def defined(path: pathlib.Path) -> set[str]:

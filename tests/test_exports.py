@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from headstart.features.store.exports import to_parquet
 from headstart.features.store.feature_store import FeatureStore
 
 
@@ -38,7 +37,7 @@ def test_pytorch_takes_it_as_it_is(maps_store: pathlib.Path) -> None:
 def test_a_parquet_file_holds_a_split(tap: str, maps_store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     store = FeatureStore.open(str(maps_store))
     features, labels, keys = store.to_numpy("train", tap)
-    assert to_parquet(store, "train", str(tmp_path / "train.parquet"), tap) == 36
+    assert store.to_parquet("train", str(tmp_path / "train.parquet"), tap) == 36
     table = pq.read_table(tmp_path / "train.parquet")
     assert table.column("key").to_pylist() == keys
     assert table.column("label").to_pylist() == [store.class_names[label] for label in labels]
@@ -56,5 +55,5 @@ def test_of_several_views_the_plain_one_is_taken(photos: pathlib.Path, tmp_path:
     store = extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), views=3, **small_backbone()))
     plain = store.to_numpy("train").features
     assert np.array_equal(np.stack([feature for feature, _ in store.map_style("train")]), plain)
-    to_parquet(store, "train", str(tmp_path / "train.parquet"))
+    store.to_parquet("train", str(tmp_path / "train.parquet"))
     assert np.array_equal(np.stack(pq.read_table(tmp_path / "train.parquet").column("feature").to_numpy()), plain)

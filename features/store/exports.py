@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features.dataset.examples import Example
 from headstart.features.store.shard_reader import TapReader
-
-if TYPE_CHECKING:
-    from headstart.features.store.feature_store import FeatureStore
 
 ROWS_AT_ONCE = 4096  # of a Parquet file's row group
 
@@ -53,26 +51,24 @@ class MapStyle:
         return [(feature, int(self.labels[row])) for feature, row in zip(found, rows)]
 
 
-def to_parquet(store: FeatureStore, split: str, path: str, tap: str | None = None) -> int:
-    """Writes a split to a Parquet file: key, label, digest, and the feature as a list of fixed size, in C order.
+def write_parquet(path: str, features: TapReader, examples: Sequence[Example]) -> int:
+    """Writes examples to a Parquet file: key, label, digest, and the feature as a list of fixed size, in C order.
 
     Args:
-        store: the store.
-        split: its name.
         path: of the file, on this machine.
-        tap: the tap's name; the first one when not given. Its shape is in the file's metadata, as `shape`.
+        features: of a split; their shape is in the file's metadata, as `shape`.
+        examples: of the same split, in the same order.
 
     Returns:
         The number of rows. bfloat16 becomes float32, which Parquet has.
 
     Raises:
-        UserError: when there is no such split or tap, or a record is damaged.
+        UserError: when a record is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    features, examples = store.features(split, tap), store.examples(split)
-    taken = np.dtype(np.float16) if store.spec.store_dtype == "float16" else np.dtype(np.float32)
+    taken = np.dtype(np.float16) if features.dtype == np.float16 else np.dtype(np.float32)
     size = int(np.prod(features.shape))
     columns = [("key", pa.string()), ("label", pa.string()), ("digest", pa.string())]
     shape = ",".join(map(str, features.shape))

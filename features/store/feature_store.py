@@ -1,13 +1,6 @@
 """The feature store, opened: what it holds, and its features as a tf.data pipeline or as arrays.
 
-store/
-  manifest.json                              digests of all files and of itself; the only file that is ever replaced
-  generations/0001-fc3ab0c2/                 what one extraction brought; TFDS reads it as a dataset of its own
-    spec.json, backbone.keras                what a feature is; the network itself, so that training needs the store alone
-    features-train.tfrecord-00000-of-00002   shards, TFDS naming
-    examples.csv, dead_letters.jsonl         what the dataset is; what could not be read
-    sample.tfrecord                          up to 64 encoded images
-    features.json, dataset_info.json         TFDS metadata
+What its folder holds, file by file: docs/store-format.md. The manifest is the only file that is ever replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +22,7 @@ from headstart.features.runtime import fits_in_memory
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
-from headstart.features.store.exports import Arrays, MapStyle
+from headstart.features.store.exports import Arrays, MapStyle, write_parquet
 from headstart.features.store.manifest import Manifest, no_store, read_manifest
 from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
@@ -216,6 +209,10 @@ class FeatureStore:
     def map_style(self, split: str, tap: str | None = None) -> MapStyle:
         """A split as PyTorch's `DataLoader` takes it: a sequence of (feature, label), each example as it is."""
         return MapStyle(self.features(split, tap), self.labels(split))
+
+    def to_parquet(self, split: str, path: str, tap: str | None = None) -> int:
+        """Writes a split to a Parquet file of this machine: key, label, digest and feature. The number of rows."""
+        return write_parquet(path, self.features(split, tap), self.examples(split))
 
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
