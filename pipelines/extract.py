@@ -51,7 +51,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.pipelines.run_units import run_units
     from headstart.pipelines.survey import DIGESTS
 
-    with _claimed(config.store) as claim:
+    with claimed_store(config.store) as claim:
         plan = make_plan(config, claim.token)  # 1. survey, divide, plan
         for note in plan.notes:
             _log(note)
@@ -69,7 +69,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             backbone = saved.result()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
-        source = Provenance(absolute_input(config.input), plan.backbone.source.weights, versions(), copied)
+        source = Provenance(absolute_input(config.input), plan.job.backbone_source.weights, versions(), copied)
         finish(plan, source, backbone)  # 4. the manifest comes last
         place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)
@@ -86,14 +86,14 @@ def dry_run(config: ExtractConfig) -> list[str]:
     from headstart.pipelines.plan import check_problems, make_plan
     from headstart.pipelines.plan_report import describe, estimate
 
-    with _claimed(config.store) as claim:
+    with claimed_store(config.store) as claim:
         plan = make_plan(config, claim.token)
         check_problems(plan)
         return [*plan.notes, *describe(plan), estimate(plan)]
 
 
 @contextlib.contextmanager
-def _claimed(store: str) -> Iterator[Claim]:
+def claimed_store(store: str) -> Iterator[Claim]:
     """The claim on a store for this extraction.
 
     Raises:

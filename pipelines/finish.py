@@ -59,17 +59,19 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
     markers = list(filter(None, found))
     if len(markers) < len(plan.units):
         raise AssertionError(f"{len(plan.units) - len(markers)} of {len(plan.units)} units ended without a marker")
-    letters = [*plan.unread, *(letter for marker in markers for letter in marker.dead_letters)]
+    new = [*plan.unread, *(letter for marker in markers for letter in marker.dead_letters)]
+    letters = [*plan.carried, *new]
     if reason := plan.job.too_many_dead(letters):
         raise UserError("too-many-unreadable", reason)
     splits = _splits(markers)
-    written = _write_files(plan, splits, letters)
+    written = _write_files(plan, splits, new if plan.kept else letters)
+    generations = (*plan.kept, Generation(f"{GENERATIONS}/{job.generation}", splits, {**written, **backbone}))
     manifest = Manifest(
         fingerprint=spec.fingerprint,
         dataset_digest=plan.dataset_digest,
         class_names=class_names,
-        generations=(Generation(f"{GENERATIONS}/{job.generation}", splits, {**written, **backbone}),),
-        totals=_totals(plan, splits, len(letters)),
+        generations=generations,
+        totals=_totals(plan, generations, len(letters)),
         dead_by_class=dict(sorted(Counter(letter.label for letter in letters).items())),
         dead_by_split=dict(sorted(Counter(letter.split for letter in letters).items())),
         division=plan.division,
@@ -84,8 +86,9 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
     write_manifest(job.store, manifest)
 
 
-def _totals(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], dead: int) -> Totals:
-    stored, left_out = sum(split.examples for split in splits.values()), sum(plan.left_out.values())
+def _totals(plan: ExtractionPlan, generations: Sequence[Generation], dead: int) -> Totals:
+    stored = sum(split.examples for generation in generations for split in generation.splits.values())
+    left_out = sum(plan.left_out.values())
     if stored + dead != plan.planned:
         raise AssertionError(f"{stored} stored + {dead} dead is not {plan.planned} planned")
     return Totals(plan.planned + left_out, left_out, plan.planned, stored, dead)
@@ -93,20 +96,28 @@ def _totals(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], dead: int) -
 
 def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters: Sequence[DeadLetter]) -> dict[str, str]:
     """Writes the files beside the shards; their names and digests."""
-    sample, dead = io.BytesIO(), {letter.key for letter in letters}
-    write_sample(sample, _sampled(plan.units, dead))
     contents = {
         SPEC: files.json_bytes(plan.job.spec.to_json()),
-        TABLE: to_csv(plan_order(plan.examples)),
+        TABLE: to_csv(plan_order(plan.of_generation)),
         DEAD_LETTERS: to_json_lines(letters),
-        SAMPLE: sample.getvalue(),
         **_conflicts(plan.examples),
     }
+    if not plan.kept:  # else the first generation has one
+        contents[SAMPLE] = _sample(plan, {letter.key for letter in letters})
     with place.scratch(plan.job.work) as folder:
         contents |= tfds_metadata(plan.job.spec, plan.job.class_names, splits, folder)
     folder = plan.job.folder
     place.at_once(lambda name: place.write(place.join(folder, name), contents[name]), contents, folder)
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _sample(plan: ExtractionPlan, dead: set[str]) -> bytes:
+    """The sample's file: the older store's where no image is read, else a new one."""
+    if plan.backbone is None and plan.old:
+        return place.read(place.join(plan.old.path, plan.old.manifest.path_of(SAMPLE)))
+    sample = io.BytesIO()
+    write_sample(sample, _sampled(plan.units, dead))
+    return sample.getvalue()
 
 
 def _conflicts(examples: Sequence[Example]) -> dict[str, bytes]:
@@ -123,10 +134,14 @@ def _conflicts(examples: Sequence[Example]) -> dict[str, bytes]:
 def save_backbone(plan: ExtractionPlan) -> dict[str, str]:
     """Keeps the backbone beside the shards, so that what trains on the store needs nothing else; its name and digest."""
     path = place.join(plan.job.folder, BACKBONE)
+    if plan.kept:  # it stands beside older shards
+        return {}
     if plan.old:
         older = plan.old.manifest.path_of(BACKBONE)
         place.copy(place.join(plan.old.path, older), path)
         return {BACKBONE: plan.old.manifest.digests[older]}
+    if plan.backbone is None:
+        raise AssertionError("a store that is made from nothing has a network")
     with place.scratch(plan.job.work) as folder:
         saved = os.path.join(folder, BACKBONE)
         save_model(plan.backbone.base, saved)

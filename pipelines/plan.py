@@ -20,8 +20,9 @@ from headstart.features.places import place
 from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
+from headstart.features.store.manifest import MANIFEST, WORK_FOLDER, Generation
 from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.growth import added_examples
 from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.markers import ShardMarker, markers_of
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
@@ -36,10 +37,11 @@ class ExtractionPlan:
 
     unread are files that could not be read at all; problems says, by the key, why a file will be a dead letter; done are the
     markers of the shards that earlier starts of this plan finished; old is the complete store that the new one takes the
-    place of.
+    place of. Where that keeps all it has, kept are its generations, and added the examples of the new one. carried are dead
+    letters of the older store that stay.
     """
 
-    backbone: Backbone
+    backbone: Backbone | None  # None where nothing is computed
     job: ShardJob
     examples: tuple[Example, ...]
     units: tuple[WorkUnit, ...]
@@ -52,6 +54,19 @@ class ExtractionPlan:
     notes: tuple[str, ...]
     done: Mapping[str, ShardMarker] = dataclasses.field(default_factory=dict)
     old: FeatureStore | None = None
+    kept: tuple[Generation, ...] = ()
+    added: tuple[Example, ...] = ()
+    carried: tuple[DeadLetter, ...] = ()
+
+    @property
+    def of_generation(self) -> tuple[Example, ...]:
+        """The examples that the new generation is of."""
+        return self.added if self.kept else self.examples
+
+    @property
+    def standing(self) -> int:
+        """Images of the generations that are kept."""
+        return len(self.examples) - len(self.of_generation)
 
     @property
     def planned(self) -> int:
@@ -107,7 +122,9 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
         )
     division, examples = _divided(config, source, surveyed, old)
     stored = stored_features(old) if old else {}
-    units = cut_units(examples, source.class_names, paths, stored, spec, config.examples_per_shard, config.max_pixels)
+    added = added_examples(old, examples, source.class_names) if old else None
+    new = examples if added is None else added
+    units = cut_units(new, source.class_names, paths, stored, spec, config.examples_per_shard, config.max_pixels)
     fresh = [example.path for unit in units for example in unit.examples if example.stored_at is None]
     dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     max_dead = int(config.max_bad_fraction * len(source.images))
@@ -130,6 +147,9 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
         notes=(*filter(None, (slow, dark)), *_notes(source, examples, division)),
         done=markers_of(job, units),
         old=old,
+        kept=old.manifest.generations if old and added is not None else (),
+        added=tuple(added or ()),
+        carried=tuple(old.dead_letters) if old and added is not None else (),
     )
 
 
@@ -254,7 +274,7 @@ def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:
         return False  # it could be read once, and may be again
     same_dataset = manifest.dataset_digest == plan.dataset_digest
     stored = [shard.unit for split in manifest.splits for _, shard in manifest.shards(split)]
-    same_units = stored == [unit.digest for unit in plan.units]
+    same_units = not plan.units if plan.kept else stored == [unit.digest for unit in plan.units]
     return same_dataset and same_units and manifest.totals.planned == plan.planned
 
 

@@ -78,8 +78,12 @@ class _Board:
     def __init__(self, plan: ExtractionPlan) -> None:
         self.job = plan.job
         self.waiting = {unit.shard: unit for unit in plan.to_do}
-        self.done = len(plan.unread) + sum(marker.planned for marker in plan.done.values())
-        self.dead_letters = [*plan.unread, *(letter for marker in plan.done.values() for letter in marker.dead_letters)]
+        self.done = len(plan.unread) + plan.standing + sum(marker.planned for marker in plan.done.values())
+        self.dead_letters = [
+            *plan.carried,
+            *plan.unread,
+            *(letter for marker in plan.done.values() for letter in marker.dead_letters),
+        ]
         self.progress = Progress("extract", plan.planned)
 
     def look(self) -> None:

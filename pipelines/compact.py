@@ -1,0 +1,74 @@
+"""headstart compact: a store of several generations in, the same store of one out. Reads no image, and runs no network."""
+
+from __future__ import annotations
+
+from headstart.features.backbones.source import CUSTOM, BackboneSource
+from headstart.features.engines.options import EngineOptions
+from headstart.features.places import place
+from headstart.features.runtime import quietly
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import WORK_FOLDER
+from headstart.pipelines.begin import begin
+from headstart.pipelines.extract import claimed_store
+from headstart.pipelines.finish import finish, save_backbone
+from headstart.pipelines.markers import markers_of
+from headstart.pipelines.plan import ExtractionPlan
+from headstart.pipelines.run_units import run_units
+from headstart.pipelines.shard_job import ShardJob
+from headstart.pipelines.work_unit import cut_units, generation_name, stored_features
+
+
+@quietly
+def compact(path: str, examples_per_shard: int) -> FeatureStore:
+    """Makes one generation of a store's several; killed anywhere and called again, it goes on. Of one, it is left as it is.
+
+    Args:
+        path: the store's folder.
+        examples_per_shard: at most.
+
+    Returns:
+        The store. Where no image is a dead letter, its shards are what they would be if it had been made at once.
+
+    Raises:
+        UserError: when there is no complete store, or another job writes to it.
+    """
+    with claimed_store(path) as claim:
+        old = FeatureStore.open(path)
+        if len(old.manifest.generations) == 1:
+            return old
+        plan = _plan(old, claim.token, examples_per_shard)
+        begin(plan)
+        run_units(plan, ())
+        finish(plan, old.manifest.provenance, save_backbone(plan))
+        place.remove_folder(place.join(path, WORK_FOLDER))
+    return FeatureStore.open(path)
+
+
+def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionPlan:
+    """All is copied, in the order in which it would be if it had been made at once."""
+    manifest, dead = old.manifest, {letter.key for letter in old.dead_letters}
+    stored = [example for example in old.table if example.key not in dead]
+    paths = dict.fromkeys((example.key for example in stored), "")
+    units = cut_units(stored, old.class_names, paths, stored_features(old), old.spec, examples_per_shard, manifest.max_pixels)
+    generation = generation_name(manifest.number + 1, units, manifest.dataset_digest)
+    nothing = BackboneSource(CUSTOM, "")  # is computed
+    job = ShardJob(
+        old.spec, nothing, manifest.class_names, place.absolute(old.path), generation, token, EngineOptions(),
+        manifest.max_pixels, len(dead),
+    )  # fmt: skip
+    return ExtractionPlan(
+        backbone=None,
+        job=job,
+        examples=tuple(old.table),
+        units=tuple(units),
+        dataset_digest=manifest.dataset_digest,
+        unread=tuple(letter for letter in old.dead_letters if not letter.digest),
+        division=manifest.division,
+        groups_declared=manifest.groups_declared,
+        left_out=manifest.left_out,
+        problems={},
+        notes=(),
+        done=markers_of(job, units),
+        old=old,
+        carried=tuple(letter for letter in old.dead_letters if letter.digest),
+    )
