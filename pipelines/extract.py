@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from headstart.pipelines.extract_config import ExtractConfig
 
 if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.pipelines.plan import ExtractionPlan
 
 ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
 
@@ -49,6 +47,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.pipelines.plan import check_problems, is_done, make_plan
     from headstart.pipelines.plan_report import describe, estimate
     from headstart.pipelines.run_units import run_units
+    from headstart.pipelines.summary import closing_lines, work_lines
     from headstart.pipelines.survey import DIGESTS
 
     with claimed_store(config.store) as claim:
@@ -70,12 +69,12 @@ def extract(config: ExtractConfig) -> FeatureStore:
             backbone = saved.result()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
         source = Provenance(absolute_input(config.input), plan.job.backbone_source.weights, versions(), copied)
-        finish(plan, source, backbone)  # 4. the manifest comes last
+        markers = finish(plan, source, backbone)  # 4. the manifest comes last
         place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)
         if any(letter.stage == "read" for letter in store.dead_letters):
             place.remove([place.join(config.store, DIGESTS)])  # what could not be read is surveyed anew next time
-        for line in _closing(store, plan, time.monotonic() - started):
+        for line in (*closing_lines(store, plan, time.monotonic() - started), *work_lines(markers)):
             _log(line)
     return store
 
@@ -125,29 +124,6 @@ def _leave_no_trace(store: str) -> None:
     caches = {name for name in held if name.startswith(DIGESTS)}
     is_store = any(not name.startswith(f"{CLAIMS}/") for name in held - caches)
     place.remove(place.join(store, name) for name in caches if not is_store or name != DIGESTS)
-
-
-def _closing(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> list[str]:
-    totals, manifest = store.manifest.totals, store.manifest
-    done = f"{store.path}: {totals.stored:,} of {totals.planned:,} images stored in {seconds:.1f} s"
-    if not totals.dead:
-        return [done]
-    by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest.dead_by_split.items())
-    lines = [f"{done}; {totals.dead} dead letters ({by}), each with its reason in {store.path}/dead_letters.jsonl"]
-    planned = Counter(label for example in plan.examples for label in example.labels)
-    planned.update(letter.label for letter in plan.unread)
-    return lines + uneven_dead_letters(planned, manifest.dead_by_class)
-
-
-def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str]:
-    """A line for each class that lost far more of its images than the others together: 3 or more, and 3 times the share."""
-    lines = []
-    for label, lost in dead.items():
-        others = (sum(dead.values()) - lost) / max(1, planned.total() - planned[label])
-        share = lost / planned[label]
-        if lost >= 3 and share > 3 * others:
-            lines.append(f"warning: the class {label!r} lost {share:.1%} of its images, the others {others:.1%}")
-    return lines
 
 
 def _log(line: str) -> None:

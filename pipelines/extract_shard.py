@@ -19,6 +19,7 @@ from apache_beam.metrics.metric import Metrics
 from headstart.features import tfrecord
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.factory import shared_engine
+from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -91,7 +92,8 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
     fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
     engine = shared_engine(job.spec, job.backbone_source, job.engine) if fresh else None
     views = unit.views if unit.views > 1 else 0
-    computed = stream_features(fresh, job.spec, engine, job.max_pixels, views) if engine else iter(())
+    watch = Stopwatch()
+    computed = stream_features(fresh, job.spec, engine, job.max_pixels, views, watch) if engine else iter(())
     try:
         with place.creating(place.join(job.folder, unit.shard)) as file:
             shard = _ShardWriter(file, unit, job.spec)
@@ -101,7 +103,8 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
                     letter = DeadLetter(example.key, example.digest, label, unit.split, packed.stage, packed.reason)
                     heartbeat.dead.append(letter)
                 else:
-                    shard.write(example, packed)
+                    with watch.of("write"):
+                        shard.write(example, packed)
                 heartbeat.tick(shard.examples)
             if shard.examples + len(heartbeat.dead) != len(unit.examples):
                 raise AssertionError(
@@ -117,6 +120,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
         computed=len(fresh) - len(heartbeat.dead),
         engine=engine.options.provenance if engine else None,
         dead_letters=tuple(heartbeat.dead),
+        seconds=watch.seconds,
     )
     check_claim(job.store, job.token)
     write_marker(job.work, marker)

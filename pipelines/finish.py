@@ -42,13 +42,16 @@ from headstart.pipelines.tfds_metadata import tfds_metadata
 from headstart.pipelines.work_unit import WorkUnit
 
 
-def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str]) -> None:
+def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str]) -> list[ShardMarker]:
     """Writes all that stands beside the shards, and the manifest last: with it, the store is what the plan says.
 
     Args:
         plan: whose units are all done.
         provenance: where from, with which versions, and with which engines what is copied was computed.
         backbone: the name and digest of the network beside the shards.
+
+    Returns:
+        What became of each unit.
 
     Raises:
         UserError: when more images were lost than may, or the claim is another's.
@@ -84,6 +87,7 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
     )
     check_claim(job.store, job.token)
     write_manifest(job.store, manifest)
+    return markers
 
 
 def _totals(plan: ExtractionPlan, generations: Sequence[Generation], dead: int) -> Totals:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from headstart.features.dataset.dead_letter import DeadLetter
@@ -33,6 +33,7 @@ class ShardMarker:
     computed: int
     engine: dict[str, Any] | None
     dead_letters: tuple[DeadLetter, ...]
+    seconds: dict[str, float] = field(default_factory=dict)  # by step, of all threads together
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ShardMarker:

@@ -390,7 +390,7 @@ def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -
     letter = DeadLetter("x", "", "", "train", "decode", "cut short")
     write_marker(str(tmp_path), ShardMarker(shard, "train", 5, 4, None, (letter,)))
     job = SimpleNamespace(work=str(tmp_path), too_many_dead=lambda letters: "")
-    plan = SimpleNamespace(job=job, to_do=[work], done={}, unread=(), planned=5)
+    plan = SimpleNamespace(job=job, to_do=[work], done={}, unread=(), carried=(), standing=0, planned=5)
     board = run_units._Board(plan)  # type: ignore[arg-type]
     board.look()
     assert (board.done, len(board.dead_letters)) == ((5, 1) if unit == "its own" else (0, 0))
@@ -533,9 +533,9 @@ def test_dry_run_says_what_would_be_done_and_leaves_no_trace(photos: Path, tmp_p
 
 
 def test_two_extractions_into_one_store_do_not_meet(photos: Path, tmp_path: Path) -> None:
-    from headstart.pipelines.extract import _claimed
+    from headstart.pipelines.extract import claimed_store
 
-    with _claimed(str(tmp_path / "store")), pytest.raises(UserError, match="another extraction is writing"):
+    with claimed_store(str(tmp_path / "store")), pytest.raises(UserError, match="another extraction is writing"):
         extract(config(photos, tmp_path / "store"))
 
 
@@ -571,14 +571,14 @@ def test_a_store_may_have_any_name_on_any_file_system(photos: Path, tmp_path: Pa
 
 def test_a_store_has_one_writer_at_a_time_however_many_come_and_go(tmp_path: Path) -> None:
     """A lock file that its holder has removed is nobody's lock, though another process may have it open."""
-    from headstart.pipelines.extract import _claimed
+    from headstart.pipelines.extract import claimed_store
 
     writers, most, refused = [], [], []
 
     def come_and_go() -> None:
         for _ in range(150):
             try:
-                with _claimed(str(tmp_path / "store")):
+                with claimed_store(str(tmp_path / "store")):
                     writers.append(1)
                     most.append(len(writers))
                     time.sleep(1e-4)

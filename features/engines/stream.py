@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from headstart.features.engines.base import Engine
+from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.errors import DecodeError
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
@@ -62,6 +63,7 @@ def stream_features(
     engine: Engine,
     max_pixels: int = images.MAX_PIXELS,
     views: int = 0,
+    watch: Stopwatch | None = None,
 ) -> Iterator[list[np.ndarray] | Unreadable]:
     """One result for each file, in order: its features (float32 [*tap.shape] for each tap), or why there are none.
 
@@ -73,8 +75,10 @@ def stream_features(
         engine: the backbone, and the size of a batch.
         max_pixels: an image of more is refused before it is decoded.
         views: views of each image; files then carry their digests, which decide how they are augmented.
+        watch: adds up what each step takes.
     """
-    load, turns = image_loader(spec, max_pixels), threading.Semaphore(engine.streams)
+    watch = watch or Stopwatch()
+    load, turns = image_loader(spec, max_pixels, watch), threading.Semaphore(engine.streams)
     augment = array_augmenter(spec.augmentation) if views > 1 else None
 
     def pixels_of(file: ImageToRead, failed: dict[int, Unreadable], number: int) -> Iterator[np.ndarray]:
@@ -83,11 +87,15 @@ def stream_features(
             failed[number] = pixels
             return
         yield pixels
-        if augment:
-            yield from (augment(pixels, view_seed(spec.augmentation, file.digest, view)) for view in range(1, views))
+        if augment is None:
+            return
+        for view in range(1, views):
+            with watch.of("augment"):
+                another = augment(pixels, view_seed(spec.augmentation, file.digest, view))
+            yield another
 
     def through_engine(pixels: np.ndarray) -> list[np.ndarray]:
-        with turns:
+        with turns, watch.of("backbone"):
             return engine(pixels)  # [n, *tap.shape] for each tap
 
     def compute(files: list[ImageToRead]) -> list[list[np.ndarray] | Unreadable]:
@@ -114,17 +122,21 @@ def stream_features(
             yield from batch
 
 
-def image_loader(spec: FeatureSpec, max_pixels: int) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
+def image_loader(
+    spec: FeatureSpec, max_pixels: int, watch: Stopwatch | None = None
+) -> Callable[[ImageToRead], np.ndarray | Unreadable]:
     """From a file to its pixels, float32 [H, W, 3] in 0..255, or why there are none."""
+    watch = watch or Stopwatch()
     resize, least = resizer(spec), images.least_size(spec)
     decode = images.decoder(spec, max_pixels, SCRATCH)
 
     def load(file: ImageToRead) -> np.ndarray | Unreadable:
-        data = _read(file)
+        with watch.of("read"):
+            data = _read(file)
         if isinstance(data, Unreadable):
             return data
         try:
-            with DECODING.held(images.decoding_bytes(data, least)):
+            with DECODING.held(images.decoding_bytes(data, least)), watch.of("decode"):
                 return resize(decode(data))
         except DecodeError as error:
             return Unreadable("decode", str(error))

@@ -1,0 +1,54 @@
+"""What an extraction came to, in lines for people, from the store and from what workers said of their units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from headstart.features.dataset.dataset_table import DEAD_LETTERS
+from headstart.features.engines.stopwatch import STEPS
+from headstart.features.places import place
+from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.markers import ShardMarker
+from headstart.pipelines.plan import ExtractionPlan
+
+MAX_REASONS = 5  # of dead letters
+LONG_S = 10.0  # of work, from which on it is worth to know where it went
+
+
+def closing_lines(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> list[str]:
+    """What was stored, and what was lost."""
+    totals, manifest = store.manifest.totals, store.manifest
+    done = f"{store.path}: {totals.stored:,} of {totals.planned:,} images stored in {seconds:.1f} s"
+    if not totals.dead:
+        return [done]
+    where = place.join(store.path, manifest.generations[-1].folder, DEAD_LETTERS)
+    by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest.dead_by_split.items())
+    lines = [f"{done}; {totals.dead} dead letters ({by}), each with its reason in {where}"]
+    why = Counter(f"{letter.stage}: {letter.reason}" for letter in store.dead_letters)
+    lines += [f"dead       {count:,}  {reason}" for reason, count in why.most_common(MAX_REASONS)]
+    planned = Counter(label for example in plan.examples for label in example.labels)
+    planned.update(letter.label for letter in plan.unread)
+    return lines + uneven_dead_letters(planned, manifest.dead_by_class)
+
+
+def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str]:
+    """A line for each class that lost far more of its images than the others together: 3 or more, and 3 times the share."""
+    lines = []
+    for label, lost in dead.items():
+        others = (sum(dead.values()) - lost) / max(1, planned.total() - planned[label])
+        share = lost / planned[label]
+        if lost >= 3 and share > 3 * others:
+            lines.append(f"warning: the class {label!r} lost {share:.1%} of its images, the others {others:.1%}")
+    return lines
+
+
+def work_lines(markers: Sequence[ShardMarker]) -> list[str]:
+    """How many images were computed and copied, and where the time of all threads of all workers went, if it was long."""
+    seconds = {step: sum(marker.seconds.get(step, 0.0) for marker in markers) for step in STEPS}
+    if sum(seconds.values()) < LONG_S:
+        return []
+    computed = sum(marker.computed for marker in markers)
+    copied = sum(marker.shard.examples for marker in markers) - computed
+    parts = ", ".join(f"{step} {taken:,.1f} s" for step, taken in seconds.items() if taken >= 0.05)
+    return [f"work       {computed:,} images computed, {copied:,} copied; of all threads together: {parts}"]
