@@ -208,6 +208,7 @@ class _Heartbeat:
     def __init__(self, job: ShardJob, unit: WorkUnit) -> None:
         self.job, self.unit, self.dead = job, unit, list[DeadLetter]()
         self.last = time.monotonic()
+        write_heartbeat(job.work, unit.shard, 0, ())  # somebody has begun
         self.every = REMOTE_HEARTBEAT_S if place.is_remote(job.store) else HEARTBEAT_S
 
     def tick(self, stored: int) -> None:

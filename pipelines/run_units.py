@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -27,6 +29,11 @@ from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 
 POLL_S, REMOTE_POLL_S = 0.5, 5.0
+SILENCE_S = 120.0  # without a worker that has begun, from which on it is told
+NOBODY = (
+    f"warning: no worker has begun a unit in {SILENCE_S:.0f} s. Look at the runner's logs: do workers start, is headstart "
+    f"installed there, can they reach input and store? Still waiting; Ctrl-C ends it"
+)
 
 
 def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
@@ -85,10 +92,16 @@ class _Board:
             *(letter for marker in plan.done.values() for letter in marker.dead_letters),
         ]
         self.progress = Progress("extract", plan.planned)
+        self.silent_since: float | None = time.monotonic()  # until a worker has begun
 
     def look(self) -> None:
         """Counts what is done, shows it, and asks the workers to stop when too much is lost."""
         under_way, lost, names = 0, list[DeadLetter](), {entry.name for entry in place.entries(self.job.work)}
+        if any(name.endswith((MARKER_SUFFIX, HEARTBEAT_SUFFIX)) for name in names):
+            self.silent_since = None
+        elif self.silent_since is not None and time.monotonic() - self.silent_since > SILENCE_S:
+            self.silent_since = None
+            print(NOBODY, file=sys.stderr, flush=True)
         for shard, unit in list(self.waiting.items()):
             if shard + MARKER_SUFFIX in names and (marker := read_marker(self.job.work, unit)):
                 del self.waiting[shard]
