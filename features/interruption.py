@@ -104,6 +104,16 @@ def at_once(stderr: int) -> Iterator[None]:
         here.at_once, here.stderr = False, 2
 
 
+def check() -> None:
+    """Ends a command that was asked to end and did not unwind: a runner, or a finaliser, may have taken the exception.
+
+    Raises:
+        KeyboardInterrupt: then.
+    """
+    if _current and _current.signal:
+        raise KeyboardInterrupt
+
+
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from headstart.features import interruption
 from headstart.features.dataset.sources import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -52,6 +53,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
 
     with claimed_store(config.store) as claim:
         plan = make_plan(config, claim.token)  # 1. survey, divide, plan
+        interruption.check()
         for note in plan.notes:
             _log(note)
         if plan.old and is_done(plan.old, plan):
@@ -67,6 +69,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             saved = beside.submit(save_backbone, plan)
             run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
             backbone = saved.result()
+        interruption.check()
         copied = plan.old.manifest.provenance.engines if plan.old else ()
         source = Provenance(absolute_input(config.input), plan.job.backbone_source.weights, versions(), copied)
         markers = finish(plan, source, backbone)  # 4. the manifest comes last

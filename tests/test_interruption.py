@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from headstart.features.store.verify import faults
 from tests.conftest import small_backbone_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -115,11 +114,9 @@ def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path,
     last = "headstart extract: interrupted; run the same command again to go on"
     lines = done.stderr.splitlines()
     assert lines.pop() == last
-    assert [line for line in lines if not line.startswith(("class ", "extract: ", "engine ", "time ", "store: "))] == []
+    assert [line for line in lines if not line.startswith(("class ", "extract: ", "engine ", "time "))] == []
     left = set(os.listdir(tmp_path / "store")) if (tmp_path / "store").exists() else set()
-    whole = {"manifest.json"} & left  # a job this small may end before it unwinds: then it is complete
-    assert left - whole <= {".work", "claims", "generations", ".digests.jsonl"}
-    assert not whole or not list(faults(str(tmp_path / "store")))
+    assert left <= {".work", "claims", "generations", ".digests.jsonl"}
 
 
 def test_a_training_is_interrupted(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
