@@ -35,6 +35,7 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
     with claimed_store(path) as claim:
         old = FeatureStore.open(path)
         if len(old.manifest.generations) == 1:
+            place.remove_folder(place.join(path, WORK_FOLDER))  # of a start that was killed once it was done
             return old
         plan = _plan(old, claim.token, examples_per_shard)
         begin(plan)

@@ -21,7 +21,7 @@ from headstart.commands.probe import describe
 from headstart.features.dataset.examples import from_csv, to_csv
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
-from headstart.training.evaluation.intervals import PairedDifference
+from headstart.training.evaluation.comparisons import PairedDifference
 from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
@@ -335,7 +335,7 @@ def test_the_command_prints_what_it_found(
 
 
 def found(tap: str, depth: float, accuracy: float, size: int = 100, store: str = "store") -> TapProbe:
-    none = np.zeros(0, bool)
+    none = np.zeros(100, bool)
     return TapProbe(store, "VGG16", tap, depth, accuracy, accuracy, accuracy, size // 2, size, 1.0, accuracy, none)
 
 
@@ -366,23 +366,33 @@ def worse(points: float) -> PairedDifference:
         (
             [found("mid:avg", 0.4, 0.9), found("last:avg", 1.0, 0.89)],
             [SAME, UNSEEN],
-            "take mid:avg (90.0%); to the last map (last:avg) no difference was seen.",
+            "take mid:avg (90.0%); too few images to tell whether the last map (last:avg) is worse: about 400 would do.",
         ),
         (  # the best tap of the last map counts, not the worst
             [found("mid:avg", 0.4, 0.9), found("last:grid3", 1.0, 0.89), found("last:avg", 1.0, 0.5)],
             [SAME, UNSEEN, worse(40)],
-            "take mid:avg (90.0%); to the last map (last:grid3) no difference was seen.",
+            "take mid:avg (90.0%); too few images to tell whether the last map (last:grid3) is worse: about 400 would do.",
         ),
         (
             [found("mid:grid3", 0.4, 0.9, 900), found("mid:avg", 0.4, 0.89, 100), found("last:avg", 1.0, 0.5, 50)],
             [SAME, UNSEEN, worse(40)],
-            "take mid:grid3 (90.0%); or mid:avg, 9.0 times smaller, to which no difference was seen; "
+            "take mid:grid3 (90.0%); or mid:avg, 9.0 times smaller and at most 3 points worse; "
             "the last map is 40.0 points worse: these images are far from what the backbone learned from.",
         ),
         (  # one group: nothing is known, and so nothing was seen
             [found("mid:avg", 0.4, 0.9), found("last:avg", 1.0, 0.7)],
             [SAME, UNKNOWN],
-            "take mid:avg (90.0%); to the last map (last:avg) no difference was seen.",
+            "take mid:avg (90.0%); too few groups to tell whether the last map (last:avg) is worse.",
+        ),
+        (  # 20 images: half as many right, and nobody can tell; it is not advised
+            [found("mid:grid3", 0.4, 0.7, 900), found("last:avg", 1.0, 0.45, 100)],
+            [SAME, PairedDifference(-0.25, -0.6, 0.1)],
+            "take mid:grid3 (70.0%); too few images to tell whether the last map (last:avg) is worse: about 196 would do.",
+        ),
+        (  # the last map looks best, and a lower one may be as good
+            [found("last:avg", 1.0, 0.9), found("mid:avg", 0.4, 0.89)],
+            [SAME, PairedDifference(-0.001, -0.05, 0.048)],
+            "take last:avg (90.0%); whether mid:avg is worse can't be told, and hardly matters.",
         ),
         (  # the last map was not extracted: nothing is said of it
             [found("early:avg", 0.2, 0.9), found("mid:avg", 0.4, 0.5)],
@@ -398,7 +408,7 @@ def worse(points: float) -> PairedDifference:
         (
             [found("a:avg", 1.0, 0.9, 300, "s"), found("a:avg", 1.0, 0.9, 200, "t")],
             [SAME, UNSEEN],
-            "take a:avg of s (90.0%); or a:avg of t, 1.5 times smaller, to which no difference was seen.",
+            "take a:avg of s (90.0%); or a:avg of t, 1.5 times smaller and at most 3 points worse.",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from headstart.features.formatting import human_bytes
 from headstart.training.probing.probe_config import ProbeConfig
 
 if TYPE_CHECKING:
-    from headstart.training.evaluation.intervals import PairedDifference
+    from headstart.training.evaluation.comparisons import PairedDifference
     from headstart.training.probing.probe import ProbeResult, TapProbe
 
 
@@ -40,7 +40,10 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
 
     width = max(len(found.tap) for found in result.probes)
     where = max(len(found.store) for found in result.probes) + 1 if len(config.stores) > 1 else 0
-    lines = ["validation accuracy of linear probes, used for selection; 95% intervals in brackets"]
+    lines = [
+        "validation accuracy of linear probes, used for selection; 95% intervals in brackets, those against the best for all "
+        "of them together"
+    ]
     place = "store" if where else ""
     head = f"  {'tap':<{width}} {place:<{where}}depth  {'accuracy':<20} {'against the best, points':<24}"
     lines.append(f"{head} {'features':>8} {'an image':>9}")

@@ -83,10 +83,15 @@ def top_5(labels: Ints, probabilities: Floats) -> Measure:
 
     A class as likely as the truth counts as ahead of it: a constant model scores 0 for C > 5, whatever its order.
     """
+    found = in_top_5(labels, probabilities).astype(np.float64)
+    return lambda weights: _mean(found, weights)
+
+
+def in_top_5(labels: Ints, probabilities: Floats) -> NDArray[np.bool_]:
+    """Whether each example's truth is among its likeliest classes, bool [N]."""
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)  # [N, 1]
     rank = (probabilities >= own).sum(1)  # [N], 1 at best: ties go against the truth
-    found = (rank <= min(TOP_K, probabilities.shape[1])).astype(np.float64)
-    return lambda weights: _mean(found, weights)
+    return np.asarray(rank <= min(TOP_K, probabilities.shape[1]))
 
 
 def log_loss(labels: Ints, probabilities: Floats) -> Measure:
@@ -167,7 +172,9 @@ class _Ranking:
         return ratio(wins / 2, own.sum(0) * passed[-1])
 
 
-BOOTSTRAPPED: dict[str, Builder] = {
+BOOTSTRAPPED: dict[str, Builder] = {"macro_f1": macro_f1, "auroc": auroc, "log_loss": log_loss}
+EVERY: dict[str, Builder] = {  # in the order in which they are told
+    "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "top_5": top_5,

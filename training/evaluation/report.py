@@ -18,15 +18,17 @@ from numpy.typing import ArrayLike
 from headstart.features.errors import UserError
 from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
+from headstart.training.evaluation.intervals import MIN_GROUPS
 from headstart.training.evaluation.scores import ClassScores, Interval, Mistake, Scores
 
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
+FEW_GROUPS = 10  # below, an interval is not to be taken at its word
 
 RATES = {  # shown as percent
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
+    "macro_f1": "macro F1 (present)",
     "top_5": "top-5 accuracy",
     "auroc": "AUROC",
     "calibration_error": "calibration error",
@@ -58,6 +60,10 @@ def _score_lines(scores: Scores, groups_declared: bool) -> list[str]:
     names = {name: title for name, title in RATES.items() if not (few and name == "top_5")}
     lines = [f"  {title:<18}{_percent(getattr(scores, name))}" for name, title in names.items()]
     lines[0] += f"  {declared}"
+    if scores.groups < MIN_GROUPS:
+        lines[0] += f"; {scores.groups} groups are too few for most intervals"
+    elif scores.groups < FEW_GROUPS:
+        lines[0] += f"; with {scores.groups} groups intervals are rough"
     lines.append(f"  {'log loss':<18}{_nats(scores.log_loss)}")
     lines.append(f"  {'majority baseline':<18}{_percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
     return lines

@@ -16,7 +16,15 @@ from numpy.typing import ArrayLike
 
 from headstart.features.errors import UserError
 from headstart.training.evaluation import measures
-from headstart.training.evaluation.intervals import Floats, Ints, accuracy_interval, bootstrap_intervals, bounded_replicates
+from headstart.training.evaluation.intervals import (
+    MIN_GROUPS,
+    Floats,
+    Ints,
+    accuracy_interval,
+    balanced_accuracy_interval,
+    bootstrap_intervals,
+    bounded_replicates,
+)
 
 MIN_EXAMPLES = 10  # a class with fewer has no recall worth reading
 MAX_CLASSES_IN_JSON = 40  # a larger matrix stays out of it
@@ -79,9 +87,9 @@ class Mistake:
 class Scores:
     """All that is measured on one set of examples.
 
-    The accuracy's interval is Wilson's, the others' are the bootstrap's. Where one of those is perfect in every replicate its
-    interval has no width: read the accuracy's then. The calibration error of a resample is biased upward, so its interval lies
-    high, in small sets even above the value.
+    The intervals of accuracies are Wilson's, of their mean over classes from those; the others' are the bootstrap's, and are
+    left out where they would have no width, or where there are fewer than 5 groups. The calibration error has none: that of a
+    resample is biased upward.
     """
 
     examples: int
@@ -98,14 +106,14 @@ class Scores:
     confusion: list[list[int]]  # [C][C], rows the truth, columns the prediction
     most_confused: list[ConfusedPair]
     worst_mistakes: list[Mistake]
-    bootstrap_replicates: int  # 0 for a single group
+    bootstrap_replicates: int  # 0 below 5 groups
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, None where a number is undefined, and in place of the confusion matrix above 40 classes."""
         return {
             "examples": self.examples,
             "groups": self.groups,
-            **{name: getattr(self, name).to_json() for name in ("accuracy", *measures.BOOTSTRAPPED)},
+            **{name: getattr(self, name).to_json() for name in measures.EVERY},
             "majority_accuracy": {"value": self.majority_accuracy},
             "per_class": [each.to_json() for each in self.per_class],
             "confusion": self.confusion if len(self.confusion) <= MAX_CLASSES_IN_JSON else None,
@@ -150,16 +158,22 @@ def score(
         confusion=table.tolist(),
         most_confused=most_confused_pairs(table, class_names),
         worst_mistakes=worst_mistakes(truth, scores, keys, class_names),
-        bootstrap_replicates=bounded_replicates(len(scores), scores.shape[1]) if group_count > 1 else 0,
+        bootstrap_replicates=bounded_replicates(len(scores), scores.shape[1]) if group_count >= MIN_GROUPS else 0,
     )
 
 
 def _with_intervals(labels: Ints, probabilities: Floats, groups: Sequence[str], seed: int) -> dict[str, Interval]:
+    correct = probabilities.argmax(1) == labels
     bootstrapped = {name: build(labels, probabilities) for name, build in measures.BOOTSTRAPPED.items()}
-    intervals = {"accuracy": accuracy_interval(probabilities.argmax(1) == labels, groups)}
+    intervals = {"accuracy": accuracy_interval(correct, groups)}
     intervals |= bootstrap_intervals(bootstrapped, groups, seed, bounded_replicates(*probabilities.shape))
-    builders = {"accuracy": measures.accuracy, **measures.BOOTSTRAPPED}
-    return {name: Interval(measures.value(builders[name], labels, probabilities), *ends) for name, ends in intervals.items()}
+    intervals["balanced_accuracy"] = balanced_accuracy_interval(labels, correct, groups)
+    intervals["top_5"] = accuracy_interval(measures.in_top_5(labels, probabilities), groups)
+    intervals["calibration_error"] = math.nan, math.nan  # that of a resample is biased upward
+    return {
+        name: Interval(measures.value(build, labels, probabilities), *intervals[name])
+        for name, build in measures.EVERY.items()
+    }
 
 
 def confusion(labels: ArrayLike, probabilities: ArrayLike) -> Ints:

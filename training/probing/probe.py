@@ -27,13 +27,16 @@ from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.intervals import PairedDifference, accuracy_interval, paired_difference
+from headstart.training.evaluation.comparisons import PairedDifference, against_best
+from headstart.training.evaluation.intervals import accuracy_interval
 from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
 from headstart.training.probing import ridge
 from headstart.training.probing.probe_config import ProbeConfig
 
 TABLE, RESULT, PLOT = "probe.csv", "probe.json", "probe.png"
 SPLITS = ("train", "validation")
+HARDLY = 0.03  # by how much a smaller tap may be worse at most to be named
+WORTH_TELLING = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
         progress.update(len(probes))
     progress.close()
     probes.sort(key=_rank)
-    against = [paired_difference(found.correct, probes[0].correct, groups["validation"], config.seed) for found in probes]
+    against = against_best([found.correct for found in probes], groups["validation"], config.seed)
     result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2))
     _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
     return result
@@ -178,7 +181,10 @@ def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tup
 
 
 def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference]) -> str:
-    """One sentence: which tap to take, whether a smaller one would do, and what that says of the images."""
+    """One sentence: which tap to take, whether a smaller one would do, and what that says of the images.
+
+    Only differences that were seen count, and a smaller tap only where it is known to be hardly worse.
+    """
     best = probes[0]
     several = len({found.store for found in probes}) > 1
 
@@ -186,11 +192,11 @@ def advise(probes: Sequence[TapProbe], against_best: Sequence[PairedDifference])
         return f"{found.tap} of {found.store}" if several else found.tap
 
     parts = [f"take {named(best)} ({best.accuracy:.1%})"]
-    alike = [found for found, against in zip(probes, against_best) if not against.significant]
+    alike = [found for found, against in zip(probes, against_best) if found is best or against.low >= -HARDLY]
     smallest = min(alike, key=lambda found: found.bytes_per_image)
     if smallest.bytes_per_image < best.bytes_per_image:
         times = best.bytes_per_image / smallest.bytes_per_image
-        parts.append(f"or {named(smallest)}, {times:.1f} times smaller, to which no difference was seen")
+        parts.append(f"or {named(smallest)}, {times:.1f} times smaller and at most {100 * HARDLY:.0f} points worse")
     own = [pair for pair in zip(probes, against_best) if pair[0].store == best.store]
     return "; ".join([*parts, *_about_the_last_map(best, own)]) + "."
 
@@ -200,13 +206,27 @@ def _about_the_last_map(best: TapProbe, own: Sequence[tuple[TapProbe, PairedDiff
     depths = {found.depth for found, _ in own}
     if len(depths) == 1 or max(depths) < 1:
         return []
+    if best.depth == max(depths):
+        lower = [(found, against) for found, against in own if found.depth < best.depth]
+        if all(against.significant for _, against in lower):
+            return ["the last map serves best: these images are near to what the backbone learned from"]
+        found, against = next(pair for pair in lower if not pair[1].significant)
+        return [_untold(f"{found.tap} is worse", best, against)]
     last, against = next(pair for pair in own if pair[0].depth == max(depths))
-    if best.depth == last.depth:
-        return ["the last map serves best: these images are near to what the backbone learned from"]
     if against.significant:
         worse = -100 * against.difference
         return [f"the last map is {worse:.1f} points worse: these images are far from what the backbone learned from"]
-    return [f"to the last map ({last.tap}) no difference was seen"]
+    return [_untold(f"the last map ({last.tap}) is worse", best, against)]
+
+
+def _untold(what: str, best: TapProbe, against: PairedDifference) -> str:
+    """That a difference was not seen; and how many images would show one as large as it looks, if that is a number."""
+    if math.isnan(against.low):
+        return f"too few groups to tell whether {what}"
+    half, gap = (against.high - against.low) / 2, abs(against.difference)
+    if gap < WORTH_TELLING:
+        return f"whether {what} can't be told, and hardly matters"
+    return f"too few images to tell whether {what}: about {len(best.correct) * (half / gap) ** 2:,.0f} would do"
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
