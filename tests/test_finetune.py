@@ -29,7 +29,7 @@ from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.finetuning import finetune, head_pretraining, unfreeze
+from headstart.training.finetuning import finetune, head_pretraining, starting_points, unfreeze
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
@@ -49,8 +49,12 @@ ALL = [f"{block}_{layer}" for block in ("stem", "a", "b", "c") for layer in ("co
 
 
 @pytest.fixture
-def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what is looked at elsewhere: the plot, and the last check of the saved model."""
+    agrees = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
     monkeypatch.setattr(save_run, "learning_curve", lambda *_: None)
+    monkeypatch.setattr(starting_points, "check_images", lambda *_: agrees)
+    monkeypatch.setattr(starting_points, "check_agreement", lambda *_: agrees)
 
 
 def config(photos: pathlib.Path, start: pathlib.Path, run: pathlib.Path, **changes: Any) -> FinetuneConfig:
@@ -156,7 +160,7 @@ def test_unfrozen_layers_move_and_nothing_else(
     photos: pathlib.Path,
     maps_run: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
@@ -176,7 +180,7 @@ def test_unfrozen_layers_move_and_nothing_else(
     assert kept.config["unfrozen"] == unfrozen and kept.spec.fingerprint != Run.open(str(maps_run)).spec.fingerprint
 
 
-def test_efficientnet_lite_with_its_last_block_unfrozen(photos: pathlib.Path, tmp_path: pathlib.Path, no_plot: None) -> None:
+def test_efficientnet_lite_with_its_last_block_unfrozen(photos: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
     run = tmp_path / "run"
     extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), weights="random:0", image_size=IMAGE_SIZE))
     train(TrainConfig(store=str(tmp_path / "store"), run=str(run), epochs=1, batch_size=12))
@@ -214,7 +218,7 @@ def test_a_frozen_layer_that_moves_fails_the_run(
 
 
 def test_worse_than_the_beginning_keeps_the_beginning(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     tuned = finetune.finetune(config(photos, maps_run, tmp_path / "run", unfreeze_last=2, learning_rate=1.0))
     metrics = metrics_of(tuned.path)
@@ -224,7 +228,7 @@ def test_worse_than_the_beginning_keeps_the_beginning(
     assert "no epoch was better by val_loss than what it began with: that is kept" in describe(tuned)
 
 
-def test_patience_ends_a_training(photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None) -> None:
+def test_patience_ends_a_training(photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
     changes = {"unfreeze_last": 2, "learning_rate": 1.0, "epochs": 9, "patience": 3}
     tuned = finetune.finetune(config(photos, maps_run, tmp_path / "run", **changes))
     assert (
@@ -259,7 +263,7 @@ def test_a_gradient_that_is_not_finite_names_its_step(
 
 
 def test_a_store_gives_what_its_images_give(
-    photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     same = {"unfreeze_after": "a_add", "augment": "none", "epochs": 3}
     images = finetune.finetune(config(photos, maps_run, tmp_path / "images", **same))
@@ -271,7 +275,7 @@ def test_a_store_gives_what_its_images_give(
 
 
 def test_a_store_without_a_run_trains_a_head_first(
-    maps_store: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
+    maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_pretraining, "EPOCHS", 40)
     tuned = finetune.finetune(from_store(maps_store, None, tmp_path / "run", head="mlp", unfreeze_after="a_add"))
@@ -299,7 +303,7 @@ def test_killed_and_called_again_ends_the_same(
     photos: pathlib.Path,
     maps_run: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def settings(run: str) -> FinetuneConfig:
@@ -317,7 +321,7 @@ def test_killed_and_called_again_ends_the_same(
 
 
 def test_dropout_goes_on_where_it_was(
-    maps_store: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
+    maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_pretraining, "EPOCHS", 5)
 
@@ -336,7 +340,7 @@ def test_a_changed_flag_costs_no_checkpoint(
     maps_store: pathlib.Path,
     maps_run: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     monkeypatch: pytest.MonkeyPatch,
     one_line: Callable[[], str],
     capsys: pytest.CaptureFixture[str],
@@ -372,7 +376,7 @@ def test_killed_while_it_is_put_in_its_place(
     maps_store: pathlib.Path,
     maps_run: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     monkeypatch: pytest.MonkeyPatch,
     one_line: Callable[[], str],
     capsys: pytest.CaptureFixture[str],
@@ -402,7 +406,7 @@ def test_killed_while_it_is_put_in_its_place(
 
 
 def test_killed_after_training_is_not_trained_again(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(photos, maps_run, tmp_path / "run", unfreeze_last=2)
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -417,7 +421,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
     photos: pathlib.Path,
     maps_run: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -440,7 +444,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
 
 
 def test_ctrl_c_before_the_first_epoch_ends_keeps_the_beginning(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None, monkeypatch: pytest.MonkeyPatch
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = checkpoint.BestCheckpoint.start
 
@@ -479,7 +483,7 @@ def begun(settings: FinetuneConfig) -> subprocess.Popen[str]:
 
 
 def test_a_process_that_is_killed_or_interrupted_goes_on(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     def settings(run: str) -> FinetuneConfig:
         return config(photos, maps_run, tmp_path / run, epochs=12, patience=12, unfreeze_from="b_conv", learning_rate=1e-3)
@@ -501,7 +505,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
 
 
 def test_mixed_bfloat16_learns_what_float32_does_and_saves_float32(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     curves = []
     for precision in ("float32", "mixed_bfloat16"):
@@ -642,7 +646,7 @@ def test_a_tuned_run_is_not_measured_on_the_older_features(
 
 
 def test_a_frozen_run_is_measured_on_its_store(
-    photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     frozen = finetune.finetune(config(photos, maps_run, tmp_path / "run", epochs=1))
     assert frozen.data_source == str(maps_store)
@@ -661,7 +665,7 @@ def test_a_tuned_run_predicts(
 
 
 def test_a_chain_of_fine_tunings(
-    photos: pathlib.Path, tuned: pathlib.Path, maps_store: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    photos: pathlib.Path, tuned: pathlib.Path, maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     next_one = finetune.finetune(config(photos, tuned, tmp_path / "next", unfreeze_last=2, epochs=1))
     assert moved(weights_of(tuned), weights_of(next_one.path)) == {"c_conv", "c_bn", "head/logits"}
@@ -674,7 +678,7 @@ def test_a_chain_of_fine_tunings(
         finetune.finetune(from_store(maps_store, tuned, tmp_path / "other"))
 
 
-def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: pathlib.Path, no_plot: None) -> None:
+def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: pathlib.Path, quick: None) -> None:
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
     from headstart.training.train import train
@@ -702,7 +706,7 @@ def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: p
 def test_without_validation_all_epochs_are_trained(
     photos: pathlib.Path,
     tmp_path: pathlib.Path,
-    no_plot: None,
+    quick: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -757,7 +761,7 @@ def table(images: pathlib.Path, change: Callable[[dict[str, str]], Any] = lambda
 
 
 def test_a_table_of_the_same_images_is_taken(
-    images: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, no_plot: None
+    images: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     by_table = finetune.finetune(config(table(images), maps_run, tmp_path / "table", unfreeze_last=2))
     (images / "table.csv").unlink()
