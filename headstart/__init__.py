@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.extract import dry_run, extract
     from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.evaluation.compare import compare
+    from headstart.training.evaluation.compare_config import CompareConfig
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.evaluation.predict import predict
@@ -45,6 +47,8 @@ _HOME = {
     "ExtractConfig": "headstart.pipelines.extract_config",
     "dry_run": "headstart.pipelines.extract",
     "extract": "headstart.pipelines.extract",
+    "CompareConfig": "headstart.training.evaluation.compare_config",
+    "compare": "headstart.training.evaluation.compare",
     "EvaluateConfig": "headstart.training.evaluation.evaluate_config",
     "evaluate": "headstart.training.evaluation.evaluate",
     "Augmentation": "headstart.features.augmentation",
@@ -60,6 +64,7 @@ _HOME = {
 }
 __all__ = [
     "Augmentation",
+    "CompareConfig",
     "EvaluateConfig",
     "ExtractConfig",
     "FeatureSpec",
@@ -72,6 +77,7 @@ __all__ = [
     "Tap",
     "TrainConfig",
     "UserError",
+    "compare",
     "dry_run",
     "evaluate",
     "extract",

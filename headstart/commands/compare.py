@@ -1,0 +1,65 @@
+"""headstart compare: two runs on the same images, for people and for CI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headstart.commands.runner import run_command
+from headstart.features.formatting import printable
+from headstart.training.evaluation.compare_config import CompareConfig
+
+if TYPE_CHECKING:
+    from headstart.training.evaluation.compare import Comparison
+
+MAX_CLASSES = 20  # those on which the two differ most
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """The command; returns its exit status: 1 when accuracy dropped by more than --max_drop."""
+    return run_command("headstart compare", CompareConfig, argv, _compare, _check_names, needs_tensorflow=lambda config: False)
+
+
+def _check_names(config: CompareConfig) -> None:
+    from headstart.training.runs.run_folder import Run
+
+    for path in (config.baseline, config.run):
+        Run.open(path)
+
+
+def _compare(config: CompareConfig) -> int:
+    from headstart.training.evaluation.compare import compare
+
+    found = compare(config)
+    print(describe(config, found))
+    dropped = config.max_drop is not None and found.accuracy - found.other > config.max_drop + 1e-12
+    if dropped:
+        print(f"accuracy dropped by {100 * (found.accuracy - found.other):.2f} points, more than --max_drop allows")
+    return int(dropped)
+
+
+def describe(config: CompareConfig, found: Comparison) -> str:
+    """The comparison for a terminal."""
+    gap = found.difference
+    interval = "too few groups for an interval"
+    if not math.isnan(gap.low):
+        seen = "" if gap.significant else ": no difference was seen"
+        interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
+    lines = [
+        f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets",
+        f"  A {100 * found.accuracy:.2f}%  {config.baseline}",
+        f"  B {100 * found.other:.2f}%  {config.run}",
+        f"  difference {100 * gap.difference:+.2f} points {interval}",
+        f"  B alone right on {found.better:,}, A alone on {found.worse:,} (McNemar's exact p {found.p:.2g})",
+        f"  {'class':<18} {'count':>6} {'A':>6} {'B':>6} {'gained':>7} {'lost':>5} {'p':>7}",
+    ]
+    most = sorted(found.classes, key=lambda each: -abs(each.better - each.worse))
+    for each in most[:MAX_CLASSES]:
+        lines.append(
+            f"  {printable(each.name)[:18]:<18} {each.count:>6} {100 * each.recall:>6.1f} {100 * each.other:>6.1f} "
+            f"{each.better:>7} {each.worse:>5} {each.p:>7.2g}"
+        )
+    if len(most) > MAX_CLASSES:
+        lines.append(f"  and {len(most) - MAX_CLASSES} more classes")
+    return "\n".join([*lines, f"answered differently, image by image: {found.table}"])

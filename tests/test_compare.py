@@ -1,0 +1,108 @@
+"""`headstart compare`: what two runs answer to the same images, laid side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from headstart.cli import main
+from headstart.training.evaluation import report
+from headstart.training.evaluation.compare import compare
+from headstart.training.evaluation.compare_config import CompareConfig
+from headstart.training.evaluation.comparisons import mcnemar
+
+NAMES = ["fern", "gentian"]
+
+
+def evaluated(folder: pathlib.Path, right: np.ndarray, order: int = 1, keys: int = 0, split: str = "test") -> str:
+    """A run's folder as `compare` reads it: an evaluation in which some images were classified rightly."""
+    labels = np.arange(len(right)) % 2
+    probabilities = np.where(right[:, None] == (labels[:, None] == np.arange(2)), 0.75, 0.25)
+    path = folder / "evaluation" / split
+    path.mkdir(parents=True)
+    for name, content in (("config.json", {"train": {"head": "linear"}}), ("metrics.json", {})):
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    named = [f"{number + keys}.jpg" for number in range(len(right))]
+    rows = (named[::order], [""] * len(right), labels[::order], probabilities[::order])
+    report.write_predictions(str(path / "predictions.csv"), *rows, NAMES)
+    return str(folder)
+
+
+@pytest.fixture
+def pair(tmp_path: pathlib.Path) -> tuple[str, str]:
+    """A run that is right on 60 of 100 images, and one that is right on 12 others and wrong on 2 of them; in another order."""
+    right = np.arange(100) < 60
+    other = right.copy()
+    other[60:72], other[:2] = True, False
+    return evaluated(tmp_path / "a", right), evaluated(tmp_path / "b", other, order=-1)
+
+
+def test_what_two_runs_differ_by(pair: tuple[str, str]) -> None:
+    found = compare(CompareConfig(*pair))
+    assert (found.examples, found.accuracy, found.other) == (100, 0.6, 0.7)
+    assert (found.better, found.worse, found.p) == (12, 2, mcnemar(12, 2))
+    assert found.difference.difference == pytest.approx(0.1)
+    assert found.difference.low > 0 and found.difference.significant
+    assert [(each.name, each.count, each.better, each.worse) for each in found.classes] == [
+        ("fern", 50, 6, 1), ("gentian", 50, 6, 1)
+    ]  # fmt: skip
+    with open(found.table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["key"] for row in rows} == {f"{number}.jpg" for number in (0, 1, *range(60, 72))}
+    row = next(row for row in rows if row["key"] == "61.jpg")
+    assert row == {
+        "key": "61.jpg", "truth": "gentian", "predicted_a": "fern", "probability_a": "0.75", "predicted_b": "gentian",
+        "probability_b": "0.75",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("order", "flags", "status"),
+    [
+        (1, [], 0),
+        (-1, [], 0),
+        (-1, ["--max_drop", "0.05"], 1),
+        (-1, ["--max_drop", "0.1"], 0),
+        (1, ["--max_drop", "0"], 0),
+    ],
+)
+def test_the_command_and_its_status(
+    order: int, flags: list[str], status: int, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *pair[::order], *flags]) == status
+    told = capsys.readouterr().out
+    assert f"difference {'+' if order == 1 else '-'}10.00 points [" in told
+    assert "McNemar's exact p 0.013" in told
+    assert ("accuracy dropped by 10.00 points" in told) == bool(status)
+
+
+def test_a_run_is_no_better_than_itself(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", pair[0], pair[0], "--max_drop", "0"]) == 0
+    assert "+0.00 points [+0.00, +0.00]: no difference was seen" in capsys.readouterr().out
+
+
+def test_other_images_are_refused(pair: tuple[str, str], tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
+    other = evaluated(tmp_path / "c", np.ones(100, bool), keys=1)
+    assert main(["compare", pair[0], other]) == 2
+    assert "were not evaluated on the same images with the same labels (100 and 100)" in one_line()
+    assert main(["compare", *pair, "--split", "validation"]) == 2
+    assert f"{pair[0]!r} has no evaluation 'validation'; it has test: run headstart evaluate" in one_line()
+    assert main(["compare", pair[0], str(tmp_path / "nothing")]) == 2
+    assert "there is no run at" in one_line()
+
+
+def test_two_real_runs(store: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    from headstart.training.evaluation.evaluate import evaluate
+    from headstart.training.evaluation.evaluate_config import EvaluateConfig
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
+
+    other = train(TrainConfig(store=str(store), run=str(tmp_path / "other"), epochs=1, batch_size=12))
+    scores = [evaluate(EvaluateConfig(run=path, split="test")).scores.accuracy.value for path in (str(run), other.path)]
+    found = compare(CompareConfig(str(run), other.path))
+    assert [found.accuracy, found.other] == scores and found.examples == 12

@@ -1,0 +1,23 @@
+"""What `headstart compare` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headstart.features.config import check_fields, flag, positional
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compares two runs that were evaluated on the same images: which is better, by how much, and where."""
+
+    baseline: str = positional("the folder of a run", metavar="RUN_A")
+    run: str = positional("the folder of another", metavar="RUN_B")
+    split: str = flag("test", "the evaluation's name: a split, or what `headstart evaluate` called it")
+    max_drop: float | None = flag(
+        None, "exit with status 1 when RUN_B's accuracy is lower by more than this, 0..1", metavar="SHARE", least=0, most=1
+    )
+    seed: int = flag(0, "of the bootstrap", least=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
