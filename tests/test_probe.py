@@ -387,7 +387,7 @@ def worse(points: float) -> PairedDifference:
         (  # 20 images: half as many right, and nobody can tell; it is not advised
             [found("mid:grid3", 0.4, 0.7, 900), found("last:avg", 1.0, 0.45, 100)],
             [SAME, PairedDifference(-0.25, -0.6, 0.1)],
-            "take mid:grid3 (70.0%); too few images to tell whether the last map (last:avg) is worse: about 196 would do.",
+            "take mid:grid3 (70.0%); too few images to tell whether the last map (last:avg) is worse: about 200 would do.",
         ),
         (  # the last map looks best, and a lower one may be as good
             [found("last:avg", 1.0, 0.9), found("mid:avg", 0.4, 0.89)],

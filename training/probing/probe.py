@@ -226,7 +226,9 @@ def _untold(what: str, best: TapProbe, against: PairedDifference) -> str:
     half, gap = (against.high - against.low) / 2, abs(against.difference)
     if gap < WORTH_TELLING:
         return f"whether {what} can't be told, and hardly matters"
-    return f"too few images to tell whether {what}: about {len(best.correct) * (half / gap) ** 2:,.0f} would do"
+    needed = len(best.correct) * (half / gap) ** 2
+    digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)  # of which two are worth to be said
+    return f"too few images to tell whether {what}: about {round(needed / digits) * digits:,} would do"
 
 
 def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
