@@ -96,13 +96,13 @@ def test_other_images_are_refused(pair: tuple[str, str], tmp_path: pathlib.Path,
     assert "there is no run at" in one_line()
 
 
-def test_two_real_runs(store: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_two_real_runs(store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.train import train
     from headstart.training.train_config import TrainConfig
 
     other = train(TrainConfig(store=str(store), run=str(tmp_path / "other"), epochs=1, batch_size=12))
-    scores = [evaluate(EvaluateConfig(run=path, split="test")).scores.accuracy.value for path in (str(run), other.path)]
-    found = compare(CompareConfig(str(run), other.path))
+    scores = [evaluate(EvaluateConfig(run=path, split="test")).scores.accuracy.value for path in (str(run_copy), other.path)]
+    found = compare(CompareConfig(str(run_copy), other.path))
     assert [found.accuracy, found.other] == scores and found.examples == 12

@@ -34,9 +34,13 @@ def running() -> Iterator[Server]:
 
 
 @pytest.fixture
-def pool(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Starts worker processes in a mount namespace with a /tmp of its own, where nothing of the driver's is; Beam's flags."""
-    if not shutil.which("unshare") or subprocess.run([*APART, "mount -t tmpfs none /tmp"], check=False).returncode:
+def pool(
+    running: Server, tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """Starts worker processes in a mount namespace where the folder that all of the driver's are in is empty; Beam's flags."""
+    hidden = tmp_path_factory.getbasetemp()
+    hide = f"mount -t tmpfs none '{hidden}'"
+    if not shutil.which("unshare") or subprocess.run([*APART, hide], check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("this machine allows no mount namespaces")
     for name, value in {**running.environment, CACHE: str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
@@ -49,16 +53,15 @@ def pool(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatc
         "PATH": f"{pathlib.Path(sys.executable).parent}:/usr/bin:/bin",
         "HOME": "/nonexistent",
         "PYTHONPATH": str(ROOT),
-        CACHE: "/tmp/cache",
+        CACHE: str(hidden / "cache"),
     }
-    process = subprocess.Popen(
-        [*APART, f"mount -t tmpfs none /tmp && cd / && exec {worker}"], env=environment, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*APART, f"{hide} && cd / && exec {worker}"], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as ready:
             if not ready.connect_ex(("127.0.0.1", port)):
                 break
+        assert process.poll() is None, "the workers' process has ended"
         time.sleep(0.1)
     yield [
         *("--runner", "PortableRunner", "--job_endpoint", "embed", "--environment_type", "EXTERNAL"),
