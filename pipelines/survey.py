@@ -20,6 +20,7 @@ from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
 from headstart.features.places.entry import Entry
+from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 
 DIGESTS = ".digests.jsonl"  # in the store's folder: the cache; not part of the store's identity
@@ -60,7 +61,7 @@ class SurveyFiles(beam.DoFn):
     def process(self, chunk: tuple[int, list[bytes]]) -> Iterable[int]:
         number, paths = chunk
         remote = any(place.is_remote(os.fsdecode(path)) for path in paths)
-        with ThreadPoolExecutor(place.REQUESTS_AT_ONCE if remote else cores()) as pool:
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE if remote else cores()) as pool:
             rows = pool.map(survey_file, map(os.fsdecode, paths))
             write_rows(place.join(self.folder, _part(number)), list(rows))
         yield number

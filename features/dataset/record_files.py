@@ -17,7 +17,7 @@ from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
 from headstart.features.places.within import stretch
 
-BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3  # fields of tf.train.Feature
+BYTES_LIST, INT64_LIST = 1, 3  # fields of tf.train.Feature
 
 
 @dataclass(frozen=True)

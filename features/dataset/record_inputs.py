@@ -9,7 +9,6 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.features.dataset.record_files import RecordFields, RecordFile
@@ -68,7 +67,7 @@ def record_input(path: str, options: RecordOptions) -> RecordInput:
     files = _matching(rest)
     if not files:
         raise UserError("missing-input", f"no file matches {rest!r}: expected TFRecord files, as tfrecord:photos/train-*")
-    common = os.path.commonpath([place.folder_of(file) for file in files]) if not place.is_remote(rest) else _common(files)
+    common = place.common_folder(files)
     names = [file[len(common) :].lstrip("/") for file in files]
     splits = [_split_of(name) for name in names]
     known = splits if all(splits) else [""] * len(files)
@@ -83,13 +82,6 @@ def _matching(pattern: str) -> list[str]:
     folder = re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
     paths = [place.join(folder, entry.name) for entry in place.entries(folder)]
     return [path for path in paths if fnmatch.fnmatchcase(path, pattern)]
-
-
-def _common(files: Sequence[str]) -> str:
-    """The folder that all of some objects have in common."""
-    first, last = min(files), max(files)
-    length = next((at for at in range(len(first)) if first[at] != last[at : at + 1]), len(first))
-    return first[:length].rpartition("/")[0]
 
 
 def _split_of(name: str) -> str:

@@ -29,10 +29,11 @@ from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.resize import resizer
 from headstart.features.places import place
+from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 
-READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand; more for objects
+READ_AHEAD = 2  # threads beyond one a core: they wait for the disk, or for the engine with a batch in hand
 DECODING_BYTES = 320 << 20  # of images while they are decoded and resized
 UNDER_WAY_BYTES = 320 << 20  # of pixels and features of batches that were begun and not taken yet
 UNDER_WAY_SHARE = 1 / 32  # of the memory that is free, where that is more
@@ -113,13 +114,19 @@ def stream_features(
     at_once = max(1, engine.batch_size // max(1, views))  # images
     size = 4 * engine.batch_size * 3 * math.prod(spec.image_size)  # bytes of a batch's pixels
     size += 4 * at_once * max(1, views) * sum(tap.size for tap in spec.taps)  # and of its features
-    waiting = iter(files)
-    first = list(islice(waiting, 1))
-    ahead = place.REQUESTS_AT_ONCE if first and place.is_remote(first[0].path) else READ_AHEAD
+    files, ahead = _read_ahead(files)
     threads = max(engine.streams, cores()) + ahead
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _in_order(pool, compute, _batches(itertools.chain(first, waiting), at_once), 2 * threads, size):
+        for batch in _in_order(pool, compute, _batches(files, at_once), 2 * threads, size):
             yield from batch
+
+
+def _read_ahead(files: Iterable[ImageToRead]) -> tuple[Iterable[ImageToRead], int]:
+    """The files, and how many threads beyond one a core read them: more where the first one's place answers late."""
+    waiting = iter(files)
+    first = list(islice(waiting, 1))
+    far = any(place.is_remote(file.path) for file in first)
+    return itertools.chain(first, waiting), REQUESTS_AT_ONCE if far else READ_AHEAD
 
 
 def image_loader(

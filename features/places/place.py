@@ -18,10 +18,9 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import local, remote, web, within
 from headstart.features.places.entry import Entry
-from headstart.features.places.requests import SCHEMES
+from headstart.features.places.requests import REQUESTS_AT_ONCE, SCHEMES
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-REQUESTS_AT_ONCE = 16  # to an object store, which answers each in some hundredths of a second
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,6 +93,11 @@ def folder_of(path: str) -> str:
 def absolute(path: str) -> str:
     """The path by which processes in other folders find the same file."""
     return _of(path).absolute(path)
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that all of some absolute paths, of one place, have in common."""
+    return remote.common_folder(paths)
 
 
 def is_folder(path: str) -> bool:

@@ -33,6 +33,12 @@ def absolute(path: str) -> str:
     return path.rstrip("/")
 
 
+def common_folder(paths: Sequence[str]) -> str:
+    """What all of some paths have in common before a /."""
+    least, most = min(paths), max(paths)  # what these two have in common, all have
+    return next((least[:at] for at in range(len(least)) if least[at] != most[at : at + 1]), least).rpartition("/")[0]
+
+
 def is_folder(path: str) -> bool:
     """Whether anything lies below it."""
     root, key = divided(path)
@@ -164,8 +170,7 @@ def entries_at(paths: Sequence[str]) -> list[Entry | None]:
         return list(map(entry, paths))
     if len({divided(path)[0] for path in paths}) > 1:  # of several buckets
         return list(map(entry, paths))
-    least, most = min(paths), max(paths)  # what these two have in common, all have
-    common = next((least[:at] for at in range(len(least)) if least[at] != most[at : at + 1]), least).rpartition("/")[0]
+    common = common_folder(paths)
     found = {join(common, each.name): each._replace(name=each.name.rpartition("/")[2]) for each in entries(common)}
     return [found.get(path) for path in paths]
 

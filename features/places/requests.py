@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from headstart.features.errors import UserError
 
 SCHEMES = ("s3", "gs", "az")
+REQUESTS_AT_ONCE = 16  # to a server, which answers each in some hundredths of a second
 PATIENCE_S = 120.0  # for one request, with all its repetitions
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 12.8, 12.8)  # between them
 CONNECT_S, SILENCE_S = 5.0, 15.0  # until a connection stands; without a byte of an answer

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import email.utils
-import http.client
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from headstart.features.places.entry import Entry
-from headstart.features.places.requests import SILENCE_S, CutShort, asked
+from headstart.features.places.requests import REQUESTS_AT_ONCE, SILENCE_S, CutShort, asked
 
 SCHEMES = ("http", "https")
-AT_ONCE = 16  # requests
 
 
 def folder_of(path: str) -> str:
@@ -35,7 +29,7 @@ def is_folder(path: str) -> bool:
 
 def read(path: str) -> bytes:
     """All of it."""
-    return opened(path)[1].__next__()
+    return next(opened(path)[1])
 
 
 def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
@@ -61,11 +55,13 @@ def entry(path: str) -> Entry | None:
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:
     """What is known of several; nothing of those whose server tells no time by which a change would show."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
         return [found if found and found.time_ns else None for found in pool.map(entry, paths)]
 
 
 def _entry(path: str, headers: Any, size: int) -> Entry:
+    import email.utils
+
     changed = email.utils.parsedate_to_datetime(headers["Last-Modified"]).timestamp() if "Last-Modified" in headers else 0
     return Entry(path.rpartition("/")[2], size, int(changed * 1e9), headers.get("ETag") or "")
 
@@ -77,6 +73,11 @@ def _answer(path: str, method: str, headers: dict[str, str] | None = None) -> tu
         FileNotFoundError: for 404 and 410.
         CutShort: for anything else that went wrong; its text is what `asked` decides by.
     """
+    import http.client  # here, for every command comes by this module when it starts
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
     address = urllib.parse.quote(path, safe="/:?#[]@!$&'()*+,;=%~")  # as a browser's address bar does it
     request = urllib.request.Request(address, method=method, headers={"User-Agent": "headstart", **(headers or {})})
     try:

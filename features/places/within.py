@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 from headstart.features.places import local, remote
 from headstart.features.places.entry import Entry
@@ -29,6 +30,11 @@ def _divided(path: str) -> tuple[str, int, int]:
     return found[3], int(found[1]), int(found[2])
 
 
+def _at(file: str) -> ModuleType:
+    """What reads a file's place."""
+    return remote if "://" in file else local
+
+
 def absolute(path: str) -> str:
     """The same: whoever makes one names its file by an absolute path."""
     return path
@@ -37,13 +43,13 @@ def absolute(path: str) -> str:
 def folder_of(path: str) -> str:
     """The folder that its file lies in."""
     file, _, _ = _divided(path)
-    return (remote if "://" in file else local).folder_of(file)
+    return _at(file).folder_of(file)
 
 
 def read(path: str) -> bytes:
     """All of it."""
     file, offset, length = _divided(path)
-    return (remote if "://" in file else local).read_range(file, offset, offset + length)
+    return _at(file).read_range(file, offset, offset + length)
 
 
 def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
@@ -55,13 +61,13 @@ def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
 def head(path: str, size: int) -> bytes:
     """Its first bytes."""
     file, offset, length = _divided(path)
-    return (remote if "://" in file else local).read_range(file, offset, offset + min(size, length))
+    return _at(file).read_range(file, offset, offset + min(size, length))
 
 
 def entry(path: str) -> Entry | None:
     """What is known of it, if its file is there."""
     file, _, length = _divided(path)
-    found = (remote if "://" in file else local).entry(file)
+    found = _at(file).entry(file)
     return found and Entry(path, length, found.time_ns, found.version)
 
 
