@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.features.dataset.examples import Example
-from headstart.features.dataset.splits import copies_across_splits, divide, groups_across_splits, parse_splits
+from headstart.features.dataset.dividing import divide
+from headstart.features.dataset.splits import copies_across_splits, groups_across_splits, parse_splits
 from headstart.features.errors import UserError
 
 THREE = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -54,7 +55,7 @@ def singles(draw: st.DrawFn) -> list[Example]:
     return [example(draw(st.integers(0, 10**9)) * 1000 + i, label) for i, label in enumerate(labels)]
 
 
-def split_by_digest(examples: list[Example]) -> dict[str, str]:
+def split_by_digest(examples: Sequence[Example]) -> dict[str, str]:
     return {e.digest: e.split for e in examples}
 
 
@@ -89,7 +90,7 @@ def test_order_and_names_of_files_do_not_matter(
 def test_with_kept_splits_order_does_not_matter_either(
     before: list[Example], after: list[Example], proportions: dict[str, float], shuffler: random.Random
 ) -> None:
-    kept = split_by_digest(divide(before, proportions, 0))
+    kept = divide(before, proportions, 0)
     expected = split_by_digest(divide(after, proportions, 0, kept))
     moved = list(after)
     shuffler.shuffle(moved)
@@ -100,31 +101,31 @@ def test_with_kept_splits_order_does_not_matter_either(
 def test_an_example_keeps_its_split_when_others_come_and_go(
     old: list[Example], new: list[Example], gone: int, proportions: dict[str, float]
 ) -> None:
-    kept = split_by_digest(divide(old, proportions, 0))
+    before = divide(old, proportions, 0)
+    kept = split_by_digest(before)
     known = {e.digest for e in old}
     now = [e for e in old if int(e.digest, 16) % 101 > gone] + [e for e in new if e.digest not in known]
-    divided = divide(now, proportions, 1, kept)
+    divided = divide(now, proportions, 1, before)
     assert all(e.split == kept[e.digest] for e in divided if e.digest in kept)
 
 
 @given(datasets(), PROPORTIONS)
 def test_dividing_again_with_what_was_kept_changes_nothing(examples: list[Example], proportions: dict[str, float]) -> None:
     divided = divide(examples, proportions, 0)
-    assert divide(examples, proportions, 7, split_by_digest(divided)) == divided
+    assert divide(examples, proportions, 7, divided) == divided
 
 
 def test_a_newcomer_follows_its_group() -> None:
     old = divide([example(i, group=f"g{i // 3}") for i in range(60)], THREE, 0)
     newcomers = [example(100 + i, group=f"g{i}") for i in range(20)]
-    divided = divide(old + newcomers, THREE, 0, split_by_digest(old))
+    divided = divide([*old, *newcomers], THREE, 0, old)
     assert divided[: len(old)] == old
     assert not groups_across_splits(divided)
 
 
 def test_a_kept_split_that_is_no_longer_asked_for_is_given_anew() -> None:
-    divided = divide(
-        [example(i) for i in range(10)], {"train": 0.5, "test": 0.5}, 0, {digest(i): "validation" for i in range(10)}
-    )
+    before = divide([example(i) for i in range(10)], {"train": 0.5, "validation": 0.5}, 0)
+    divided = divide(before, {"train": 0.5, "test": 0.5}, 1, [e for e in before if e.split == "validation"])
     assert Counter(e.split for e in divided) == {"train": 5, "test": 5}
 
 
@@ -274,10 +275,10 @@ def test_a_group_that_grows_stays_and_so_do_the_others() -> None:
 
 
 def test_images_that_come_one_by_one_keep_the_proportions() -> None:
-    divided: list[Example] = []
+    divided: Sequence[Example] = []
     for i in range(60):
-        kept = split_by_digest(divided)
-        divided = divide([*divided, example(i)], THREE, 0, kept)
+        kept, before = split_by_digest(divided), divided
+        divided = divide([*before, example(i)], THREE, 0, before)
         assert all(kept.get(e.digest, e.split) == e.split for e in divided)
         counts = Counter(e.split for e in divided)
         assert i < 10 or all(abs(counts[split] - share * len(divided)) <= 2 for split, share in THREE.items())
