@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headstart.features.backbones.source import CUSTOM, BackboneSource
+from headstart.features.dataset.examples import plan_order
 from headstart.features.engines.options import EngineOptions
 from headstart.features.places import place
 from headstart.features.runtime import quietly
@@ -15,7 +16,8 @@ from headstart.pipelines.markers import markers_of
 from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.run_units import run_units
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.work_unit import cut_units, generation_name, stored_features
+from headstart.pipelines.stored_features import StoredFeatures
+from headstart.pipelines.work_unit import cut_units, generation_name
 
 
 @quietly
@@ -47,20 +49,21 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
 
 def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionPlan:
     """All is copied, in the order in which it would be if it had been made at once."""
-    manifest, dead = old.manifest, {letter.key for letter in old.dead_letters}
-    stored = [example for example in old.table if example.key not in dead]
-    paths = dict.fromkeys((example.key for example in stored), "")
-    units = cut_units(stored, old.class_names, paths, stored_features(old), old.spec, examples_per_shard, manifest.max_pixels)
+    manifest, stored, table = old.manifest, old.dataset_table.stored, old.table.take(plan_order(old.table))
+    stored = stored.take(plan_order(stored))
+    units = cut_units(
+        stored, old.class_names, stored.keys, StoredFeatures.in_store(old), old.spec, examples_per_shard, manifest.max_pixels
+    )
     generation = generation_name(manifest.number + 1, units, manifest.dataset_digest)
     nothing = BackboneSource(CUSTOM, "")  # is computed
     job = ShardJob(
         old.spec, nothing, manifest.class_names, place.absolute(old.path), generation, token, EngineOptions(),
-        manifest.max_pixels, len(dead),
+        manifest.max_pixels, len(old.dead_letters),
     )  # fmt: skip
     return ExtractionPlan(
         backbone=None,
         job=job,
-        examples=tuple(old.table),
+        examples=table,
         units=tuple(units),
         dataset_digest=manifest.dataset_digest,
         unread=tuple(letter for letter in old.dead_letters if not letter.digest),

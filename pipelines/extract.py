@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from headstart.features import interruption
-from headstart.features.dataset.sources import absolute_input
+from headstart.features.dataset.inputs import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS, Claim, claimed
@@ -49,7 +49,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.pipelines.plan_report import describe, estimate
     from headstart.pipelines.run_units import run_units
     from headstart.pipelines.summary import closing_lines, work_lines
-    from headstart.pipelines.survey import DIGESTS
+    from headstart.pipelines.survey import CACHE
 
     with claimed_store(config.store) as claim:
         plan = make_plan(config, claim.token)  # 1. survey, divide, plan
@@ -77,7 +77,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
         place.remove_folder(place.join(config.store, WORK_FOLDER))
         store = FeatureStore.open(config.store)
         if any(letter.stage == "read" for letter in store.dead_letters):
-            place.remove([place.join(config.store, DIGESTS)])  # what could not be read is surveyed anew next time
+            place.remove([place.join(config.store, CACHE)])  # what could not be read is surveyed anew next time
         for line in (*closing_lines(store, plan, time.monotonic() - started), *work_lines(markers)):
             _log(line)
     return store
@@ -120,14 +120,14 @@ def claimed_store(store: str) -> Iterator[Claim]:
 def _leave_no_trace(store: str) -> None:
     """Removes what holds nothing, so that a refused or a dry run leaves the store as it was; and what a killed run left."""
     from headstart.features.store.manifest import WORK_FOLDER
-    from headstart.pipelines.survey import DIGESTS
+    from headstart.pipelines.survey import CACHE, DIGESTS
 
     held = {entry.name for entry in place.entries(store)}
     if not any(name.startswith(f"{WORK_FOLDER}/") for name in held):
         place.remove_folder(place.join(store, WORK_FOLDER))
     caches = {name for name in held if name.startswith(DIGESTS)}
     is_store = any(not name.startswith(f"{CLAIMS}/") for name in held - caches)
-    place.remove(place.join(store, name) for name in caches if not is_store or name != DIGESTS)
+    place.remove(place.join(store, name) for name in caches if not is_store or name != CACHE)
 
 
 def _log(line: str) -> None:

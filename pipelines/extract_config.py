@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.backbones.source import BackboneSource, check_preprocessing
 from headstart.features.config import check_fields, flag, positional, required
-from headstart.features.dataset.sources import LAYOUTS, check_exists
+from headstart.features.dataset.inputs import LAYOUTS, check_exists
 from headstart.features.engines.options import ENGINES
 from headstart.features.places import place
 from headstart.features.spec import (

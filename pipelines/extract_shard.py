@@ -39,7 +39,8 @@ from headstart.pipelines.markers import (
     write_marker,
 )
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.work_unit import StoredAt, UnitExample, WorkUnit
+from headstart.pipelines.stored_features import StoredAt
+from headstart.pipelines.work_unit import UnitExample, WorkUnit
 
 HEARTBEAT_S, REMOTE_HEARTBEAT_S = 1.0, 10.0  # each costs an object store a request or two
 MARKER_WAIT_S = 10.0  # for the marker of a shard that another worker made: it comes right after the shard

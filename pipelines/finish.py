@@ -19,8 +19,7 @@ from headstart.features import files
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
-from headstart.features.dataset.examples import Example, conflicts, plan_order, to_csv
-from headstart.features.dataset.splits import copies_across_splits, groups_across_splits
+from headstart.features.dataset.examples import Examples, conflicts, copies_across_splits, csv_parts, groups_across_splits
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
@@ -102,7 +101,6 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
     """Writes the files beside the shards; their names and digests."""
     contents = {
         SPEC: files.json_bytes(plan.job.spec.to_json()),
-        TABLE: to_csv(plan_order(plan.of_generation)),
         DEAD_LETTERS: to_json_lines(letters),
         **_conflicts(plan.examples),
     }
@@ -112,7 +110,12 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
         contents |= tfds_metadata(plan.job.spec, plan.job.class_names, splits, folder)
     folder = plan.job.folder
     place.at_once(lambda name: place.write(place.join(folder, name), contents[name]), contents, folder)
-    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    table = hashlib.sha256()
+    with place.creating(place.join(folder, TABLE)) as file:
+        for part in csv_parts(plan.of_generation):
+            file.write(part)
+            table.update(part)
+    return {TABLE: table.hexdigest(), **{name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
 
 
 def _sample(plan: ExtractionPlan, dead: set[str]) -> bytes:
@@ -124,7 +127,7 @@ def _sample(plan: ExtractionPlan, dead: set[str]) -> bytes:
     return sample.getvalue()
 
 
-def _conflicts(examples: Sequence[Example]) -> dict[str, bytes]:
+def _conflicts(examples: Examples) -> dict[str, bytes]:
     """The table of the examples of one content with several labels, key,digest,label; nothing where there are none."""
     if not (conflicting := conflicts(examples)):
         return {}

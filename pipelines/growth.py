@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headstart.features.dataset.examples import Example
+import numpy as np
+
+from headstart.features.dataset.columns import Few
+from headstart.features.dataset.examples import Examples
 from headstart.features.store.feature_store import FeatureStore
 
 APPEND_FROM = 10_000  # stored examples, from which on they are not copied any more
@@ -15,19 +18,31 @@ MAX_SHARE = 0.5  # of what is stored: where more than that is new, all is made a
 MAX_GENERATIONS = 32  # then all are made one again
 
 
-def added_examples(old: FeatureStore, examples: Sequence[Example], class_names: Sequence[str]) -> list[Example] | None:
-    """The examples that a store lacks, where it can keep all that it has as it is; else None.
+def added_rows(old: FeatureStore, examples: Examples, class_names: Sequence[str]) -> np.ndarray | None:
+    """Which examples a store lacks, bool [N], where it can keep all that it has as it is; else None.
 
     It can where the same examples are to have the same labels, splits and groups, where ids of classes stay what they are, and
     where nothing that could not be read is to be tried again.
     """
-    manifest, held = old.manifest, {example.key: example for example in old.table}
-    wanted = {example.key: example for example in examples}
-    added = [example for example in examples if example.key not in held]
+    manifest = old.manifest
+    row = examples.keys.where_in(old.table.keys)
+    is_added = row < 0
+    added = int(is_added.sum())
     grows = len(manifest.generations) > 1 or (added and manifest.totals.stored >= APPEND_FROM)
-    if not grows or len(added) > MAX_SHARE * manifest.totals.stored or len(manifest.generations) >= MAX_GENERATIONS:
+    if not grows or added > MAX_SHARE * manifest.totals.stored or len(manifest.generations) >= MAX_GENERATIONS:
         return None
-    same = all(wanted.get(key) == example for key, example in held.items())
+    same = len(examples) - added == len(old.table) and _are_equal(examples.take(~is_added), old.table.take(row[~is_added]))
     same_ids = tuple(class_names[: len(manifest.class_names)]) == manifest.class_names
     tried = any(letter.stage == "read" for letter in old.dead_letters)
-    return added if same and same_ids and not tried else None
+    return is_added if same and same_ids and not tried else None
+
+
+def _are_equal(one: Examples, other: Examples) -> bool:
+    """Whether two tables of as many rows are the same."""
+
+    def is_equal(left: Few, right: Few) -> bool:
+        codes = Few.joined([left, right]).codes
+        return np.array_equal(codes[: len(left)], codes[len(left) :])
+
+    alike = is_equal(one.labels, other.labels) and is_equal(one.splits, other.splits)
+    return alike and np.array_equal(one.digests, other.digests) and one.groups.array.equals(other.groups.array)

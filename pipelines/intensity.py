@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from headstart.features.errors import UserError
@@ -16,14 +16,14 @@ DARK = 1 / 8  # of the range: from there on, three bits or more hold nothing
 RANGE = 65_535
 
 
-def dark_warning(paths: Sequence[str], max_pixels: int) -> str:
+def dark_warning(paths: Iterable[str], max_pixels: int) -> str:
     """A warning when the sampled images of 16 bits use a small part of their range; '' otherwise.
 
     Args:
         paths: of image files, in any order that is a fair sample of them.
         max_pixels: a larger image is passed over.
     """
-    peaks = list(islice(_peaks(paths[:LOOKED_AT], max_pixels), SAMPLED))
+    peaks = list(islice(_peaks(list(islice(paths, LOOKED_AT)), max_pixels), SAMPLED))
     if not peaks or max(peaks) >= DARK * RANGE:
         return ""
     bits = max(peaks).bit_length()

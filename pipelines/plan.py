@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from headstart.features.backbones.backbone import Backbone, resolve_backbone
 from headstart.features.backbones.source import BackboneSource
-from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, split_counts, thin_lines
+from headstart.features.dataset.columns import Below, Text
 from headstart.features.dataset.dead_letter import DeadLetter
-from headstart.features.dataset.examples import Example, conflicts, dataset_digest
+from headstart.features.dataset.dividing import divide
+from headstart.features.dataset.examples import (
+    Examples,
+    dataset_digest,
+    groups_across_splits,
+    plan_order,
+)
 from headstart.features.dataset.record_inputs import is_record_input, record_input
 from headstart.features.dataset.sources import Source, SourceOptions, read_source, source_of_records
-from headstart.features.dataset.splits import Division, copies_across_splits, divide, groups_across_splits, parse_splits
+from headstart.features.dataset.splits import Division, parse_splits
 from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -21,14 +29,16 @@ from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import MANIFEST, WORK_FOLDER, Generation
+from headstart.pipelines.dataset_notes import dataset_notes
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.pipelines.growth import added_examples
+from headstart.pipelines.growth import added_rows
 from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.markers import ShardMarker, markers_of
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.survey import DIGESTS, Surveyed, survey, survey_records
-from headstart.pipelines.work_unit import WorkUnit, cut_units, generation_name, stored_features
+from headstart.pipelines.stored_features import StoredFeatures
+from headstart.pipelines.survey import CACHE, Survey, Surveyed, survey, survey_records
+from headstart.pipelines.work_unit import WorkUnit, cut_units, generation_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class ExtractionPlan:
 
     backbone: Backbone | None  # None where nothing is computed
     job: ShardJob
-    examples: tuple[Example, ...]
+    examples: Examples  # in the store's order
     units: tuple[WorkUnit, ...]
     dataset_digest: str
     unread: tuple[DeadLetter, ...]
@@ -52,14 +62,14 @@ class ExtractionPlan:
     left_out: dict[str, int]  # why -> files
     problems: dict[str, str]
     notes: tuple[str, ...]
-    done: Mapping[str, ShardMarker] = dataclasses.field(default_factory=dict)
+    done: Mapping[str, ShardMarker] = field(default_factory=dict)
     old: FeatureStore | None = None
     kept: tuple[Generation, ...] = ()
-    added: tuple[Example, ...] = ()
+    added: Examples = field(default_factory=lambda: Examples.of(()))
     carried: tuple[DeadLetter, ...] = ()
 
     @property
-    def of_generation(self) -> tuple[Example, ...]:
+    def of_generation(self) -> Examples:
         """The examples that the new generation is of."""
         return self.added if self.kept else self.examples
 
@@ -81,17 +91,17 @@ class ExtractionPlan:
     @property
     def to_compute(self) -> int:
         """Images that have to be read."""
-        return sum(example.stored_at is None for unit in self.to_do for example in unit.examples)
+        return sum(unit.to_compute for unit in self.to_do)
 
     @property
     def to_copy(self) -> int:
         """Images whose features an older shard holds."""
-        return sum(example.stored_at is not None for unit in self.to_do for example in unit.examples)
+        return sum(unit.examples.to_copy for unit in self.to_do)
 
     @property
     def inferences(self) -> int:
         """Images that go through the backbone, each view of an image being one."""
-        return sum(unit.views * sum(example.stored_at is None for example in unit.examples) for unit in self.to_do)
+        return sum(unit.views * unit.to_compute for unit in self.to_do)
 
 
 def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
@@ -104,28 +114,47 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     Raises:
         UserError: for anything wrong with the input or the configuration, and for a store of another spec or dataset.
     """
-    engine = EngineOptions(config.engine, config.batch_size, config.streams)
-    slow = slow_dtype(engine, config.compute_dtype)
+    slow_dtype(_engine(config), config.compute_dtype)  # refuses what can't be, before anything is read
     source, found = _source(config, token)
     old = FeatureStore.open(config.store) if place.entry(place.join(config.store, MANIFEST)) else None
     backbone = _backbone(config)
-    spec = _spec(config, backbone)
     if old:
-        old.check_spec(spec)
-    paths = {image.key: place.absolute(image.path) for image in source.images}
-    surveyed = found or _surveyed(config, paths, token)
-    if old and not {example.digest for example in old.table} & {row.digest for row in surveyed.values()}:
+        old.check_spec(_spec(config, backbone))
+    surveyed = _surveyed(config, source.images.paths, token) if found is None else found
+    return plan_of(config, token, source, surveyed, backbone, old)
+
+
+def plan_of(
+    config: ExtractConfig, token: str, source: Source, surveyed: Survey, backbone: Backbone, old: FeatureStore | None
+) -> ExtractionPlan:
+    """Divides what was surveyed, and cuts it into units.
+
+    Args:
+        config: what `headstart extract` takes.
+        token: of the claim on the store.
+        source: what the input holds.
+        surveyed: what is known of each of its images.
+        backbone: for the features.
+        old: the store that is there already, of the same spec.
+
+    Raises:
+        UserError: for splits that can't be had, and for a store of another dataset.
+    """
+    spec, engine, paths = _spec(config, backbone), _engine(config), source.images.paths
+    if old and not np.isin(old.table.digests, surveyed.columns["digest"].array).any():
         raise UserError(
             "other-dataset",
             f"--store {config.store!r} holds another dataset, with no image in common (from "
             f"{old.manifest.provenance.input}): give another --store, or delete it",
         )
-    division, examples = _divided(config, source, surveyed, old)
-    stored = stored_features(old) if old else {}
-    added = added_examples(old, examples, source.class_names) if old else None
-    new = examples if added is None else added
-    units = cut_units(new, source.class_names, paths, stored, spec, config.examples_per_shard, config.max_pixels)
-    fresh = [example.path for unit in units for example in unit.examples if example.stored_at is None]
+    division, divided = _divided(config, source, surveyed, old)
+    order = plan_order(divided)
+    examples, paths = divided.take(order), paths.take(surveyed.is_readable).take(order)
+    is_added = added_rows(old, examples, source.class_names) if old else None
+    new, of_new = (examples, paths) if is_added is None else (examples.take(is_added), paths.take(is_added))
+    stored = StoredFeatures.in_store(old) if old else None
+    units = cut_units(new, source.class_names, of_new, stored, spec, config.examples_per_shard, config.max_pixels)
+    fresh = (example.path for unit in units for example in unit.examples if example.stored_at is None)
     dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     max_dead = int(config.max_bad_fraction * len(source.images))
     number = old.manifest.number + 1 if old else 1
@@ -133,36 +162,37 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     generation = generation_name(number, units, digest)
     store = place.absolute(config.store)
     job = ShardJob(spec, backbone.source, source.class_names, store, generation, token, engine, config.max_pixels, max_dead)
+    grown = old if is_added is not None else None
     return ExtractionPlan(
         backbone=backbone,
         job=job,
-        examples=tuple(examples),
+        examples=examples,
         units=tuple(units),
         dataset_digest=digest,
         unread=_unread(source, surveyed),
         division=division,
         groups_declared=source.has_groups,
         left_out={"outside_classes": source.left_out, "no_images": len(source.no_images)},
-        problems={key: row.problem for key, row in surveyed.items() if row.problem},
-        notes=(*filter(None, (slow, dark)), *_notes(source, examples, division)),
+        problems=_problems(source, surveyed),
+        notes=(*filter(None, (slow_dtype(engine, spec.compute_dtype), dark)), *dataset_notes(source, examples, division)),
         done=markers_of(job, units),
         old=old,
-        kept=old.manifest.generations if old and added is not None else (),
-        added=tuple(added or ()),
-        carried=tuple(old.dead_letters) if old and added is not None else (),
+        kept=grown.manifest.generations if grown else (),
+        added=new if grown else Examples.of(()),
+        carried=tuple(grown.dead_letters) if grown else (),
     )
 
 
-def _source(config: ExtractConfig, token: str) -> tuple[Source, dict[str, Surveyed]]:
-    """What the input holds; and, where it has to be read to know that, what the survey says of each image, by its key."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(SourceOptions)}
+def _source(config: ExtractConfig, token: str) -> tuple[Source, Survey | None]:
+    """What the input holds; and, where it has to be read to know that, what the survey says of each image."""
+    values = {each.name: getattr(config, each.name) for each in dataclasses.fields(SourceOptions)}
     options = SourceOptions(**values)
     if not is_record_input(config.input):
-        return read_source(config.input, options), {}
+        return read_source(config.input, options), None
     records = record_input(config.input, options)
     with translate_runner_errors(config.store):
         images = survey_records(records, _survey_folder(config, token), lambda: beam_pipeline(config.pipeline_options))
-    rows = {each.key: Surveyed(each.path, each.size, 0, each.digest, each.problem) for each in images}
+    rows = Survey.of(Surveyed(each.path, each.size, 0, each.digest, each.problem) for each in images)
     return source_of_records(config.input, records, images, options), rows
 
 
@@ -170,12 +200,11 @@ def _survey_folder(config: ExtractConfig, token: str) -> str:
     return place.join(place.absolute(config.store), WORK_FOLDER, f"survey-{token}")
 
 
-def _surveyed(config: ExtractConfig, paths: Mapping[str, str], token: str) -> dict[str, Surveyed]:
-    """What the survey says of each file, by its key."""
-    folder, cache = _survey_folder(config, token), place.join(config.store, DIGESTS)
+def _surveyed(config: ExtractConfig, paths: Text | Below, token: str) -> Survey:
+    """What the survey says of each file."""
+    folder, cache = _survey_folder(config, token), place.join(config.store, CACHE)
     with translate_runner_errors(config.store):
-        rows = survey(list(paths.values()), folder, cache, lambda: beam_pipeline(config.pipeline_options))
-    return {key: rows[path] for key, path in paths.items()}
+        return survey(paths, folder, cache, lambda: beam_pipeline(config.pipeline_options))
 
 
 def _backbone(config: ExtractConfig) -> Backbone:
@@ -186,6 +215,10 @@ def _backbone(config: ExtractConfig) -> Backbone:
         config.preprocessing,
         [Tap.parse(text) for text in config.taps or ("",)],
     )
+
+
+def _engine(config: ExtractConfig) -> EngineOptions:
+    return EngineOptions(config.engine, config.batch_size, config.streams)
 
 
 def _spec(config: ExtractConfig, backbone: Backbone) -> FeatureSpec:
@@ -207,26 +240,21 @@ def _spec(config: ExtractConfig, backbone: Backbone) -> FeatureSpec:
     )
 
 
-def _divided(
-    config: ExtractConfig, source: Source, surveyed: Mapping[str, Surveyed], old: FeatureStore | None
-) -> tuple[Division, list[Example]]:
+def _divided(config: ExtractConfig, source: Source, surveyed: Survey, old: FeatureStore | None) -> tuple[Division, Examples]:
     """The examples with their splits: ready-made, or the ones that the store has, or divided now."""
-    examples = [
-        Example(image.key, surveyed[image.key].digest, image.labels, image.split, image.group)
-        for image in source.images
-        if surveyed[image.key].digest
-    ]
+    images = source.images.columns
+    table = Examples(**{name: images.get(name, surveyed.columns["digest"]) for name in Examples.kinds})
+    examples = table.take(surveyed.is_readable)
     if source.has_splits:
         _check_ready_made(config, examples)
         return Division(ready_made=True), examples
     division = Division(False, parse_splits(config.splits), config.split_seed, config.min_per_split)
     same = old is not None and old.manifest.division == division
     before = old.table if old and same else FeatureStore.open(config.splits_from).table if config.splits_from else ()
-    kept = {example.digest: example.split for example in before}
-    return division, divide(examples, division.splits, division.seed, kept, division.min_per_split)
+    return division, divide(examples, division.splits, division.seed, before, division.min_per_split)
 
 
-def _check_ready_made(config: ExtractConfig, examples: Sequence[Example]) -> None:
+def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:
     """Raises UserError when splits that came with the input are not to be used, or tear groups apart."""
     if config.splits_from:
         raise UserError("bad-flag", f"{config.input!r} comes with splits of its own: leave --splits_from out")
@@ -240,31 +268,19 @@ def _check_ready_made(config: ExtractConfig, examples: Sequence[Example]) -> Non
         )
 
 
-def _unread(source: Source, surveyed: Mapping[str, Surveyed]) -> tuple[DeadLetter, ...]:
+def _unread(source: Source, surveyed: Survey) -> tuple[DeadLetter, ...]:
+    unread = ~surveyed.is_readable
     return tuple(
-        DeadLetter(image.key, "", image.labels[0], image.split, "read", surveyed[image.key].problem)
-        for image in source.images
-        if not surveyed[image.key].digest
+        DeadLetter(image.key, "", image.labels[0], image.split, "read", found.problem)
+        for image, found in zip(source.images.take(unread), surveyed.take(unread))
     )
 
 
-def _notes(source: Source, examples: Sequence[Example], division: Division) -> tuple[str, ...]:
-    """What people should know of the dataset, a line each."""
-    counts = split_counts(examples, source.class_names)
-    splits = list(division.splits or dict.fromkeys(example.split for example in examples))
-    notes = [*source.notes, *count_lines(counts, splits), *thin_lines(counts, splits, division.min_per_split)]
-    if across := copies_across_splits(examples):
-        notes.append(f"warning: {len(across)} identical files are in more than one split; scores will flatter")
-    if overlapping := groups_across_splits(examples):
-        notes.append(f"warning: {len(overlapping)} groups are in more than one split, as --allow_group_overlap lets them be")
-    if conflicting := conflicts(examples):
-        first = conflicting[0]
-        second = next(other for other in conflicting if other.labels != first.labels)
-        notes.append(
-            f"warning: {len({example.digest for example in conflicting})} identical files carry different labels, such as "
-            f"{first.key} ({first.labels[0]}) and {second.key} ({second.labels[0]}): all are in {CONFLICTS}"
-        )
-    return tuple(notes)
+def _problems(source: Source, surveyed: Survey) -> dict[str, str]:
+    """Key to what is wrong with a file."""
+    problem = surveyed.columns["problem"]
+    wrong = np.flatnonzero(problem.numbered({name: bool(name) for name in problem.names}))
+    return dict(zip(source.images.columns["key"].take(wrong).values(), problem.take(wrong).values()))
 
 
 def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:

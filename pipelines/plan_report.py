@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import shared_engine
@@ -52,14 +53,14 @@ def estimate(plan: ExtractionPlan, share: float = 1.0) -> str:
         plan: what is to be done.
         share: the most of the whole job that the estimate may cost; where it would cost more, the time is left out.
     """
-    fresh = [ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None]
-    if not fresh:
+    if not plan.to_compute:
         return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
     job, spec = plan.job, plan.job.spec
     engine = shared_engine(spec, job.backbone_source, job.engine)
-    few = fresh[: engine.streams * engine.batch_size]  # a batch for each stream
+    fresh = (ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None)
+    few = list(islice(fresh, engine.streams * engine.batch_size))  # a batch for each stream
     kind = f"{engine.name} in {spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
-    if PASSES * len(few) > share * len(fresh):
+    if PASSES * len(few) > share * plan.to_compute:
         return f"engine    {kind}"
     rate = _rate(engine, spec, few, job.max_pixels)
     return f"engine    {kind}\ntime      about {plan.inferences / rate:,.0f} s at {pace(rate, 'images')} here"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from headstart.features.dataset.dataset_table import DEAD_LETTERS
+from headstart.features.dataset.dataset_table import DEAD_LETTERS, split_counts
 from headstart.features.engines.stopwatch import STEPS
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
@@ -27,7 +27,7 @@ def closing_lines(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> 
     lines = [f"{done}; {totals.dead} dead letters ({by}), each with its reason in {where}"]
     why = Counter(f"{letter.stage}: {letter.reason}" for letter in store.dead_letters)
     lines += [f"dead       {count:,}  {reason}" for reason, count in why.most_common(MAX_REASONS)]
-    planned = Counter(label for example in plan.examples for label in example.labels)
+    planned = Counter({name: each.total() for name, each in split_counts(plan.examples, manifest.class_names).items()})
     planned.update(letter.label for letter in plan.unread)
     return lines + uneven_dead_letters(planned, manifest.dead_by_class)
 

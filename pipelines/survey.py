@@ -6,25 +6,30 @@ The driver reads no image: each chunk's digests come back as one small file.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text
 from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
 from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
-from headstart.features.places.entry import Entry
 from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 
-DIGESTS = ".digests.jsonl"  # in the store's folder: the cache; not part of the store's identity
+DIGESTS = ".digests"  # of the cache's name in the store's folder, where it is no part of the store's identity
+CACHE = f"{DIGESTS}.parquet"
 FILES_PER_CHUNK = 2_000
+STATED_AT_ONCE = 100_000  # files that are compared with the cache
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,18 @@ class Surveyed:
     time_ns: int
     digest: str
     problem: str = ""
+
+
+class Survey(Columns[Surveyed]):
+    """A table of what is known of files."""
+
+    row = Surveyed
+    kinds = {"path": Text, "size": Numbers, "time_ns": Numbers, "digest": Digests, "problem": Few}  # noqa: RUF012
+
+    @property
+    def is_readable(self) -> np.ndarray:
+        """Whether each file could be read, bool [N]."""
+        return self.columns["digest"].array != b""
 
 
 def survey_file(path: str) -> Surveyed:
@@ -53,17 +70,17 @@ def survey_file(path: str) -> Surveyed:
 
 
 class SurveyFiles(beam.DoFn):
-    """(chunk number, paths as bytes, for names need not be UTF-8) to one file of digests in a folder."""
+    """The number of a chunk, whose paths lie in a folder, to a file of their digests beside them."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def process(self, chunk: tuple[int, list[bytes]]) -> Iterable[int]:
-        number, paths = chunk
-        remote = any(place.is_remote(os.fsdecode(path)) for path in paths)
+    def process(self, number: int) -> Iterable[int]:
+        paths = place.read(place.join(self.folder, _chunk(number))).decode("utf-8", "surrogateescape").split("\0")
+        remote = any(map(place.is_remote, paths))
         with ThreadPoolExecutor(REQUESTS_AT_ONCE if remote else cores()) as pool:
-            rows = pool.map(survey_file, map(os.fsdecode, paths))
-            write_rows(place.join(self.folder, _part(number)), list(rows))
+            rows = "".join(json.dumps(vars(row)) + "\n" for row in pool.map(survey_file, paths))
+        place.write(place.join(self.folder, _part(number)), rows.encode())
         yield number
 
 
@@ -96,35 +113,61 @@ def survey_records(records: RecordInput, folder: str, pipeline: Any) -> list[Rec
     return [RecordImage(*json.loads(line)) for part in parts for line in part.splitlines()]
 
 
-def survey(paths: Sequence[str], folder: str, cache: str, pipeline: Any) -> dict[str, Surveyed]:
-    """Every path's digest, reading only files that the cache does not know at their size and time.
+def survey(paths: Text | Below, folder: str, cache: str, pipeline: Any) -> Survey:
+    """What every file is, in order, reading only those that the cache does not know at their size and time.
 
     Args:
         paths: files to survey.
-        folder: where chunks leave their digests on the way; it is gone afterwards.
+        folder: where chunks of them lie, and their digests, on the way; it is gone afterwards.
         cache: the path of the cache file, read and written.
         pipeline: makes the Beam pipeline to run in.
     """
-    known = {row.path: row for row in read_rows(cache)}
-    asked = [path for path in paths if path in known]
-    now = zip(asked, place.entries_at(asked))
-    fresh = {path: known[path] for path, found in now if found and _is_of(known[path], found)}
-    missing = [path for path in paths if path not in fresh]
-    starts = range(0, len(missing), FILES_PER_CHUNK)
-    chunks = [(number, list(map(os.fsencode, missing[at : at + FILES_PER_CHUNK]))) for number, at in enumerate(starts)]
-    if chunks:
+    known = read_cache(cache)
+    row = _unchanged(paths, known)
+    missing = np.flatnonzero(row < 0)
+    chunks = np.split(missing, range(FILES_PER_CHUNK, len(missing), FILES_PER_CHUNK)) if len(missing) else []
+    if not chunks:
+        return known.take(row)
+
+    def leave(numbered: tuple[int, np.ndarray]) -> None:
+        text = "\0".join(paths.take(numbered[1]).values())
+        place.write(place.join(folder, _chunk(numbered[0])), text.encode("utf-8", "surrogateescape"))
+
+    try:
+        place.at_once(leave, enumerate(chunks), folder)
         with pipeline() as run:
-            _ = run | "Chunks" >> beam.Create(chunks) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))
-        for number, _paths in chunks:
-            fresh.update((row.path, row) for row in read_rows(place.join(folder, _part(number))))
+            _ = run | "Chunks" >> beam.Create(range(len(chunks))) | "SurveyFiles" >> beam.ParDo(SurveyFiles(folder))
+        read = [read_rows(place.join(folder, _part(number))) for number in range(len(chunks))]
+    finally:
         place.remove_folder(folder)
-        write_rows(cache, [fresh[path] for path in paths if fresh[path].digest])
-    return fresh
+    row[missing] = len(known) + np.arange(len(missing))
+    found = Survey.joined([known, *read]).take(row)
+    write_cache(cache, found.take(found.is_readable))
+    return found
 
 
-def _is_of(row: Surveyed, found: Entry) -> bool:
-    """Whether a file is still the one that was surveyed, by size and time."""
-    return (found.size, found.time_ns) == (row.size, row.time_ns)
+def _unchanged(paths: Text | Below, known: Survey) -> np.ndarray:
+    """Each file's row among the known ones, int64 [N]; -1 where it is not known at its size and time."""
+    names = known.columns["path"]
+    row = np.concatenate([np.empty(0, np.int64), *(part.where_in(names) for part in _texts(paths))])
+    sizes, times = (known.columns[name].array for name in ("size", "time_ns"))
+    asked = np.flatnonzero(row >= 0)
+    for part in np.split(asked, range(STATED_AT_ONCE, len(asked), STATED_AT_ONCE)):
+        for at, found in zip(part, place.entries_at(paths.take(part).values())):
+            if not found or (found.size, found.time_ns) != (sizes[row[at]], times[row[at]]):
+                row[at] = -1
+    return row
+
+
+def _texts(paths: Text | Below) -> Iterator[Text]:
+    """All paths, some at a time."""
+    for start in range(0, len(paths), STATED_AT_ONCE):
+        yield Text.of(paths.take(slice(start, start + STATED_AT_ONCE)).values())
+
+
+def _chunk(number: int) -> str:
+    """The file of a chunk's paths."""
+    return f"{number:05}.paths"
 
 
 def _part(number: int) -> str:
@@ -132,15 +175,33 @@ def _part(number: int) -> str:
     return f"{number:05}.jsonl"
 
 
-def write_rows(path: str, rows: Sequence[Surveyed]) -> None:
-    """Writes rows as lines of JSON."""
-    place.write(path, "".join(json.dumps(vars(row)) + "\n" for row in rows).encode())
+def read_rows(path: str) -> Survey:
+    """What a chunk's files are."""
+    return Survey.of(Surveyed(**json.loads(line)) for line in place.read(path).splitlines())
 
 
-def read_rows(path: str) -> list[Surveyed]:
-    """Reads what `write_rows` wrote; nothing where it is not there."""
+def write_cache(path: str, rows: Survey) -> None:
+    """Writes what files are, for the next time."""
+    columns = {name: rows.columns[name].array for name in ("path", "size", "time_ns")}
+    digest, problem = (rows.columns[name] for name in ("digest", "problem"))
+    digests = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(rows), [None, pa.py_buffer(digest.array)])
+    problems = pa.DictionaryArray.from_arrays(problem.codes, pa.array(problem.names, pa.string()))
+    table = pa.table({**columns, "digest": digests, "problem": problems})
+    written = io.BytesIO()
+    pq.write_table(table, written)
+    place.write(path, written.getvalue())
+
+
+def read_cache(path: str) -> Survey:
+    """Reads what `write_cache` wrote; nothing where it is not there."""
     try:
-        content = place.read(path)
-    except FileNotFoundError:
-        return []
-    return [Surveyed(**json.loads(line)) for line in content.splitlines()]
+        table = pq.read_table(io.BytesIO(place.read(path)))
+    except (FileNotFoundError, pa.ArrowInvalid):  # it is a cache
+        return Survey.of(())
+    return Survey(
+        path=Text(pa.concat_arrays(table["path"].cast(pa.large_binary()).chunks)),
+        size=Numbers(table["size"].to_numpy()),
+        time_ns=Numbers(table["time_ns"].to_numpy()),
+        digest=Digests.joined([Digests(np.array(part.to_pylist(), "S32")) for part in table["digest"].chunks]),
+        problem=Few.of(table["problem"].to_pylist()),
+    )

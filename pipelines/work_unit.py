@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from headstart.features import tfrecord
-from headstart.features.dataset.examples import Example, plan_order
-from headstart.features.places import place
+import numpy as np
+
+from headstart.features.dataset.columns import Below, Columns, Digests, Few, Text
+from headstart.features.dataset.examples import Examples
 from headstart.features.spec import FeatureSpec
-from headstart.features.store.feature_store import DATASET_NAME, FeatureStore
-
-
-class StoredAt(NamedTuple):
-    """Where an older shard holds a feature of the same content and spec: the shard's path, and the bytes of it."""
-
-    shard: str
-    offset: int
-    length: int
-    views: int = 1  # that lie there, one after the other
+from headstart.features.store.feature_store import DATASET_NAME
+from headstart.pipelines.stored_features import Stored, StoredAt, StoredFeatures, nothing_stored
 
 
 class UnitExample(NamedTuple):
@@ -35,6 +29,18 @@ class UnitExample(NamedTuple):
     stored_at: StoredAt | None
 
 
+class UnitExamples(Columns[UnitExample]):
+    """A table of them."""
+
+    row = UnitExample
+    kinds = {"key": Text, "path": Text, "digest": Digests, "labels": Few, "stored_at": Stored}  # noqa: RUF012
+
+    @property
+    def to_copy(self) -> int:
+        """How many have a feature in an older shard."""
+        return int(np.count_nonzero(self.columns["stored_at"].shard >= 0))
+
+
 @dataclass(frozen=True)
 class WorkUnit:
     """What becomes one shard."""
@@ -42,85 +48,75 @@ class WorkUnit:
     shard: str
     split: str
     fingerprint: str
-    examples: tuple[UnitExample, ...]
+    examples: UnitExamples
     max_pixels: int
     views: int = 1  # records of each example
 
     def to_json(self) -> dict[str, Any]:
         """The unit as plain JSON values. Names need not be UTF-8: escaped, they travel as they are."""
-        return dict(vars(self))  # a tuple is written as a list
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "examples": list(self.examples)}  # a tuple is written as a list
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> WorkUnit:
         """The inverse of to_json."""
-        examples = tuple(
-            UnitExample(key, path, digest, tuple(labels), StoredAt(*stored) if stored else None)
+        rows = (
+            (key, path, digest, tuple(labels), StoredAt(*stored) if stored else None)
             for key, path, digest, labels, stored in values["examples"]
         )
-        return cls(**{**values, "examples": examples})
+        return cls(**{**values, "examples": UnitExamples.of_values(rows)})
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """sha256 of all that decides the shard's bytes: a marker that carries it need not be done again."""
-        rows = [(example.key, example.digest, example.labels) for example in self.examples]
+        rows = [*zip(*(self.examples.columns[name].values() for name in ("key", "digest", "labels")))]
         return hashlib.sha256(json.dumps([self.fingerprint, self.shard, self.max_pixels, rows]).encode()).hexdigest()
+
+    @property
+    def to_compute(self) -> int:
+        """Images that have to be read."""
+        return len(self.examples) - self.examples.to_copy
 
 
 def cut_units(
-    examples: Sequence[Example],
+    examples: Examples,
     class_names: Sequence[str],
-    paths: Mapping[str, str],
-    stored: Mapping[str, StoredAt],
+    paths: Text | Below,
+    stored: StoredFeatures | None,
     spec: FeatureSpec,
     examples_per_shard: int,
     max_pixels: int,
 ) -> list[WorkUnit]:
-    """Cuts each split, ordered by content hash, into units of equal size.
+    """Cuts each split into units of equal size.
 
     Args:
-        examples: the dataset, divided.
+        examples: the dataset, divided, in the store's order.
         class_names: an example's label ids are indices into them.
-        paths: key to the file to read.
-        stored: content digest to where an older shard holds its feature.
+        paths: the file to read of each.
+        stored: where an older store holds features.
         spec: what a feature is; it says how many views of an example there are in each split.
         examples_per_shard: the most examples a unit may have.
         max_pixels: larger images are refused, so it decides what a unit stores.
     """
-    ids = {name: index for index, name in enumerate(class_names)}
-    units = []
-    for split, members in groupby(plan_order(examples), key=lambda example: example.split):
-        views = spec.views_of(split)
-        rows = [
-            UnitExample(e.key, paths[e.key], e.digest, tuple(ids[label] for label in e.labels), _with_views(stored, e, views))
-            for e in members
-        ]
-        count = -(-len(rows) // examples_per_shard)
-        bounds = [len(rows) * shard // count for shard in range(count + 1)]
-        for shard, (start, stop) in enumerate(pairwise(bounds)):
-            name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{count:05}"
-            units.append(WorkUnit(name, split, spec.fingerprint, tuple(rows[start:stop]), max_pixels, views))
+    ids, units, start = {name: index for index, name in enumerate(class_names)}, list[WorkUnit](), 0
+    labels = Few(examples.labels.codes, tuple(tuple(ids.get(each, -1) for each in label) for label in examples.labels.names))
+    for split, count in examples.splits.counts().items():
+        views, shards = spec.views_of(split), -(-count // examples_per_shard)
+        bounds = [start + count * shard // shards for shard in range(shards + 1)]
+        for shard, (first, end) in enumerate(pairwise(bounds)):
+            own = slice(first, end)
+            digests = examples.digests[own]
+            rows = UnitExamples(
+                key=examples.keys.take(own),
+                path=paths.take(own),
+                digest=Digests(digests),
+                labels=labels.take(own),
+                stored_at=stored.of(digests, views) if stored else nothing_stored(end - first),
+            )
+            name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05}-of-{shards:05}"
+            units.append(WorkUnit(name, split, spec.fingerprint, rows, max_pixels, views))
+        start += count
     return units
-
-
-def _with_views(stored: Mapping[str, StoredAt], example: Example, views: int) -> StoredAt | None:
-    """Where a feature is stored, if as many views of it are as are needed: an image may move into the training split."""
-    found = stored.get(example.digest)
-    return found if found and found.views >= views else None
-
-
-def stored_features(store: FeatureStore) -> dict[str, StoredAt]:
-    """Content digest to the place of its feature in a store: all records of a shard have one length, so no shard is read."""
-    places: dict[str, StoredAt] = {}
-    for split in store.splits:
-        digests, views = (example.digest for example in store.examples(split)), store.spec.views_of(split)
-        for path, shard in store.manifest.shards(split):
-            address = place.absolute(place.join(store.path, path))
-            length = tfrecord.unframed_length(shard.record_bytes)
-            for number, digest in zip(range(shard.examples), digests):
-                if digest not in places or places[digest].views < views:
-                    offset = number * views * shard.record_bytes + tfrecord.HEADER_BYTES
-                    places[digest] = StoredAt(address, offset, length, views)
-    return places
 
 
 def generation_name(number: int, units: Sequence[WorkUnit], dataset_digest: str) -> str:

@@ -27,7 +27,7 @@ from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.markers import read_marker, save_unit
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.survey import Surveyed, SurveyFiles, read_rows
-from headstart.pipelines.work_unit import UnitExample, WorkUnit
+from headstart.pipelines.work_unit import UnitExample, UnitExamples, WorkUnit
 from tests.conftest import draw
 
 SPEC = FeatureSpec("Mean", "", (8, 8), (Tap("end", "avg", (3,)),), "none", store_dtype="float32")
@@ -59,7 +59,7 @@ def unit(tmp_path: Path) -> WorkUnit:
             path.write_bytes(path.read_bytes()[:200])
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         examples.append(UnitExample(path.name, str(path), digest, (0,), None))
-    return WorkUnit("features-train.tfrecord-00000-of-00001", "train", SPEC.fingerprint, tuple(examples), 10_000)
+    return WorkUnit("features-train.tfrecord-00000-of-00001", "train", SPEC.fingerprint, UnitExamples.of(examples), 10_000)
 
 
 @pytest.fixture
@@ -75,9 +75,10 @@ def test_survey_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"text")
     draw("fern", np.random.default_rng(0)).save(tmp_path / "b.png")
     paths = [tmp_path / name for name in ("a.txt", "b.png", "gone.png")]
-    chunks = [(0, [bytes(path) for path in paths[:2]]), (1, [bytes(paths[2])])]
+    (tmp_path / "00000.paths").write_text(f"{paths[0]}\0{paths[1]}")
+    (tmp_path / "00001.paths").write_text(str(paths[2]))
     with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        assert_that(pipeline | beam.Create(chunks) | beam.ParDo(SurveyFiles(str(tmp_path))), equal_to([0, 1]))
+        assert_that(pipeline | beam.Create([0, 1]) | beam.ParDo(SurveyFiles(str(tmp_path))), equal_to([0, 1]))
     text, image = read_rows(str(tmp_path / "00000.jsonl"))
     assert (text.path, text.size, text.digest) == (str(paths[0]), 4, hashlib.sha256(b"text").hexdigest())
     assert text.problem.startswith("text, not a") and not image.problem

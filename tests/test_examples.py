@@ -7,8 +7,9 @@ import dataclasses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstart.features.dataset.examples import Example, conflicts, dataset_digest, from_csv, plan_order, to_csv
+from headstart.features.dataset.examples import Example, Examples, conflicts, dataset_digest, from_csv, plan_order, to_csv
 
+DIGESTS = st.just("") | st.binary(min_size=32, max_size=32).filter(any).map(bytes.hex)
 odd = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1f"))
 odd_names = st.one_of(
     odd,
@@ -22,26 +23,26 @@ odd_names = st.one_of(
 
 
 @settings(max_examples=300)
-@given(st.lists(st.builds(Example, odd_names, odd_names, st.tuples(odd_names), odd_names, odd_names), max_size=5))
+@given(st.lists(st.builds(Example, odd_names, DIGESTS, st.tuples(odd_names), odd_names, odd_names), max_size=5))
 def test_the_table_reads_back_whatever_the_names(examples: list[Example]) -> None:
     assert from_csv(to_csv(examples)) == examples
 
 
 def test_the_table_is_plain_csv() -> None:
     assert (
-        to_csv([Example("a/b,c.jpg", "d1", ("cat",), "train", "g")])
-        == b'key,digest,label,split,group\r\n"a/b,c.jpg",d1,cat,train,g\r\n'
+        to_csv([Example("a/b,c.jpg", "d1" * 32, ("cat",), "train", "g")])
+        == b'key,digest,label,split,group\r\n"a/b,c.jpg",' + b"d1" * 32 + b",cat,train,g\r\n"
     )
 
 
 def test_the_dataset_digest_depends_on_everything_but_the_order() -> None:
-    examples = [Example(f"{i}.jpg", f"{i}", ("cat" if i % 2 else "dog",), "train", f"g{i % 7}") for i in range(20)]
+    examples = [Example(f"{i}.jpg", f"{i:064}", ("cat" if i % 2 else "dog",), "train", f"g{i % 7}") for i in range(20)]
     first, names = examples[0], ["cat", "dog"]
     whole = dataset_digest(examples, names)
     assert dataset_digest(examples[::-1], names) == whole
     others = [
         dataclasses.replace(first, key="other"),
-        dataclasses.replace(first, digest="999"),
+        dataclasses.replace(first, digest="9" * 64),
         dataclasses.replace(first, labels=("bird",)),
         dataclasses.replace(first, split="elsewhere"),
         dataclasses.replace(first, group="elsewhere"),
@@ -56,10 +57,13 @@ def test_the_dataset_digest_depends_on_everything_but_the_order() -> None:
 
 
 def test_the_plan_is_ordered_by_split_and_content() -> None:
-    examples = [Example("z", "2", ("a",), "train"), Example("y", "1", ("a",), "train"), Example("x", "3", ("a",), "test")]
-    assert [e.key for e in plan_order(examples)] == ["x", "y", "z"]
+    rows = (("z", "2", "train"), ("y", "1", "train"), ("x", "3", "test"))
+    examples = [Example(key, digit * 64, ("a",), split) for key, digit, split in rows]
+    copies = [Example(key, "1" * 64, ("a",), "test") for key in "cab"]
+    table = Examples.of([*examples, *copies])
+    assert [e.key for e in table.take(plan_order(table))] == ["a", "b", "c", "x", "y", "z"]
 
 
 def test_contents_with_several_labels_are_found() -> None:
-    examples = [Example("c", "2", ("x",), ""), Example("b", "1", ("y",), ""), Example("a", "1", ("x",), "")]
-    assert conflicts([*examples, Example("d", "2", ("x",), "")]) == [examples[2], examples[1]]
+    examples = [Example("c", "2" * 64, ("x",), ""), Example("b", "1" * 64, ("y",), ""), Example("a", "1" * 64, ("x",), "")]
+    assert conflicts([*examples, Example("d", "2" * 64, ("x",), "")]) == [examples[2], examples[1]]

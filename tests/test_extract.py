@@ -38,7 +38,7 @@ from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.markers import ShardMarker, write_marker
 from headstart.pipelines.survey import survey_file
-from headstart.pipelines.work_unit import WorkUnit
+from headstart.pipelines.work_unit import UnitExamples, WorkUnit
 from tests import conftest
 
 CLASSES = ("blå", "red", "sand")
@@ -150,7 +150,7 @@ def test_nothing_is_done_twice(
     after = extract(config(photos, tmp_path / "store"))
     assert not seen and digests(before) == digests(after)
     assert "nothing to do" in capsys.readouterr().err
-    assert sorted(os.listdir(tmp_path / "store")) == [".digests.jsonl", "generations", "manifest.json"]
+    assert sorted(os.listdir(tmp_path / "store")) == [".digests.parquet", "generations", "manifest.json"]
 
 
 @pytest.mark.parametrize("change", ["rename a class", "add a class", "relabel", "divide anew", "group", "smaller shards"])
@@ -384,7 +384,7 @@ def test_a_mended_dataset_is_not_measured_by_what_it_was(photos: Path, tmp_path:
 
 @pytest.mark.parametrize("unit", ["an older plan's", "its own"])
 def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -> None:
-    work = WorkUnit("features-train.tfrecord-00000-of-00001", "train", "f", (), 9)
+    work = WorkUnit("features-train.tfrecord-00000-of-00001", "train", "f", UnitExamples.of(()), 9)
     (tmp_path / work.shard).write_bytes(b"")
     shard = ShardEntry(work.shard, 4, 0, 0, "", work.digest if unit == "its own" else unit)
     letter = DeadLetter("x", "", "", "train", "decode", "cut short")
@@ -706,7 +706,7 @@ def test_a_mistake_inside_a_step_keeps_its_code(tmp_path: Path) -> None:
 
 def test_markers_do_not_stay_beside_what_is_complete(photos: Path, tmp_path: Path) -> None:
     store = extract(config(photos, tmp_path / "store"))
-    assert set(os.listdir(store.path)) == {"manifest.json", "generations", ".digests.jsonl"}
+    assert set(os.listdir(store.path)) == {"manifest.json", "generations", ".digests.parquet"}
     (held,) = store.manifest.generations
     shards = {Path(path).name for split in store.splits for path in store.shard_paths(split)}
     assert set(os.listdir(Path(store.path, held.folder))) == shards | held.files.keys()

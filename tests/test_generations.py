@@ -107,7 +107,7 @@ def test_it_may_be_killed_anywhere(root: pathlib.Path, monkeypatch: pytest.Monke
         assert not list(faults(str(root / "store"))), at
         store = extract(config(root))
         assert contents(root / "store") == after, at
-        assert {*os.listdir(root / "store")} == {"manifest.json", "generations", ".digests.jsonl"}, at
+        assert {*os.listdir(root / "store")} == {"manifest.json", "generations", ".digests.parquet"}, at
         named = {generation.folder.split("/")[1] for generation in store.manifest.generations}
         assert {*os.listdir(root / "store" / "generations")} - named == older(str(root / "store"), store.manifest), at
         assert len(older(str(root / "store"), store.manifest)) == 1, at

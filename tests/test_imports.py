@@ -100,8 +100,8 @@ def loaded_after(code: str, names: tuple[str, ...], tmp_path: pathlib.Path) -> l
     [
         "headstart.features.spec",
         "headstart.features.errors",
-        "headstart.features.dataset.examples",
-        "headstart.features.dataset.sources",
+        "headstart.features.dataset.inputs",
+        "headstart.pipelines.extract_config",
         "headstart",
     ],
 )

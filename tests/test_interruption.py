@@ -116,7 +116,7 @@ def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path,
     assert lines.pop() == last
     assert [line for line in lines if not line.startswith(("class ", "extract: ", "engine ", "time "))] == []
     left = set(os.listdir(tmp_path / "store")) if (tmp_path / "store").exists() else set()
-    assert left <= {".work", "claims", "generations", ".digests.jsonl"}
+    assert left <= {".work", "claims", "generations", ".digests.parquet"}
 
 
 def test_a_training_is_interrupted(store: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -152,7 +152,7 @@ def test_a_remote_store_is_the_local_one(
     assert f"{url}: 60 of 60 images stored" in capsys.readouterr().err
     assert shards(url) == shards(str(store)) and not list(faults_of(url))
     assert {name.partition("/")[0] for name in (entry.name for entry in place.entries(url))} == {
-        "manifest.json", "generations", ".digests.jsonl"
+        "manifest.json", "generations", ".digests.parquet"
     }  # fmt: skip
     assert "never-to-be-told" not in "".join(
         place.read(place.join(url, each.name)).decode("latin1") for each in place.entries(url)

@@ -13,10 +13,10 @@ from headstart.features.dataset.examples import Example, to_csv
 from headstart.features.store.feature_store import FeatureStore
 
 EXAMPLES = [
-    Example("a/1.jpg", "d1", ("a",), "train"),
-    Example('a/2 ,".jpg', "d2", ("a",), "train", "group"),
-    Example("b/\udcff.jpg", "d3", ("b",), "validation"),
-    Example("b/4\n.jpg", "d4", ("b",), "test"),
+    Example("a/1.jpg", "1" * 64, ("a",), "train"),
+    Example('a/2 ,".jpg', "2" * 64, ("a",), "train", "group"),
+    Example("b/\udcff.jpg", "3" * 64, ("b",), "validation"),
+    Example("b/4\n.jpg", "4" * 64, ("b",), "test"),
 ]
 
 

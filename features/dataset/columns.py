@@ -15,9 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headstart.features.places import place
+
 Row = TypeVar("Row")
 Self = TypeVar("Self", bound="Columns[Any]")
 AT_ONCE = 1 << 16  # rows that are objects at one time
+NO_DIGEST = bytes(32)
 
 Rows = slice | np.ndarray  # numbers of rows, or a truth value for each
 
@@ -63,20 +66,27 @@ class Text:
 
 
 class Digests:
-    """A column of content digests: short, of one length, and compared by the million."""
+    """A column of sha256 digests, 64 hexadecimal digits each, or '' for none."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array = array  # bytes [N]
+        self.array = array  # 32 bytes [N], in the order of the digits; b"" for none
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Digests:
-        """The column of some values."""
-        return cls(np.array([*map(_encoded, values)] or [b""], "S")[: len(values)])
+        """The column of some values.
+
+        Raises:
+            ValueError: for one that is no digest.
+        """
+        content = b"".join(bytes.fromhex(value) if value else NO_DIGEST for value in values)
+        if any(len(value) not in (0, 64) for value in values):
+            raise ValueError("a digest has 64 hexadecimal digits")
+        return cls(np.frombuffer(content, "S32"))
 
     @classmethod
     def joined(cls, columns: Sequence[Digests]) -> Digests:
         """Columns, one after the other."""
-        return cls(np.concatenate([np.empty(0, "S1"), *(column.array for column in columns)]))
+        return cls(np.concatenate([np.empty(0, "S32"), *(column.array for column in columns)]))
 
     def __len__(self) -> int:
         return len(self.array)
@@ -87,7 +97,15 @@ class Digests:
 
     def values(self) -> list[str]:
         """All values, as objects."""
-        return [value.decode("utf-8", "surrogateescape") for value in self.array.tolist()]
+        whole = np.ascontiguousarray(self.array).view("V32")  # with the zeros at their ends
+        return [value.hex() if value != NO_DIGEST else "" for value in whole.tolist()]
+
+    def copied(self) -> np.ndarray:
+        """The rows whose value another row has too, int64, those of one value side by side."""
+        order = np.argsort(self.array, kind="stable")
+        ordered = self.array[order]
+        same = ordered[1:] == ordered[:-1]  # as the row before
+        return order[(np.append(same, False) | np.append(False, same))[: len(order)]]
 
 
 class Few:
@@ -120,10 +138,10 @@ class Few:
         """All values, as objects."""
         return [self.names[code] for code in self.codes.tolist()]
 
-    def present(self) -> list[Any]:
-        """The different values, as they first appear."""
-        found, firsts = np.unique(self.codes, return_index=True)
-        return [self.names[code] for code in found[np.argsort(firsts)]]
+    def counts(self) -> dict[Any, int]:
+        """How many rows have each of the different values, in the order in which these first appear."""
+        found, firsts, counts = np.unique(self.codes, return_index=True, return_counts=True)
+        return {self.names[found[number]]: int(counts[number]) for number in np.argsort(firsts)}
 
     def numbered(self, numbers: Mapping[Any, int]) -> np.ndarray:
         """What each row's value is in a mapping, int64 [N]; of a value that no row has, it is not asked."""
@@ -131,6 +149,53 @@ class Few:
         for code in np.unique(self.codes):
             found[code] = numbers[self.names[code]]
         return found[self.codes]
+
+
+class Numbers:
+    """A column of whole numbers."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # int64 [N]
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> Numbers:
+        """The column of some values."""
+        return cls(np.array(values, np.int64))
+
+    @classmethod
+    def joined(cls, columns: Sequence[Numbers]) -> Numbers:
+        """Columns, one after the other."""
+        return cls(np.concatenate([np.empty(0, np.int64), *(column.array for column in columns)]))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def take(self, rows: Rows) -> Numbers:
+        """The values of some rows, in their order."""
+        return Numbers(self.array[rows])
+
+    def values(self) -> list[int]:
+        """All values, as objects."""
+        return self.array.tolist()
+
+
+class Below:
+    """A column of paths, kept as the names that they have below a folder."""
+
+    def __init__(self, folder: str, names: Text) -> None:
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: Rows) -> Below:
+        """The values of some rows, in their order."""
+        return Below(self.folder, self.names.take(rows))
+
+    def values(self) -> list[str]:
+        """All values, as objects."""
+        start, names = place.join(self.folder, ""), self.names.values()  # joining one by one takes ten times as long
+        return [place.join(self.folder, name) if name.startswith("/") or ":" in name else start + name for name in names]
 
 
 def _encoded(name: str) -> bytes:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from headstart.features import files
+from headstart.features.dataset.columns import Text
 from headstart.features.dataset.dead_letter import DeadLetter, from_json_lines, to_json_lines
-from headstart.features.dataset.examples import Example, from_csv, to_csv
+from headstart.features.dataset.examples import Example, Examples, from_csv, to_csv
 from headstart.features.dataset.splits import in_line
 
 TABLE, DEAD_LETTERS = "examples.csv", "dead_letters.jsonl"
@@ -36,24 +37,29 @@ class DatasetTable:
         return cls(lambda name: [files.read_bytes(os.path.join(folder, name))])
 
     @functools.cached_property
-    def table(self) -> list[Example]:
+    def table(self) -> Examples:
         """Every example that was planned and has a content, in the store's order."""
-        return [example for content in self.read(TABLE) for example in from_csv(content)]
+        return Examples.joined([from_csv(content) for content in self.read(TABLE)])
 
     @functools.cached_property
     def dead_letters(self) -> list[DeadLetter]:
         """What could not be stored."""
         return [letter for content in self.read(DEAD_LETTERS) for letter in from_json_lines(content)]
 
-    def examples(self, split: str) -> list[Example]:
+    @functools.cached_property
+    def stored(self) -> Examples:
+        """Every example that is no dead letter, in the store's order."""
+        table, dead = self.table, Text.of([letter.key for letter in self.dead_letters])
+        return table.take(table.keys.where_in(dead) < 0)
+
+    def examples(self, split: str) -> Examples:
         """The stored examples of a split, in the store's order."""
-        dead = {letter.key for letter in self.dead_letters}
-        return [example for example in self.table if example.split == split and example.key not in dead]
+        return self.stored.by_split().get(split, self.stored[:0])
 
     @property
     def splits(self) -> list[str]:
         """The names of the splits that hold examples."""
-        return [split for split in dict.fromkeys(example.split for example in self.table) if self.examples(split)]
+        return list(self.stored.splits.counts())
 
     def copy_to(self, folder: str) -> None:
         """Keeps a copy in another folder."""
@@ -64,9 +70,11 @@ class DatasetTable:
 def split_counts(examples: Iterable[Example], class_names: Sequence[str]) -> dict[str, Counter[str]]:
     """Class to split to its number of images."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in class_names}
-    for example in examples:
-        for label in example.labels:
-            counts[label][example.split] += 1
+    table = Examples.of(examples)
+    for split, in_split in table.by_split().items():
+        for labels, count in in_split.labels.counts().items():
+            for label in labels:
+                counts[label][split] += count
     return counts
 
 

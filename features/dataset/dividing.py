@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from headstart.features.dataset.columns import AT_ONCE, Few
+from headstart.features.dataset.columns import AT_ONCE, Digests, Few
 from headstart.features.dataset.examples import Example, Examples
 from headstart.features.dataset.splits import in_line
 
@@ -88,7 +88,7 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
     declared = np.array([number for number, name in enumerate(names) if name], np.int64)
     alone = np.flatnonzero(~np.isin(of_content, of_group[declared]))
     group_names = (names[number].encode("utf-8", "surrogateescape") for number in declared)
-    hashes = [_hashes(f"{seed}:group:", group_names), _hashes(f"{seed}:content:", _objects(digests[alone]))]
+    hashes = [_hashes(f"{seed}:group:", group_names), _hashes(f"{seed}:content:", _digits(digests[alone]))]
     owners = np.concatenate([of_group[declared], of_content[alone]])[np.argsort(np.concatenate(hashes))]
     found, first = np.unique(owners, return_index=True)
     place = np.zeros(len(digests) + len(names), np.int64)
@@ -123,15 +123,15 @@ def _hashes(prefix: str, names: Iterable[bytes]) -> np.ndarray:
     return np.fromiter(map(digest, names), "S32")
 
 
-def _objects(digests: np.ndarray) -> Iterator[bytes]:
-    """An array's values, not all of them as objects at one time."""
+def _digits(digests: np.ndarray) -> Iterator[bytes]:
+    """Digests' digits, not all of them as objects at one time."""
     for start in range(0, len(digests), AT_ONCE):
-        yield from digests[start : start + AT_ONCE].tolist()
+        yield from (value.encode() for value in Digests(digests[start : start + AT_ONCE]).values())
 
 
 def _labels(labels: Few, of: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """The fields of units that are about labels."""
-    names = sorted({name for each in labels.present() for name in each})
+    names = sorted({name for each in labels.counts() for name in each})
     numbers = [[names.index(name) for name in each] if set(each) <= set(names) else [] for each in labels.names]
     lengths = np.array([len(each) for each in numbers] or [0])[labels.codes]
     row = np.repeat(np.arange(len(of)), lengths)

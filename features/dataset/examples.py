@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Examples(Columns[Example]):
 
     @property
     def digests(self) -> np.ndarray:
-        """The content digests, bytes [N]."""
+        """The content digests, 32 bytes [N]."""
         return self.columns["digest"].array
 
     @property
@@ -58,21 +59,24 @@ class Examples(Columns[Example]):
         """The declared groups."""
         return self.columns["group"]
 
+    def by_split(self) -> dict[str, Examples]:
+        """The examples of each split, in the order in which the splits first appear."""
+        names = {name: number for number, name in enumerate(self.splits.counts())}
+        number = self.splits.numbered(names)
+        return {name: self.take(number == own) for name, own in names.items()}
 
-def plan_order(examples: Iterable[Example]) -> Examples:
-    """The store's order: by split, and by content digest, so that every shard is a random sample of its split."""
-    table = Examples.of(examples)
+
+def plan_order(table: Examples) -> np.ndarray:
+    """The rows in the store's order, int64 [N]: by split, and by content digest, so that each shard is a random sample."""
     split_order = {name: number for number, name in enumerate(sorted(table.splits.names))}
     order = np.lexsort((table.digests, table.splits.numbered(split_order)))
-    table = table.take(order)
-    splits, digests = table.splits.codes, table.digests
-    begins = np.append(True, (splits[1:] != splits[:-1]) | (digests[1:] != digests[:-1]))[: len(table)]
+    splits, digests = table.splits.codes[order], table.digests[order]
+    begins = np.append(True, (splits[1:] != splits[:-1]) | (digests[1:] != digests[:-1]))[: len(order)]
     content = np.cumsum(begins)
     copies = np.flatnonzero(np.bincount(content)[content] > 1)
-    keys = table.keys.take(copies).values()
-    order = np.arange(len(table))
-    order[copies] = copies[sorted(range(len(copies)), key=lambda i: (content[copies[i]], keys[i]))]
-    return table.take(order) if len(copies) else table
+    keys = table.keys.take(order[copies]).values()
+    order[copies] = order[copies[sorted(range(len(copies)), key=lambda i: (content[copies[i]], keys[i]))]]
+    return order
 
 
 def csv_parts(examples: Iterable[Example]) -> Iterator[bytes]:
@@ -108,8 +112,10 @@ def from_csv(content: bytes) -> Examples:
 
 def dataset_digest(examples: Iterable[Example], class_names: Sequence[str]) -> str:
     """sha256 of what the dataset is: keys, contents, labels, class names, splits, groups."""
-    digest = hashlib.sha256()
-    for part in csv_parts(plan_order(examples)):
+    table, digest = Examples.of(examples), hashlib.sha256()
+    order = plan_order(table)
+    is_ordered = np.array_equal(order, np.arange(len(table)))  # as it is where an extraction asks: no second table
+    for part in csv_parts(table if is_ordered else table.take(order)):
         digest.update(part)
     digest.update("\n".join(class_names).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -118,7 +124,31 @@ def dataset_digest(examples: Iterable[Example], class_names: Sequence[str]) -> s
 def conflicts(examples: Iterable[Example]) -> Examples:
     """Examples of one content that carry different labels, content by content."""
     table = Examples.of(examples)
-    _, content = np.unique(table.digests, return_inverse=True)
-    pairs = np.unique(np.stack([content, table.labels.codes]), axis=1)
-    several = np.bincount(pairs[0], minlength=1) > 1
-    return Examples.of(sorted(table.take(several[content]), key=lambda example: (example.digest, example.key)))
+    copies = sorted(table.take(table.columns["digest"].copied()), key=lambda example: (example.digest, example.key))
+    contents = [list(members) for _, members in groupby(copies, key=lambda example: example.digest)]
+    return Examples.of(each for members in contents if len({e.labels for e in members}) > 1 for each in members)
+
+
+def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
+    """Declared groups that are in more than one split, with their splits."""
+    table = Examples.of(examples)
+    return _across(*table.groups.codes(), table.splits)
+
+
+def copies_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
+    """Contents that are in more than one split, with their splits."""
+    table = Examples.of(examples)
+    copies = table.take(table.columns["digest"].copied())
+    return _across(*Text.of(copies.columns["digest"].values()).codes(), copies.splits)
+
+
+def _across(codes: np.ndarray, names: Sequence[str], splits: Few) -> dict[str, set[str]]:
+    """The names that come with more than one split, and these; codes are each row's number among the names."""
+    pairs = np.unique(codes * max(1, len(splits.names)) + splits.codes)
+    code, split = np.divmod(pairs, max(1, len(splits.names)))
+    several = code[1:][code[1:] == code[:-1]]
+    across: dict[str, set[str]] = {name: set() for name in sorted({names[each] for each in several} - {""})}
+    for row in np.flatnonzero(np.isin(code, several)):
+        if names[code[row]]:
+            across[names[code[row]]].add(splits.names[split[row]])
+    return across

@@ -5,25 +5,24 @@ It stands here and not with the Beam code because evaluation and prediction read
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from headstart.features.dataset.columns import Below, Columns, Few, Text
 from headstart.features.dataset.folder import files_below, images_of
+from headstart.features.dataset.inputs import check_exists
 from headstart.features.dataset.record_files import RecordImage, read_all
 from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
+from headstart.features.dataset.table_rows import read_table
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import place
-
-DELIMITERS = ",;\t|"
-LAYOUTS = ("auto", "class", "split")
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,21 @@ class ImageFile:
     group: str = ""
 
 
+class Images(Columns[ImageFile]):
+    """A table of images."""
+
+    row = ImageFile
+    kinds = {"key": Text, "path": Text, "labels": Few, "split": Few, "group": Text}  # noqa: RUF012
+
+    @property
+    def paths(self) -> Text | Below:
+        """Absolute paths, for processes in other folders."""
+        paths = self.columns["path"]
+        if isinstance(paths, Below):
+            return Below(place.absolute(paths.folder), paths.names)
+        return Text.of([place.absolute(path) for path in paths.values()])
+
+
 @dataclass(frozen=True)
 class Source:
     """What an input holds: its images by key, whether splits and groups came with it, and what is left out.
@@ -45,7 +59,7 @@ class Source:
     """
 
     root: str
-    images: tuple[ImageFile, ...]
+    images: Images
     has_splits: bool
     has_groups: bool
     left_out: int = 0
@@ -53,7 +67,8 @@ class Source:
     class_names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        names = {label for image in self.images for label in image.labels if label}  # a damaged record has none
+        labels = self.images.columns["labels"].counts()
+        names = {label for each in labels for label in each if label}  # a damaged record has none
         object.__setattr__(self, "class_names", tuple(sorted(names)))
 
     @property
@@ -112,10 +127,12 @@ def source_of_records(
         UserError: as `read_source` does.
     """
     splits = {file.name: file.split for file in records.files if records.has_splits}
-    found = [ImageFile(each.key, each.path, (each.label,), splits.get(each.key.rpartition("/")[0], "")) for each in images]
+    found = Images.of(
+        ImageFile(each.key, each.path, (each.label,), splits.get(each.key.rpartition("/")[0], "")) for each in images
+    )
     if not found:
         raise UserError("bad-input", f"{path!r} holds no images: its {len(records.files)} files have no records")
-    return _checked(path, Source(path, tuple(found), records.has_splits, False), options, least_classes)
+    return _checked(path, Source(path, found, records.has_splits, False), options, least_classes)
 
 
 def _checked(path: str, source: Source, options: SourceOptions, least_classes: int) -> Source:
@@ -125,22 +142,6 @@ def _checked(path: str, source: Source, options: SourceOptions, least_classes: i
             "bad-input", f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more"
         )
     return _grouped(source, options.group_by) if options.group_by else source
-
-
-def check_exists(path: str) -> None:
-    """Raises UserError when an input is not there; of files of records, only whoever reads them can tell."""
-    if not is_record_input(path) and not place.exists(path):
-        raise UserError("missing-input", f"the input {path!r} does not exist: give a folder of images or a CSV table")
-
-
-def absolute_input(path: str) -> str:
-    """An input for processes in other folders, and for the record."""
-    return path if is_record_input(path) else place.absolute(path)
-
-
-def image_root(path: str) -> str:
-    """The folder that the keys of an input's images are relative to; a table's may be absolute paths."""
-    return path if place.is_folder(path) else place.folder_of(path)
 
 
 def _refuse(error: OSError) -> None:
@@ -165,12 +166,13 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
         raise UserError(
             "bad-input", f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class"
         )
-    images, (chosen, no_images) = [], images_of(root, inside)
-    for key in chosen:
-        parts = key.split("/")
-        split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
-        images.append(ImageFile(key, place.join(root, key), (parts[depth - 1],), split))
-    return Source(root, tuple(images), by_split, False, len(keys) - len(inside), tuple(no_images))
+    chosen, no_images = images_of(root, inside)
+    images = Images.of(
+        ImageFile(key, "", (key.split("/", depth)[depth - 1],), SPLIT_NAMES[key.split("/")[0].lower()] if by_split else "")
+        for key in chosen
+    )
+    images = images.replaced(path=Below(root, images.columns["key"]))
+    return Source(root, images, by_split, False, len(keys) - len(inside), tuple(no_images))
 
 
 def _looks_split(tops: set[str]) -> bool:
@@ -178,53 +180,28 @@ def _looks_split(tops: set[str]) -> bool:
 
 
 def _read_table(path: str, options: SourceOptions) -> Source:
-    columns, rows = _read_rows(path, {options.image_column, options.label_column})
+    columns, rows = read_table(path, {options.image_column, options.label_column})
     for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
         if name not in columns:
             raise UserError(
                 "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
             )
     numbers = (f"row {number}" if path.lower().endswith(".parquet") else f"line {number + 1}" for number in itertools.count(1))
-    images = [_from_row(path, number, row, options) for number, row in zip(numbers, rows)]
-    twice = [found for found, count in Counter(place.absolute(image.path) for image in images).items() if count > 1]
+    images = Images.of(_from_row(path, number, row, options) for number, row in zip(numbers, rows))
+    images = images.replaced(path=Below(place.folder_of(path), images.columns["key"]))
+    codes, found = Text.of(images.paths.values()).codes()
+    twice = [found[code] for code in np.flatnonzero(np.bincount(codes, minlength=1) > 1)]
     if twice:
         raise UserError(
             "bad-input", f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image"
         )
-    with_split = sum(bool(image.split) for image in images)
+    with_split = sum(count for split, count in images.columns["split"].counts().items() if split)
     if 0 < with_split < len(images):
         raise UserError(
             "bad-input",
             f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty",
         )
-    return Source(place.folder_of(path), tuple(images), with_split > 0, any(image.group for image in images))
-
-
-def _read_rows(path: str, wanted: set[str]) -> tuple[list[str], list[dict[str, str | None]]]:
-    """The header and the rows of a table, by the delimiter under which its header has the wanted columns."""
-    if path.lower().endswith(".parquet"):
-        return _read_parquet(path)
-    try:
-        text = place.read(path).decode("utf-8-sig")
-        heads = {mark: next(csv.reader(io.StringIO(text, newline=""), delimiter=mark), []) for mark in DELIMITERS}
-        delimiter = max(DELIMITERS, key=lambda mark: (wanted <= set(heads[mark]), len(heads[mark])))
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return list(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError("bad-input", f"{path!r} is neither a folder nor a CSV table in UTF-8: {error}") from error
-
-
-def _read_parquet(path: str) -> tuple[list[str], list[dict[str, str | None]]]:
-    """The columns and the rows of a Parquet file, numbers as text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(io.BytesIO(place.read(path)))
-    except pa.ArrowException as error:
-        raise UserError("bad-input", f"{path!r} is no Parquet file: {error}") from error
-    rows = [{name: None if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()]
-    return table.column_names, rows
+    return Source(place.folder_of(path), images, with_split > 0, any(images.columns["group"].codes()[1]))
 
 
 def _from_row(path: str, number: str, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
@@ -239,7 +216,7 @@ def _from_row(path: str, number: str, row: dict[str, str | None], options: Sourc
     if split and not split.isidentifier():
         raise UserError("bad-input", f"{path!r}, {number}: a split's name is made of letters, digits and _, not {split!r}")
     key = key if place.is_remote(key) else posixpath.normpath(key)
-    return ImageFile(key, place.join(place.folder_of(path), key), (label,), split, group)
+    return ImageFile(key, "", (label,), split, group)
 
 
 def _grouped(source: Source, pattern: str) -> Source:
@@ -248,8 +225,8 @@ def _grouped(source: Source, pattern: str) -> Source:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError("bad-flag", f"--group_by {pattern!r} is not a regular expression: {error}") from None
-    images = []
-    for image in source.images:
+
+    def group_of(image: ImageFile) -> str:
         match = compiled.search(image.key)
         if not match:
             raise UserError(
@@ -261,5 +238,7 @@ def _grouped(source: Source, pattern: str) -> Source:
                 "bad-flag",
                 f"--group_by {pattern!r} finds an empty group in the key {image.key!r}: it must name one in every key",
             )
-        images.append(ImageFile(image.key, image.path, image.labels, image.split, group))
-    return dataclasses.replace(source, images=tuple(images), has_groups=True)
+        return group
+
+    groups = Text.of(list(map(group_of, source.images)))
+    return dataclasses.replace(source, images=source.images.replaced(group=groups), has_groups=True)

@@ -1,4 +1,4 @@
-"""Splits: what they are called, the proportions that are asked for, and what is in more than one of them."""
+"""Splits: what they are called, and the proportions that are asked for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from headstart.features.dataset.columns import Few
-from headstart.features.dataset.examples import Example, Examples
 from headstart.features.errors import UserError
 
 SPLIT_NAMES = {
@@ -59,7 +55,7 @@ def parse_splits(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Division:
-    """How a dataset came by its splits: ready-made with the input, or divided in these proportions, as `dividing.divide` does it."""
+    """How a dataset came by its splits: ready-made with the input, or divided in these proportions, as `divide` does it."""
 
     ready_made: bool
     splits: dict[str, float] = field(default_factory=dict)
@@ -69,25 +65,3 @@ class Division:
     def to_json(self) -> dict[str, Any]:
         """What the manifest says of it; of ready-made splits no more than that."""
         return {"ready_made": True} if self.ready_made else dict(vars(self))
-
-
-def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
-    """Declared groups that are in more than one split, with their splits."""
-    table = Examples.of(examples)
-    codes, names = table.groups.codes()
-    return {names[code]: splits for code, splits in _across(codes, table.splits) if names[code]}
-
-
-def copies_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
-    """Contents that are in more than one split, with their splits."""
-    table = Examples.of(examples)
-    digests, codes = np.unique(table.digests, return_inverse=True)
-    return {digests[code].decode(): splits for code, splits in _across(codes, table.splits) if digests[code]}
-
-
-def _across(codes: np.ndarray, splits: Few) -> list[tuple[int, set[str]]]:
-    """The codes that come with more than one split, and these."""
-    pairs = np.unique(codes * max(1, len(splits.names)) + splits.codes)
-    found, split = np.divmod(pairs, max(1, len(splits.names)))
-    several = np.unique(found[1:][found[1:] == found[:-1]])
-    return [(int(code), {splits.names[each] for each in split[found == code]}) for code in several]

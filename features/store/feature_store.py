@@ -14,7 +14,7 @@ import numpy as np
 
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.dead_letter import DeadLetter
-from headstart.features.dataset.examples import Example
+from headstart.features.dataset.examples import Examples
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.cache import RemoteFile, local_path, local_paths
@@ -199,12 +199,13 @@ class FeatureStore:
     def labels(self, split: str) -> np.ndarray:
         """A split's labels, int64 [N], in the store's order."""
         ids = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([ids[example.labels[0]] for example in self.examples(split)], np.int64)
+        labels = self.examples(split).labels
+        return labels.numbered({each: ids[each[0]] for each in labels.names})
 
     def to_numpy(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order, each example as it is."""
         features = self.features(split, tap)
-        return Arrays(features.unaugmented(), self.labels(split), [example.key for example in self.examples(split)])
+        return Arrays(features.unaugmented(), self.labels(split), self.examples(split).keys.values())
 
     def map_style(self, split: str, tap: str | None = None) -> MapStyle:
         """A split as PyTorch's `DataLoader` takes it: a sequence of (feature, label), each example as it is."""
@@ -233,7 +234,7 @@ class FeatureStore:
         return DatasetTable(lambda name: [self._content(f"{each.folder}/{name}") for each in self.manifest.generations])
 
     @property
-    def table(self) -> list[Example]:
+    def table(self) -> Examples:
         """Every example that was planned and has a content, in the store's order."""
         return self.dataset_table.table
 
@@ -242,7 +243,7 @@ class FeatureStore:
         """What could not be stored."""
         return self.dataset_table.dead_letters
 
-    def examples(self, split: str) -> list[Example]:
+    def examples(self, split: str) -> Examples:
         """The stored examples of a split, row for row what `to_numpy` and an unshuffled `dataset` give."""
         return self.dataset_table.examples(split)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
-from headstart.features.dataset.sources import check_exists
+from headstart.features.dataset.inputs import check_exists
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 

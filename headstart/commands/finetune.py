@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.commands.train import INTERRUPTED, LAST_IS_BEST
-from headstart.features.dataset.sources import check_exists
+from headstart.features.dataset.inputs import check_exists
 from headstart.features.places import place
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 

@@ -165,9 +165,9 @@ def _below_the_last_stage(store: Any) -> str:
 
 def _table(config: NotebookConfig) -> bytes:
     """The images as a table: most of train to train on, the rest of it to stop by, the other split held out."""
+    from headstart.features.dataset.dividing import divide
     from headstart.features.dataset.examples import Example
     from headstart.features.dataset.sources import read_source
-    from headstart.features.dataset.splits import divide
 
     source = read_source(config.input)
     splits = {image.split for image in source.images}

@@ -30,7 +30,7 @@ LIMIT_S = 600
 OPERATIONS = {"extract": 60, "train": 25, "finetune": 40}  # about as many as an undisturbed run does
 NOT_COMPARED = {
     "logs": "times, in a format of TensorBoard's",
-    ".digests.jsonl": "the survey's cache",
+    ".digests.parquet": "the survey's cache",
     "learning_curve.png": "drawn from history.csv",
     "augmented.png": "drawn by the first process only",
 }

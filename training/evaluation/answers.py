@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.features.dataset.examples import Example, dataset_digest
+from headstart.features.dataset.inputs import absolute_input, image_root
 from headstart.features.dataset.record_inputs import RecordOptions, is_record_input
-from headstart.features.dataset.sources import ImageFile, SourceOptions, absolute_input, image_root, read_source
+from headstart.features.dataset.sources import ImageFile, SourceOptions, read_source
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -36,7 +37,7 @@ class Answers:
 
     name: str
     split: str
-    examples: list[Example]
+    examples: Sequence[Example]
     labels: np.ndarray  # int64 [N]
     probabilities: np.ndarray  # float32 [N, classes]
     groups_declared: bool

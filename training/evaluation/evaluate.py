@@ -11,8 +11,8 @@ from typing import Any
 
 from headstart.features import files
 from headstart.features.dataset.examples import Example
+from headstart.features.dataset.inputs import absolute_input
 from headstart.features.dataset.record_inputs import is_record_input
-from headstart.features.dataset.sources import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.config import check_fields, flag, positional, required
-from headstart.features.dataset.sources import LAYOUTS
+from headstart.features.dataset.inputs import LAYOUTS
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.training.finetuning.unfreeze import Unfreezing

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from headstart.features import files
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.dataset.dataset_table import TABLE, DatasetTable
-from headstart.features.dataset.sources import SourceOptions, absolute_input
+from headstart.features.dataset.inputs import absolute_input
+from headstart.features.dataset.sources import SourceOptions
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.spec import FeatureSpec, Tap
