@@ -8,8 +8,11 @@ from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.backbones.source import BackboneSource, check_preprocessing
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.inputs import LAYOUTS, check_exists
+from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.engines.options import ENGINES
+from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.features.places.identity import IDENTITIES
 from headstart.features.spec import (
     COMPUTE_DTYPES,
     DECODINGS,
@@ -86,6 +89,11 @@ class ExtractConfig:
         least=0,
     )
     streams: int = flag(0, "batches under way at once (default: one a core, or 2 on a GPU)", least=0)
+    identity: str = flag(
+        "content",
+        "what an image is known by: its content, for which each is read once more; or what an object store's listing says",
+        choices=IDENTITIES,
+    )
     splits: str = flag("train=0.8,validation=0.1,test=0.1", "how each class is divided when the input has no splits")
     splits_from: str = flag("", "keep the splits that another store gave to the same images", metavar="STORE")
     split_seed: int = flag(0, "another seed is another division")
@@ -132,6 +140,8 @@ def check_names(config: ExtractConfig) -> None:
         UserError: for an input, a backbone or weights that are not there, or a store's folder that is a file.
     """
     check_exists(config.input)
+    if config.identity == "listing" and is_record_input(config.input):
+        raise UserError("bad-flag", "--identity listing: records are read to be listed, and cost nothing more: leave it out")
     place.names_in(config.store, "--store")
     if config.splits_from:
         check_exists(config.splits_from)

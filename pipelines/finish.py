@@ -23,6 +23,7 @@ from headstart.features.dataset.examples import Examples, conflicts, copies_acro
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
+from headstart.features.places.identity import is_content
 from headstart.features.store.manifest import (
     GENERATIONS,
     Generation,
@@ -190,8 +191,9 @@ def _sampled(units: Sequence[WorkUnit], dead: set[str]) -> Iterator[SampleImage]
     training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
     for example in training:
         try:
-            encoded = place.read(example.path)
+            found, pieces = place.opened(example.path)
+            encoded = b"".join(pieces)
         except (OSError, UserError):
             continue
-        if hashlib.sha256(encoded).hexdigest() == example.digest:  # else it is gone or changed since: another one will do
+        if is_content(example.digest, encoded, found):  # else it is gone or changed since: another one will do
             yield SampleImage(example.key, example.digest, example.labels[0], encoded)

@@ -37,7 +37,7 @@ from headstart.pipelines.markers import ShardMarker, markers_of
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.stored_features import StoredFeatures
-from headstart.pipelines.survey import CACHE, Survey, Surveyed, survey, survey_records
+from headstart.pipelines.survey import CACHE, Survey, Surveyed, problems, survey, survey_listing, survey_records, unread
 from headstart.pipelines.work_unit import WorkUnit, cut_units, generation_name
 
 
@@ -145,7 +145,7 @@ def plan_of(
         raise UserError(
             "other-dataset",
             f"--store {config.store!r} holds another dataset, with no image in common (from "
-            f"{old.manifest.provenance.input}): give another --store, or delete it",
+            f"{old.manifest.provenance.input}, or by another --identity): give another --store, or delete it",
         )
     division, divided = _divided(config, source, surveyed, old)
     order = plan_order(divided)
@@ -169,11 +169,11 @@ def plan_of(
         examples=examples,
         units=tuple(units),
         dataset_digest=digest,
-        unread=_unread(source, surveyed),
+        unread=unread(source.images, surveyed),
         division=division,
         groups_declared=source.has_groups,
         left_out={"outside_classes": source.left_out, "no_images": len(source.no_images)},
-        problems=_problems(source, surveyed),
+        problems=problems(source.images, surveyed),
         notes=(*filter(None, (slow_dtype(engine, spec.compute_dtype), dark)), *dataset_notes(source, examples, division)),
         done=markers_of(job, units),
         old=old,
@@ -202,6 +202,8 @@ def _survey_folder(config: ExtractConfig, token: str) -> str:
 
 def _surveyed(config: ExtractConfig, paths: Text | Below, token: str) -> Survey:
     """What the survey says of each file."""
+    if config.identity == "listing":
+        return survey_listing(paths)
     folder, cache = _survey_folder(config, token), place.join(config.store, CACHE)
     with translate_runner_errors(config.store):
         return survey(paths, folder, cache, lambda: beam_pipeline(config.pipeline_options))
@@ -266,21 +268,6 @@ def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:
             f"{len(across)} groups are in more than one split, such as {name!r} in {' and '.join(sorted(splits))}: "
             f"a score would be too good to be true. Fix the splits, or say --allow_group_overlap",
         )
-
-
-def _unread(source: Source, surveyed: Survey) -> tuple[DeadLetter, ...]:
-    unread = ~surveyed.is_readable
-    return tuple(
-        DeadLetter(image.key, "", image.labels[0], image.split, "read", found.problem)
-        for image, found in zip(source.images.take(unread), surveyed.take(unread))
-    )
-
-
-def _problems(source: Source, surveyed: Survey) -> dict[str, str]:
-    """Key to what is wrong with a file."""
-    problem = surveyed.columns["problem"]
-    wrong = np.flatnonzero(problem.numbered({name: bool(name) for name in problem.names}))
-    return dict(zip(source.images.columns["key"].take(wrong).values(), problem.take(wrong).values()))
 
 
 def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:

@@ -19,10 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text
+from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
 from headstart.features.dataset.record_inputs import RecordInput
+from headstart.features.dataset.sources import Images
+from headstart.features.errors import UserError
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
+from headstart.features.places.entry import Entry
+from headstart.features.places.identity import listed_digest
 from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 
@@ -30,6 +35,7 @@ DIGESTS = ".digests"  # of the cache's name in the store's folder, where it is n
 CACHE = f"{DIGESTS}.parquet"
 FILES_PER_CHUNK = 2_000
 STATED_AT_ONCE = 100_000  # files that are compared with the cache
+GONE = "No such file or directory"
 
 
 @dataclass(frozen=True)
@@ -146,13 +152,48 @@ def survey(paths: Text | Below, folder: str, cache: str, pipeline: Any) -> Surve
     return found
 
 
+def survey_listing(paths: Text | Below) -> Survey:
+    """What every file is by what its place says of it: nothing is read, and what is no image is told when it is decoded.
+
+    Raises:
+        UserError: for files of this machine, of which nobody says what they hold.
+    """
+    names = paths.values()
+
+    def listed(path: str, found: Entry | None) -> Surveyed:
+        if not found:
+            return Surveyed("", 0, 0, "", GONE)
+        if not found.version:
+            raise UserError("bad-flag", f"--identity listing: nobody says what {path!r} holds: leave it out")
+        return Surveyed("", found.size, found.time_ns, listed_digest(found))
+
+    return Survey.of(map(listed, names, place.entries_at(names))).replaced(path=paths)
+
+
+def unread(images: Images, surveyed: Survey) -> tuple[DeadLetter, ...]:
+    """A dead letter for each image that could not be read at all."""
+    is_unread = ~surveyed.is_readable
+    return tuple(
+        DeadLetter(image.key, "", image.labels[0], image.split, "read", found.problem)
+        for image, found in zip(images.take(is_unread), surveyed.take(is_unread))
+    )
+
+
+def problems(images: Images, surveyed: Survey) -> dict[str, str]:
+    """Key to why a file will be a dead letter."""
+    problem = surveyed.columns["problem"]
+    wrong = np.flatnonzero(problem.numbered({name: bool(name) for name in problem.names}))
+    return dict(zip(images.columns["key"].take(wrong).values(), problem.take(wrong).values()))
+
+
 def _unchanged(paths: Text | Below, known: Survey) -> np.ndarray:
     """Each file's row among the known ones, int64 [N]; -1 where it is not known at its size and time."""
     names = known.columns["path"]
     row = np.concatenate([np.empty(0, np.int64), *(part.where_in(names) for part in _texts(paths))])
     sizes, times = (known.columns[name].array for name in ("size", "time_ns"))
     asked = np.flatnonzero(row >= 0)
-    for part in np.split(asked, range(STATED_AT_ONCE, len(asked), STATED_AT_ONCE)):
+    at_once = STATED_AT_ONCE if not isinstance(paths, Below) or not place.is_remote(paths.folder) else max(1, len(asked))
+    for part in np.split(asked, range(at_once, len(asked), at_once)):  # of a bucket, all by one listing
         for at, found in zip(part, place.entries_at(paths.take(part).values())):
             if not found or (found.size, found.time_ns) != (sizes[row[at]], times[row[at]]):
                 row[at] = -1

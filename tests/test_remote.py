@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from headstart.cli import main
 from headstart.features.errors import UserError
 from headstart.features.places import cache, place, remote, requests
 from headstart.features.places.claim import claimed
+from headstart.features.places.identity import digest_of
 from headstart.features.runtime import CACHE, CACHE_SIZE
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import read_manifest
@@ -346,3 +349,43 @@ def test_many_fetch_the_same_at_once(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 8 and len(set(found)) == 1 and pathlib.Path(found[0]).read_bytes() == b"content"
+
+
+def test_by_listing_a_photo_is_read_once(
+    server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = put_folder(photos, f"{ROOT}/photos"), str(tmp_path / "store")
+    argv = ["extract", source, "--store", out, *small_backbone_flags(), "--identity", "listing"]
+
+    def computed() -> str:
+        assert main(argv) == 0
+        return capsys.readouterr().err
+
+    server.faults.log.clear()
+    assert "60 of 60 images stored" in computed()
+    asked = Counter(path for method, path in server.faults.log if method == "GET" and path.endswith(".jpg"))
+    again = sum("/train/" in path for path in asked)  # for the store's sample
+    assert len(asked) == 30 and asked.total() == 30 + again
+    made, plain = FeatureStore.open(out), FeatureStore.open(str(store))
+    everything = zip(*(sorted((e.key, e.labels) for e in each.table) for each in (made, plain)))
+    assert all(own == theirs for own, theirs in everything) and not {e.digest for e in made.table} & {*plain.table.digests}
+    one, other = next(iter(made.table)).key, made.table[30].key
+    place.write(f"{source}/{one}", (photos / one).read_bytes())  # the same again
+    assert "nothing to do" in computed()
+    place.write(f"{source}/{other}", (photos / one).read_bytes() + b" ")
+    assert "60 images (1 to compute" in computed() and not list(faults_of(out))
+    assert main([*argv[:-1], "content"]) == 2 and "--identity" in capsys.readouterr().err
+    before = place.read(f"{source}/{one}")
+    expected = next(e.digest for e in FeatureStore.open(out).table if e.key == one)
+    assert digest_of(f"{source}/{one}", expected) == expected != digest_of(f"{source}/{one}")
+    place.write(f"{source}/{one}", before + b" ")
+    assert digest_of(f"{source}/{one}", expected) == hashlib.sha256(before + b" ").hexdigest()
+
+
+def test_files_of_this_machine_have_no_listing(
+    photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--store", str(tmp_path / "store"), *small_backbone_flags(), "--identity", "listing"]
+    assert main(["extract", str(photos), *flags]) == 2
+    assert "nobody says what" in capsys.readouterr().err and not (tmp_path / "store").exists()
+    assert main(["extract", "tfrecord:*.tfrecord", *flags]) == 2 and "leave it out" in capsys.readouterr().err

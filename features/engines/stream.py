@@ -7,7 +7,6 @@ read and decoded while the backbone computes, and what is in memory is bounded i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import math
 import threading
@@ -29,6 +28,7 @@ from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.resize import resizer
 from headstart.features.places import place
+from headstart.features.places.identity import is_content
 from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
@@ -154,10 +154,11 @@ def image_loader(
 def _read(file: ImageToRead) -> bytes | Unreadable:
     """A file's content, if it is still the one that was surveyed."""
     try:
-        data = place.read(file.path)
+        found, pieces = place.opened(file.path)
+        data = b"".join(pieces)
     except (OSError, ValueError) as error:
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
-    if file.digest and hashlib.sha256(data).hexdigest() != file.digest:
+    if file.digest and not is_content(file.digest, data, found):
         return Unreadable("read", "the file changed after it was surveyed")
     return data
 

@@ -189,8 +189,11 @@ def entries(folder: str) -> Iterator[Entry]:
     """Every object below a folder, in the order of their names; what consoles leave in the place of folders is none."""
     root, key = divided(folder)
     length = len(_prefix(key) or "")
-    found = asked(folder, lambda: [each for part in library().list(client(root), _prefix(key)) for each in part])
-    every = sorted(_entry(each, each["path"][length:]) for each in found)
+
+    def listed() -> list[Entry]:
+        return [_entry(each, each["path"][length:]) for part in library().list(client(root), _prefix(key)) for each in part]
+
+    every = sorted(asked(folder, listed))
     folders = {each.name.rpartition("/")[0] for each in every}
     return (each for each in every if each.size or each.name not in folders)
 

@@ -16,6 +16,7 @@ from headstart.features.dataset.sources import ImageFile, SourceOptions, read_so
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.features.places.identity import digest_of
 from headstart.features.progress import Progress
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.classify import class_ids, classify_files, classify_split
@@ -91,7 +92,7 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
     """
     own = not run.config.get("store") and absolute_input(path) == run.config["input"]
     images = _own_images(run, asked or "test") if own else _other_images(path, asked)
-    examples, labels, rows, unreadable = _classified(run, images.chosen)
+    examples, labels, rows, unreadable = _classified(run, images.chosen, images.digests)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
         raise UserError(
             "changed-images",
@@ -117,9 +118,12 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
 
 
 def _classified(
-    run: Run, images: Sequence[ImageFile]
+    run: Run, images: Sequence[ImageFile], digests: Mapping[str, str]
 ) -> tuple[list[Example], list[int], list[np.ndarray], list[UnreadableImage]]:
-    """Examples, class ids and probabilities of the images that can be read, in order; and the others."""
+    """Examples, class ids and probabilities of the images that can be read, in order; and the others.
+
+    digests are those that are expected, by key, of some or all of the images.
+    """
     names = sorted({image.labels[0] for image in images})
     ids = dict(zip(names, class_ids(run, names)))
     examples, labels, rows, unreadable = list[Example](), list[int](), list[np.ndarray](), list[UnreadableImage]()
@@ -128,7 +132,8 @@ def _classified(
         if isinstance(answer, Unreadable):
             unreadable.append(UnreadableImage(image.key, answer.stage, answer.reason))
         else:
-            examples.append(Example(image.key, place.sha256(image.path), image.labels, image.split, image.group))
+            digest = digest_of(image.path, digests.get(image.key, ""))
+            examples.append(Example(image.key, digest, image.labels, image.split, image.group))
             rows.append(answer)
             labels.append(ids[image.labels[0]])
         progress.update(len(rows) + len(unreadable), len(unreadable))

@@ -12,7 +12,7 @@ from headstart.features.dataset.examples import Example
 from headstart.features.dataset.sources import SourceOptions, read_source
 from headstart.features.engines.stream import ImageToRead
 from headstart.features.errors import UserError
-from headstart.features.places import place
+from headstart.features.places.identity import digest_of
 from headstart.features.progress import Progress
 from headstart.features.runtime import cores
 from headstart.training.finetuning.image_batches import ImageSplit
@@ -75,7 +75,7 @@ def _check_contents(examples: Sequence[Example], paths: Mapping[str, str]) -> No
 
     def digest(example: Example) -> str:
         try:
-            return place.sha256(paths[example.key])
+            return digest_of(paths[example.key], example.digest)
         except OSError as error:
             return error.strerror or str(error)
 

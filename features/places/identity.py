@@ -1,0 +1,34 @@
+"""What a file's content is known by: the sha256 of it, or what an object store says of it, for which nobody has to read it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from headstart.features.places import place
+from headstart.features.places.entry import Entry
+
+IDENTITIES = ("content", "listing")
+
+
+def listed_digest(found: Entry) -> str:
+    """A digest of what a listing says of an object, its version (ETag) and size; '' where it says nothing, as on a disk."""
+    return hashlib.sha256(f"{found.version}\n{found.size}".encode()).hexdigest() if found.version else ""
+
+
+def is_content(digest: str, content: bytes, found: Entry) -> bool:
+    """Whether a file that was read is the one that a digest of either kind is of."""
+    return digest in (listed_digest(found), hashlib.sha256(content).hexdigest())
+
+
+def digest_of(path: str, expected: str = "") -> str:
+    """The hex sha256 of a file's bytes; what was expected, where that is what its place says of it.
+
+    Raises:
+        OSError: FileNotFoundError when it is not there.
+    """
+    digest, (found, pieces) = hashlib.sha256(), place.opened(path)
+    if expected and listed_digest(found) == expected:
+        return expected
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
