@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=70.1"]  # which builds the wheel that is tested
 REMOTE = ["obstore>=0.12"]  # s3://, gs://, az://
 SERVERS = ["moto[s3]>=5", "flask>=3", "flask-cors>=4"]  # an S3 server, for tests; moto[server] brings cfn-lint and all
+SPARK = ["pyspark>=3.5"]  # for a cluster, of its version
 OPENVINO = ["openvino>=2025.0"]
 HEIC = ["pillow-heif>=0.18"]
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
@@ -40,6 +41,14 @@ setup(
         "psutil>=5.9",
         "pyarrow>=14",  # Beam brings it; tables in Parquet
     ],
-    extras_require={"openvino": OPENVINO, "heic": HEIC, "jax": JAX, "remote": REMOTE, "test": TEST, "dev": DEVELOP},
+    extras_require={
+        "openvino": OPENVINO,
+        "heic": HEIC,
+        "jax": JAX,
+        "remote": REMOTE,
+        "spark": SPARK,
+        "test": TEST,
+        "dev": DEVELOP,
+    },
     entry_points={"console_scripts": ["headstart = headstart.cli:script"]},
 )

@@ -68,6 +68,11 @@ _hushed = contextlib.ExitStack()  # never left: it ends with the process
 _speaking = False  # --verbose
 
 
+def is_verbose() -> bool:
+    """Whether the libraries underneath are to speak."""
+    return _speaking
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Holds back what the libraries underneath log and warn of inside the block; what was set stands again after it.

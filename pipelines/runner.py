@@ -11,12 +11,14 @@ from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from headstart.features.errors import Code, UserError, extract_user_error
+from headstart.pipelines.spark_runner import spark_runner
 
+SPARK_RUNNERS = ("spark", "sparkrunner")  # the names by which Beam finds its own, in lower case
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 
 
 def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
-    """A pipeline in this process on FnApiRunner, unless another runner is named.
+    """A pipeline in this process on FnApiRunner, unless another runner is named. SparkRunner is the one of this room.
 
     Never plain DirectRunner: it looks for a binary to download, and behaves differently with what a pipeline contains.
     """
@@ -25,6 +27,9 @@ def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
     if standard.runner in IN_PROCESS_RUNNERS:
         standard.runner = None
         return beam.Pipeline(runner=FnApiRunner(), options=parsed)
+    if standard.runner.lower() in SPARK_RUNNERS:
+        standard.runner = None
+        return beam.Pipeline(runner=spark_runner(options, parsed), options=parsed)
     try:
         return beam.Pipeline(options=parsed)
     except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
