@@ -8,10 +8,12 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 
 import apache_beam as beam
+import psutil
 import pytest
 
 from headstart.cli import main
@@ -23,7 +25,7 @@ from tests.conftest import CLASSES, raises, small_backbone_flags, write_photos
 
 PHOTOS, PER_SHARD = 1_000, 25
 HERE = ["--runner=SparkRunner", "--spark_master_url", "local[2]"]
-OURS = ("class ", "extract: ", "engine ", "time ", "store: ", "split ")  # how the lines of an extraction begin
+OURS = ("class ", "extract: ", "engine ", "time ", "there: ", "split ")  # how the lines of an extraction begin
 needs_spark = pytest.mark.skipif(bool(spark.why_not()), reason=spark.why_not())
 
 
@@ -132,19 +134,6 @@ def test_pyspark_is_asked_for_in_one_line(
     assert "pip install 'headstart[spark]'" in one_line()
 
 
-@needs_spark
-def test_spark_that_does_not_start_is_told_in_one_line(
-    photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(spark.ENVIRONMENT, "JAVA_HOME", str(tmp_path))
-    command = spark.headstart(
-        "extract", str(photos), "--store", "store", *small_backbone_flags(), "--runner", "SparkRunner", cwd=tmp_path
-    )
-    assert command.wait(timeout=100) == 2
-    (line,) = read(command)
-    assert line.startswith("headstart extract: error: Spark does not start (") and "Java" in line
-
-
 def read(command: subprocess.Popen[str]) -> list[str]:
     """What a command that has ended said on the terminal, in lines."""
     out, told = command.communicate()
@@ -165,34 +154,67 @@ def when(there: Callable[[], bool], command: subprocess.Popen[str]) -> None:
 
 
 @needs_spark
-def test_a_cluster_that_is_disturbed_makes_the_same_store(tmp_path: pathlib.Path) -> None:
-    """A thousand photos: Ctrl-C at a quarter of the shards; the same command again, and an executor is killed at half."""
-    each = {kind: PHOTOS // 10 for kind in CLASSES}
-    write_photos(tmp_path / "photos", {"train": each | {"fern": PHOTOS - 2 * PHOTOS // 10}})
-    here, there, count = tmp_path / "here", tmp_path / "there", PHOTOS // PER_SHARD
+def test_an_executor_that_is_killed_costs_nothing(tmp_path: pathlib.Path) -> None:
+    """A thousand photos on a master and two workers; at half the shards, one of the two executors is killed."""
+    write_photos(tmp_path / "photos", {"train": dict(zip(CLASSES, (PHOTOS - 200, 100, 100)))})
+    there, count = tmp_path / "there", PHOTOS // PER_SHARD
     flags = [*small_backbone_flags(), "--examples_per_shard", str(PER_SHARD)]
     with spark.cluster(tmp_path) as cluster:
-        master = ["--runner", "SparkRunner", "--spark_master_url", cluster.master]
-        line = ["extract", "photos", "--store", "there", *flags, *master]  # relative paths: workers have other folders
-        first = spark.headstart(*line, cwd=tmp_path)
-        when(lambda: len(shards(there)) >= count // 4, first)
-        first.send_signal(signal.SIGINT)
-        assert first.wait(timeout=30) == 130
-        *lines, last = read(first)
-        assert last == "headstart extract: interrupted; run the same command again to go on"
-        assert [each for each in lines if not each.startswith(OURS)] == []
-        deadline = time.monotonic() + 30
-        while cluster.executors():
-            assert time.monotonic() < deadline, "a job that nobody waits for goes on"
-            time.sleep(0.1)
-        done = len(shards(there))
-        assert done < count
+        options = ["--runner", "SparkRunner", "--spark_master_url", cluster.master]
+        command = spark.headstart("extract", "photos", "--store", "there", *flags, *options, cwd=tmp_path)  # relative paths
+        when(lambda: len(shards(there)) >= count // 2, command)
+        executors = cluster.executors()
+        assert len(executors) == 2 and len(shards(there)) < count
+        executors[0].kill()
+        assert command.wait(timeout=300) == 0
+        assert [line for line in read(command) if not line.startswith(OURS)] == []
+    assert main(["extract", str(tmp_path / "photos"), "--store", str(tmp_path / "here"), *flags]) == 0
+    here = shards(tmp_path / "here")
+    assert len(here) == count and shards(there) == here
 
-        second = spark.headstart(*line, cwd=tmp_path)
-        when(lambda: len(shards(there)) >= count // 2 and len(cluster.executors()) == 2, second)
-        assert len(shards(there)) < count
-        cluster.executors()[0].kill()
-        assert second.wait(timeout=300) == 0
-        assert [each for each in read(second) if not each.startswith(OURS)] == []
-    assert main(["extract", str(tmp_path / "photos"), "--store", str(here), *flags]) == 0
-    assert len(shards(here)) == count and shards(there) == shards(here)
+
+def noting(folder: pathlib.Path) -> subprocess.Popen[str]:
+    """Starts a command that notes a hundred numbers in a folder."""
+    code = f"""
+import pathlib, signal
+from headstart.features.interruption import run
+from headstart.features.runtime import silence_library_logs
+
+def body():
+    silence_library_logs()
+    import apache_beam as beam
+    from headstart.pipelines.runner import beam_pipeline
+    from tests.test_spark import HERE, Note
+
+    with beam_pipeline(HERE) as pipeline:
+        _ = pipeline | beam.Create(range(100)) | beam.ParDo(Note(pathlib.Path({str(folder)!r})))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background has it ignored
+raise SystemExit(run("headstart", body))
+"""
+    line, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    return subprocess.Popen(line, env=spark.ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+
+
+@needs_spark
+def test_spark_that_does_not_start_is_told_in_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spark.ENVIRONMENT, "JAVA_HOME", str(tmp_path))
+    command = noting(tmp_path)
+    assert command.wait(timeout=60) == 2
+    (line,) = read(command)
+    assert line.startswith("headstart: error: Spark does not start (") and "Java" in line
+
+
+@needs_spark
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_job_outlives_its_command(number: int, status: int, tmp_path: pathlib.Path) -> None:
+    command = noting(tmp_path)
+    when(lambda: len(os.listdir(tmp_path)) > 3, command)
+    command.send_signal(number)
+    assert command.wait(timeout=30) == status
+    workers = {int(name.split()[1]) for name in os.listdir(tmp_path)}
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, workers)):
+        assert time.monotonic() < deadline, "its workers go on"
+        time.sleep(0.1)
+    assert read(command) == ["headstart: interrupted; run the same command again to go on"] * (status == 130)
