@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench soak backbones fuzz clean
+.PHONY: demo test lint notebook bench soak backbones fuzz spark-test clean
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -34,6 +34,10 @@ fuzz: $(MADE)
 # Commands killed, interrupted, started twice and out of disk at random moments, for hours: make soak [FLAGS="--only extract"]
 soak: $(MADE)
 	$(BIN)/python -m tests.soak $(FLAGS)
+
+# A Spark cluster on this machine, one of its executors killed; needs Java. `make test` does it too, where there is Java.
+spark-test: $(MADE)
+	$(BIN)/python -m pytest -rs tests/test_spark.py
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)

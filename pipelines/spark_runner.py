@@ -1,7 +1,8 @@
 """A small Beam runner over PySpark: `Create(elements) | ParDo(DoFn)` in, one Spark job with a task for each element out.
 
 It runs nothing else, and says so: Beam's own runner for Spark, which needs a job server, runs any pipeline. What the DoFn
-yields is dropped: the pipelines of this room leave what they make in the store.
+yields is dropped: the pipelines of this room leave what they make in the store. The package beam-pyspark-runner does the like,
+but takes no Beam other than 2.48, makes one task of up to a hundred elements, and passes over steps that it does not know.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -183,7 +185,7 @@ def _worker_errors() -> Iterator[None]:
 
 def _without_java(message: str) -> Exception:
     """What Spark says of a job that failed, as the error to raise."""
-    told = message.partition("\n\tat ")[0].strip()
+    told = re.split(r"\n(?:\tat | SQLSTATE: )", message)[0].strip()
     lines = told.splitlines()
     if reason := next((line for line in reversed(lines) if any(sign in line for sign in OTHER_PYTHON)), ""):
         return UserError(

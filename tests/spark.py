@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+JAVAS = ("17", "21")  # that both Spark 3.5 and 4 run on
 START_S = 60.0  # for a process of Spark's
 LEAN = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"  # of Java: what matters is how soon it starts
 EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
@@ -30,13 +31,19 @@ ENVIRONMENT = {
 }
 
 
+@functools.cache
 def why_not() -> str:
     """Why there is no Spark here; '' where there is."""
     if importlib.util.find_spec("pyspark") is None:
         return "Spark needs the extra `spark`"
-    if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
-        return "Spark needs Java"
-    return ""
+    home = os.environ.get("JAVA_HOME")
+    with contextlib.suppress(OSError):
+        java = subprocess.run(
+            [f"{home}/bin/java" if home else "java", "-version"], capture_output=True, text=True, check=False
+        )
+        if (found := re.search(r'version "(\d+)', java.stderr)) and found[1] in JAVAS:
+            return ""
+    return f"Spark needs Java, {' or '.join(JAVAS)}"
 
 
 @dataclass
