@@ -137,7 +137,7 @@ def _starting() -> Iterator[IO[bytes]]:
             said = log.read().decode(errors="replace").splitlines() or [str(error)]
             reason = next((line for line in said if "rror" in line or "Exception" in line), said[0]).strip()
             raise UserError(
-                "not-available", f"Spark does not start ({reason}): is there Java on the path, or in JAVA_HOME?"
+                "not-available", f"Spark does not start ({reason}); it needs Java on the path, or in JAVA_HOME"
             ) from error
         finally:
             if is_main:
@@ -156,7 +156,6 @@ def _cancelled_with_its_block(spark: Any) -> Iterator[None]:
     """Cancels what was started in the block, and nothing of the host's, when the block ends early."""
     tag = f"headstart-{uuid.uuid4()}"
     spark.addJobTag(tag)
-    spark.setInterruptOnCancel(True)
     try:
         yield
     except BaseException:

@@ -75,6 +75,22 @@ def test_each_element_is_a_task_and_a_process_is_set_up_once(on_this_machine: li
 
 
 @needs_spark
+def test_a_context_of_the_host_s_is_left_to_it(
+    on_this_machine: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyspark import SparkContext
+
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    handler = signal.getsignal(signal.SIGINT)
+    with SparkContext("local[1]", "host") as host:
+        signal.signal(signal.SIGINT, handler)
+        with beam_pipeline(on_this_machine) as pipeline:
+            _ = pipeline | beam.Create([1, 2]) | beam.ParDo(Note(tmp_path))
+        assert len(host.getJobTags()) == 0 and host.parallelize([1, 2]).count() == 2
+    assert sorted(path.name.split()[0] for path in tmp_path.iterdir()) == ["1", "2", "setup"]
+
+
+@needs_spark
 def test_what_fails_comes_out_as_from_other_runners(on_this_machine: list[str], tmp_path: pathlib.Path) -> None:
     with raises("worker-failed") as caught, translate_runner_errors(""), beam_pipeline(on_this_machine) as pipeline:
         _ = pipeline | beam.Create([-1]) | beam.ParDo(Note(tmp_path))
