@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, positional
-from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
 from headstart.features.formatting import human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
 
@@ -62,6 +61,8 @@ def info(config: InfoConfig) -> list[str]:
 
 def _classes(store: FeatureStore) -> list[str]:
     """How many images of each class each split holds, and where they are too few."""
+    from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
+
     division = store.manifest.division
     splits = list(division.splits or store.splits)
     counts = split_counts((example for name in store.splits for example in store.examples(name)), store.class_names)
