@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
     from headstart.training.probing.probe import probe
     from headstart.training.probing.probe_config import ProbeConfig
+    from headstart.training.runs.listing import list_runs
     from headstart.training.runs.run_folder import Run
     from headstart.training.train import train
     from headstart.training.train_config import TrainConfig
@@ -59,6 +60,7 @@ _HOME = {
     "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",
     "Run": "headstart.training.runs.run_folder",
+    "list_runs": "headstart.training.runs.listing",
     "TrainConfig": "headstart.training.train_config",
     "train": "headstart.training.train",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "extract",
     "finetune",
     "fit",
+    "list_runs",
     "predict",
     "probe",
     "train",

@@ -25,6 +25,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "finetune": "augmentation and fine-tuning: a run and its images to a better run",
     "probe": "which tap of which backbone transfers, by linear probes",
     "evaluate": "a run's figures, with intervals",
+    "runs": "every run below a folder, the best one first",
     "compare": "two runs on the same images: which is better, and where",
     "predict": "the classes of images",
 }

@@ -1,0 +1,82 @@
+"""headstart runs: every run below a folder in one table, the best one first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from headstart.commands.runner import run_command
+from headstart.features.config import check_fields, flag, positional
+from headstart.features.errors import UserError
+from headstart.features.formatting import display_width, printable
+
+if TYPE_CHECKING:
+    from headstart.training.runs.listing import RunRow
+
+
+@dataclass(frozen=True)
+class RunsConfig:
+    """Lists every run below a folder: backbone, tap, technique, accuracy with its interval, size, seconds."""
+
+    folder: str = positional("a folder with runs below it", metavar="DIR")
+    split: str = flag("test", "the evaluation to list: a split, or what `headstart evaluate` called it")
+    json: bool = flag(False, "as JSON")
+    csv: bool = flag(False, "as CSV")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.json and self.csv:
+            raise UserError("bad-flag", "--json and --csv are two ways to print the same: leave one out")
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """The command; returns its exit status."""
+    return run_command("headstart runs", RunsConfig, argv, _print, needs_tensorflow=lambda config: False)
+
+
+def _print(config: RunsConfig) -> None:
+    from headstart.training.runs.listing import list_runs
+
+    rows = list_runs(config.folder, config.split)
+    if config.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    elif config.csv:
+        sys.stdout.write(as_csv(rows))
+    else:
+        print(as_table(rows))
+        for warning in _warnings(rows):
+            print(warning, file=sys.stderr)
+
+
+def _warnings(rows: Sequence[RunRow]) -> Iterator[str]:
+    """What the accuracies may not be taken for."""
+    evaluated = [row for row in rows if row.accuracy is not None]
+    if len({row.data for row in evaluated}) > 1:
+        yield "warning: these runs are of several datasets, and their accuracies do not compare"
+    if chosen := sum(bool(row.used_for_selection) for row in evaluated):
+        yield f"warning: {chosen} of {len(rows)} runs were trained on this split or chosen by it, which flatters them"
+
+
+def as_csv(rows: Sequence[RunRow]) -> str:
+    """The rows as CSV, numbers in full."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, asdict(rows[0]).keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def as_table(rows: Sequence[RunRow]) -> str:
+    """The rows for a terminal."""
+    from headstart.training.runs.listing import COLUMNS, cells
+
+    lines = [COLUMNS, *([printable(cell) for cell in row] for row in cells(rows))]
+    widths = [max(map(display_width, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
