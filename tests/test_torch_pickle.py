@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.features.backbones.efficientnet_lite import WEIGHTS_FILE, WEIGHTS_PACKAGE
+from headstart.features.backbones.efficientnet_lite import VARIANTS
 from headstart.features.backbones.torch_pickle import TORCH_MAGIC, read_torch_pickle
 
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
@@ -74,9 +74,10 @@ def test_a_file_without_tensors() -> None:
 
 @pytest.fixture(scope="module")
 def weights_file() -> Path:
-    package = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    variant = VARIANTS["EfficientNetLite0"]
+    package = importlib.util.find_spec(variant.package.replace("-", "_"))
     assert package is not None and package.submodule_search_locations
-    return Path(package.submodule_search_locations[0], WEIGHTS_FILE)
+    return Path(package.submodule_search_locations[0], variant.file)
 
 
 def test_the_package_s_file_holds_the_network(weights_file: Path) -> None:

@@ -83,10 +83,10 @@ def _base(info: BackboneInfo, source: BackboneSource, image_size: tuple[int, int
     import keras
 
     weights = source.weights
-    if info.name == "EfficientNetLite0":
-        base = efficientnet_lite.build(image_size)
+    if info.name in efficientnet_lite.VARIANTS:
+        base = efficientnet_lite.build(info.name, image_size)
         if weights == "imagenet":
-            efficientnet_lite.load_imagenet(base)
+            efficientnet_lite.load_imagenet(info.name, base)
             return base
         return _with_weights(base, source)
     application = getattr(keras.applications, info.name)
@@ -132,7 +132,7 @@ def _with_weights(base: keras.Model, source: BackboneSource) -> keras.Model:
     """Fills a base from a file, or at random when its name says so."""
     name, weights = source.name, source.weights
     if weights.startswith("random:"):
-        if name == "EfficientNetLite0":
+        if name in efficientnet_lite.VARIANTS:
             efficientnet_lite.randomize(base, random_seed(weights))
         return base
     check_weights(weights)

@@ -26,6 +26,8 @@ class BackboneInfo:
 # As each network's own module in keras.applications has them; a test compares. "none": the network scales its pixels itself.
 _ROWS = (
     BackboneInfo("EfficientNetLite0", 224, 32, "lite", 3_413_024, (7, 7, 1280)),
+    BackboneInfo("EfficientNetLite1", 240, 32, "lite", 4_189_344, (8, 8, 1280)),
+    BackboneInfo("EfficientNetLite2", 260, 32, "lite", 4_869_168, (9, 9, 1280)),
     BackboneInfo("VGG16", 224, 32, "caffe", 14_714_688, (7, 7, 512)),
     BackboneInfo("VGG19", 224, 32, "caffe", 20_024_384, (7, 7, 512)),
     BackboneInfo("ResNet50", 224, 32, "caffe", 23_587_712, (7, 7, 2048)),

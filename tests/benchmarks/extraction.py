@@ -50,8 +50,8 @@ def network(name: str, side: int) -> tuple[Any, Any]:
 
     from headstart.features.backbones import efficientnet_lite
 
-    if name == "EfficientNetLite0":
-        base = efficientnet_lite.build((side, side))
+    if name in efficientnet_lite.VARIANTS:
+        base = efficientnet_lite.build(name, (side, side))
         pooled = keras.layers.GlobalAveragePooling2D()(base.output)
         return keras.Model(base.input, pooled), lambda pixels: (pixels - 127) / 128
     module = {"MobileNetV2": "mobilenet_v2", "ResNet50": "resnet", "VGG16": "vgg16"}[name]
