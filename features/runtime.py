@@ -145,7 +145,6 @@ def _load() -> None:
             configure_gpus()
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # of runners that talk by gRPC
     with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
