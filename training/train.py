@@ -3,7 +3,8 @@
 1. the store and the tap; what is there already     training/runs/run_folder.py
 2. a head, and how it becomes the one that is saved training/heads.py
 3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py
-4. save, and compare with the stored features       training/runs/save_run.py, training/runs/agreement.py
+4. a temperature and a threshold by validation      training/fitting/calibrate.py
+5. save, and compare with the stored features       training/runs/save_run.py, training/runs/agreement.py
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import configure_gpus, quietly
-from headstart.training.train_config import TrainConfig
+from headstart.training.train_config import DECISIONS, TrainConfig
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 VALIDATION_BATCH = 256
 MAX_STEPS_AT_ONCE = 256  # between two looks of Python's at a training
-INDIFFERENT = ("store", "run", "unsafe", "patience")  # what lies there has digests; patience changes no epoch
+INDIFFERENT = ("store", "run", "unsafe", "patience", *DECISIONS)  # what lies there has digests; the rest changes no epoch
 
 
 @quietly
@@ -68,6 +69,8 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     import keras
 
     from headstart.features.store.feature_store import FeatureStore
+    from headstart.training.evaluation.goals import check_dataset
+    from headstart.training.fitting.calibrate import Decisions, decide
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.fit import fit_network
     from headstart.training.fitting.sources import StoreSource
@@ -80,6 +83,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
     tap = store.tap(config.tap or None)
     _check_splits(config, store)
+    check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
     loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
     recipe = _recipe(config, store, loss)
     identity = None if own else _identity(config, store, tap, recipe)
@@ -95,11 +99,13 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     source = StoreSource(store, tap, config.batch_size, VALIDATION_BATCH, config.seed)
     fitted = fit_network(learner.head, source, recipe, work, identity)
     trained = learner.export()
+    held_out = store.examples("validation") if "validation" in store.splits else []
+    decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names))
     save_history(run, fitted.history, fitted.best_epoch)
     save_classifier(run, attach_head(store.spec, backbone, trained))
     save_dataset(run, store.dataset_table, ("train", fitted.used_for_selection))
     agreement = check_agreement(run, store, tap, trained)
-    metrics = {**fitted.figures, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)}
+    metrics = {**fitted.figures, **decided, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)}
     run_folder.finish(work, metrics, () if fitted.interrupted else (run_folder.CHECKPOINT,))
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)

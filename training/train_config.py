@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional, required
+from headstart.training.evaluation.goals import check_flags
 
 HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
+DECISIONS = ("no_calibrate", "operating_point", "positive_class")  # made when the training is over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,13 @@ class TrainConfig:
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
     seed: int = flag(0, "of the first weights, the order of examples and the dropout", least=0, below=2**32)
+    no_calibrate: bool = flag(False, "leave the probabilities as training made them: no temperature by the validation split")
+    operating_point: str = flag(
+        "", "choose a threshold by the validation split, such as recall@precision=0.95", metavar="WANTED@HELD=SHARE"
+    )
+    positive_class: str = flag("", "the class that the threshold is for (default: the last of two)", metavar="CLASS")
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_flags(self.operating_point, self.positive_class)

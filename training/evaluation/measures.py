@@ -2,8 +2,7 @@
 
 In: `labels` int64 [N], each 0..C-1; `probabilities` float [N, C], each 0..1, rows summing to 1. Each score here reads them
 once (sorting, binning) and returns a measure, from weights [N, R] to values [R], nan where a score is undefined, which
-`headstart.training.evaluation.intervals` resamples. The prediction is the first of the largest probabilities. numpy and the
-standard library only.
+`headstart.training.evaluation.intervals` resamples. The prediction is the first of the largest probabilities.
 """
 
 from __future__ import annotations
@@ -101,17 +100,58 @@ def log_loss(labels: Ints, probabilities: Floats) -> Measure:
     return lambda weights: _mean(losses, weights)
 
 
-def calibration_error(labels: Ints, probabilities: Floats) -> Measure:
-    """The expected calibration error, 0..1: the gap between confidence and accuracy, averaged over bins by their weight.
+def brier(labels: Ints, probabilities: Floats) -> Measure:
+    """The mean squared distance between the probabilities and the truth's 0 and 1, 0..2; of two classes of one of them, 0..1.
 
-    15 bins of equal width, (0, 1/15] to (14/15, 1], on the top probability.
+    Source: Brier, "Verification of forecasts expressed in terms of probability", halved for two classes as scikit-learn does
+    """
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float64)
+    squares = np.einsum("nc,nc->n", probabilities, probabilities, dtype=np.float64) - 2 * own + 1  # [N]
+    scale = 0.5 if probabilities.shape[1] == 2 else 1.0
+    return lambda weights: _mean(scale * squares, weights)
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599
+
+def confidence_bins(probabilities: Floats) -> tuple[Floats, Ints]:
+    """The top probability of each example, float64 [N], and which of 15 bins of equal width it is in, int64 [N].
+
+    The bins are (0, 1/15] to (14/15, 1].
     """
     top = probabilities.max(1).astype(np.float64)
-    gaps = (probabilities.argmax(1) == labels) - top  # [N]
-    bins = np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    return lambda weights: ratio(np.abs(_sums(bins, BINS, gaps[:, None] * weights)).sum(0), weights.sum(0))
+    return top, np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def calibration_error(labels: Ints, probabilities: Floats) -> Measure:
+    """The expected calibration error, 0..1, less what chance adds: the gap between confidence and accuracy, over bins.
+
+    A bin's gap is its accuracy less its mean top probability; gaps count by size, so that chance alone makes some, the more
+    the fewer examples there are. Were a gap g what it seems, with a standard error s, a new one would be |normal(g, s)| in the
+    mean: by so much as that is above |g| the gap is taken to be too large. The accuracy in s counts the bin's confidence as
+    one more example, so that a bin all of whose few are right is not taken to be certain.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599; debiased as by Kumar
+    et al., "Verified Uncertainty Calibration", https://arxiv.org/abs/1909.10155, in closed form
+    """
+    top, bins = confidence_bins(probabilities)
+    correct = (probabilities.argmax(1) == labels).astype(np.float64)
+
+    def measure(weights: Floats) -> Floats:
+        counts, hits, sums = (_sums(bins, BINS, column[:, None] * weights) for column in (np.ones(len(top)), correct, top))
+        gaps = np.nan_to_num(np.abs(ratio(hits - sums, counts)))  # [BINS, R]
+        accuracies = np.nan_to_num(ratio(hits + ratio(sums, counts), counts + 1))
+        errors = np.sqrt(np.nan_to_num(ratio(accuracies * (1 - accuracies), counts)))
+        debiased = 2 * gaps - _mean_size(gaps, errors)
+        return np.maximum(0.0, ratio((counts * debiased).sum(0), counts.sum(0)))
+
+    return measure
+
+
+def _mean_size(means: Floats, deviations: Floats) -> Floats:
+    """The mean of |x| where x is normal: of the folded normal distribution."""
+    from scipy.special import erf
+
+    ratios = np.divide(means, deviations * np.sqrt(2), out=np.full_like(means, np.inf), where=deviations > 0)
+    size: Floats = deviations * np.sqrt(2 / np.pi) * np.exp(-np.square(ratios)) + means * erf(ratios)
+    return size
 
 
 def majority_accuracy(labels: Ints, probabilities: Floats) -> Measure:
@@ -172,7 +212,7 @@ class _Ranking:
         return ratio(wins / 2, own.sum(0) * passed[-1])
 
 
-BOOTSTRAPPED: dict[str, Builder] = {"macro_f1": macro_f1, "auroc": auroc, "log_loss": log_loss}
+BOOTSTRAPPED: dict[str, Builder] = {"macro_f1": macro_f1, "auroc": auroc, "log_loss": log_loss, "brier": brier}
 EVERY: dict[str, Builder] = {  # in the order in which they are told
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
@@ -180,6 +220,7 @@ EVERY: dict[str, Builder] = {  # in the order in which they are told
     "top_5": top_5,
     "auroc": auroc,
     "log_loss": log_loss,
+    "brier": brier,
     "calibration_error": calibration_error,
 }
 

@@ -100,6 +100,7 @@ class Scores:
     top_5: Interval
     auroc: Interval
     log_loss: Interval
+    brier: Interval
     calibration_error: Interval
     majority_accuracy: float  # of always guessing the largest class of these very labels: the baseline to beat
     per_class: list[ClassScores]

@@ -3,7 +3,8 @@
 1. where it begins: a run's backbone and head, or a store's with a head trained first   training/finetuning/starting_points.py
 2. split: the frozen part below, run by the engine or stored; what is trained above     training/finetuning/unfreeze.py
 3. fit: watched, checked, taken up where it was left                                    training/fitting/fit.py
-4. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
+4. a temperature and a threshold by the validation split                                training/fitting/calibrate.py
+5. save: the same kind of run as `headstart train` leaves                               training/runs/save_run.py
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from headstart.features.errors import UserError
 from headstart.features.runtime import configure_gpus, quietly
 from headstart.features.spec import FeatureSpec
 from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
+from headstart.training.train_config import DECISIONS
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.starting_points import StartingPoint
@@ -59,6 +61,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     """The training, in a folder that is locked; if what was published is this very one and whole, there is nothing to do."""
     import keras
 
+    from headstart.training.evaluation.goals import check_dataset
     from headstart.training.finetuning.starting_points import from_images, from_store
     from headstart.training.finetuning.unfreeze import describe
     from headstart.training.fitting.checkpoint import goes_on
@@ -71,16 +74,18 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):
         begin = from_store(config, precision) if config.from_store else from_images(config, precision)
+        check_dataset(config.operating_point, config.positive_class, begin.class_names, begin.table.splits)
         recipe = _recipe(config, begin, precision)
         identity = _identity(config, begin, recipe)
-        if published and run_folder.holds(config.run, {"identity": identity}):
+        decisions = {name: getattr(config, name) for name in DECISIONS}
+        if published and run_folder.holds(config.run, {"identity": identity, "decisions": decisions}):
             return run_folder.Run.open(config.run, config.unsafe)
         work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         begin.picture(work)
         fitted, first_step = _fit(begin, recipe, work, identity)
-    described = {"finetune": dataclasses.asdict(config), "identity": identity, **begin.facts}
+    described = {"finetune": dataclasses.asdict(config), "identity": identity, "decisions": decisions, **begin.facts}
     _finish(config, work, begin, fitted, described, first_step, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
@@ -113,6 +118,7 @@ def _finish(
     started: float,
 ) -> None:
     """Everything into the work folder, the metrics last."""
+    from headstart.training.fitting.calibrate import Decisions, decide
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.save_run import save_classifier, save_dataset, save_history
@@ -132,10 +138,13 @@ def _finish(
     if fitted.history:
         save_history(run, fitted.history, fitted.best_epoch)
     network.backbone.trainable = False
+    held_out = begin.table.examples("validation")
+    decided = decide(network.head, network.trained, begin.source, held_out, Decisions.of(config, begin.class_names))
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
     save_dataset(run, begin.table, ("train", fitted.used_for_selection))
     metrics = {
         **fitted.figures,
+        **decided,
         "before": fitted.baseline,
         "first_step": first_step,
         "agreement": begin.check(run),
@@ -189,7 +198,7 @@ READING = (  # images, labels and splits are compared with the run's
     "label_names",
     "data_dir",
 )  # images, labels and splits are compared with the run's
-INDIFFERENT = (*PLACES, *READING, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
+INDIFFERENT = (*PLACES, *READING, *DECISIONS, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
 
 
 def _identity(config: FinetuneConfig, begin: StartingPoint, recipe: Recipe) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.inputs import LAYOUTS
 from headstart.features.errors import UserError
 from headstart.features.places import place
+from headstart.training.evaluation.goals import check_flags
 from headstart.training.finetuning.unfreeze import Unfreezing
 from headstart.training.train_config import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 
@@ -77,10 +78,16 @@ class FinetuneConfig:
     label_field: str = flag("", "of records: the field of the label (default: image/class/label, or as TFDS says)")
     label_names: str = flag("", "of records: a file with the name of each label's number, a line each", metavar="FILE")
     data_dir: str = flag("", "of tfds:NAME: where TFDS keeps what it prepared (default: as TFDS does)", metavar="DIR")
+    no_calibrate: bool = flag(False, "leave the probabilities as training made them: no temperature by the validation split")
+    operating_point: str = flag(
+        "", "choose a threshold by the validation split, such as recall@precision=0.95", metavar="WANTED@HELD=SHARE"
+    )
+    positive_class: str = flag("", "the class that the threshold is for (default: the last of two)", metavar="CLASS")
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_flags(self.operating_point, self.positive_class)
         if self.batch_size % self.devices:
             raise UserError(
                 "bad-flag", f"--batch_size {self.batch_size} can't be spread over {self.devices} devices: give a multiple"

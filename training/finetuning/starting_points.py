@@ -23,6 +23,7 @@ from headstart.training.finetuning.head_pretraining import pretrain_head
 from headstart.training.finetuning.image_batches import ImageSource
 from headstart.training.finetuning.same_images import find_images
 from headstart.training.finetuning.unfreeze import SplitNetwork, split_network
+from headstart.training.fitting.calibrate import scale_logits
 from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
@@ -74,6 +75,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     splits = [split for split in ("train", "validation") if split in table.splits]
     found = find_images(table, run.class_names, config.input or "", options, splits)
     model = run.model()
+    scale_logits(model.get_layer("head"), run.temperature)
     network = split_network(
         model.get_layer("backbone"), model.get_layer("head"), run.tap, config.unfreezing, run.spec.image_size
     )
@@ -167,4 +169,6 @@ def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
             f"{config.init_from!r} was trained on another dataset than {config.from_store!r} holds (classes "
             f"{', '.join(run.class_names)} and {', '.join(store.class_names)})",
         )
-    return run.model().get_layer("head"), Tap(run.tap.layer, run.tap.pool)
+    head = run.model().get_layer("head")
+    scale_logits(head, run.temperature)
+    return head, Tap(run.tap.layer, run.tap.pool)

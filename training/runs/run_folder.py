@@ -107,6 +107,11 @@ class Run:
         return files.read_json(os.path.join(self.path, METRICS))
 
     @property
+    def temperature(self) -> float:
+        """What its head's logits were divided by when the training was over; 1 where they were not."""
+        return float(self.metrics.get("calibration", {}).get("temperature", 1.0))
+
+    @property
     def title(self) -> str:
         """What was trained, in a word or two."""
         return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
