@@ -15,6 +15,11 @@ def check_exists(path: str) -> None:
         raise UserError("missing-input", f"the input {path!r} does not exist: give a folder of images or a CSV table")
 
 
+def is_table(path: str) -> bool:
+    """Whether an input is a table, as far as its name and what is there say."""
+    return not is_record_input(path) and not place.is_folder(path)
+
+
 def absolute_input(path: str) -> str:
     """An input for processes in other folders, and for the record."""
     return path if is_record_input(path) else place.absolute(path)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
+from headstart.commands.train import threshold_line
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
@@ -41,8 +42,24 @@ def describe(evaluation: Evaluation) -> str:
     text = report.summary(evaluation.scores, evaluation.split, evaluation.used_for_selection, evaluation.groups_declared)
     if evaluation.seen_in_training and not evaluation.used_for_selection:
         text += f"\nwarning: {evaluation.seen_in_training} of these contents were trained on or chosen by"
+    text += "".join(f"\n{line}" for line in _decision_lines(evaluation))
+    for by, rows in evaluation.by.items():
+        text += "".join(f"\n{line}" for line in report.subgroup_lines(by, rows))
     text += f"\nplots and predictions: {evaluation.folder}"
     if evaluation.unreadable:
         first = evaluation.unreadable[0]
         text += f"\n{len(evaluation.unreadable)} images can't be read, such as {first.key} ({first.reason})"
     return text
+
+
+def _decision_lines(evaluation: Evaluation) -> list[str]:
+    """What the temperature and the threshold, both chosen by the validation split, are worth here."""
+    lines, before = [], evaluation.without_temperature
+    if before:
+        lines.append(
+            f"  without its temperature of {before['temperature']:.3g}: calibration error "
+            f"{100 * before['calibration_error']:.2f}%, log loss {before['log_loss']:.4f}, Brier score {before['brier']:.4f}"
+        )
+    if evaluation.operating_point:
+        lines.append(f"  {threshold_line(evaluation.operating_point, 'achieved')}")
+    return lines

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.runner import run_command
-from headstart.commands.train import INTERRUPTED, LAST_IS_BEST
+from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.places import place
+from headstart.training.evaluation.goals import check_dataset
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ def _check_names(config: FinetuneConfig) -> None:
     if config.input:
         check_exists(config.input)
     if config.from_store:
-        FeatureStore.open(config.from_store)
+        store = FeatureStore.open(config.from_store)
+        check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
     if config.init_from:
-        run_folder.Run.open(config.init_from)
+        run = run_folder.Run.open(config.init_from)
+        check_dataset(config.operating_point, config.positive_class, run.class_names, run.table.splits)
 
 
 def _finetune(config: FinetuneConfig) -> int:
@@ -63,6 +66,7 @@ def describe(run: Run) -> str:
         f"{place.join(run.home, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
         f"{agreement['largest_difference']:.1g}"
     )
+    lines += decision_lines(metrics)
     if metrics["interrupted"]:
         lines.append(INTERRUPTED)
     return "\n".join(lines)

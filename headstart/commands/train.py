@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.commands.runner import run_command
 from headstart.features.places import place
+from headstart.training.evaluation.goals import check_dataset
 from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def _check_names(config: TrainConfig) -> None:
     from headstart.training.runs import run_folder
 
     run_folder.check_output_folder(config.run)
-    FeatureStore.open(config.store)
+    store = FeatureStore.open(config.store)
+    check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
 
 
 def _train(config: TrainConfig) -> int:
@@ -44,10 +46,49 @@ def describe(run: Run) -> str:
     metrics = run.metrics
     name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
     kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    decided = "".join(f"\n{line}" for line in decision_lines(metrics))
     hint = f"\n{LAST_IS_BEST}" if metrics["best_epoch"] == run.config["train"]["epochs"] else ""
     hint += f"\n{INTERRUPTED}" if metrics["interrupted"] else ""
     return (
         f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
         f"{metrics[name]:.4f} ({kind})\n{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on "
-        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{hint}"
+        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{decided}{hint}"
+    )
+
+
+def decision_lines(metrics: dict[str, Any]) -> list[str]:
+    """What was decided by the validation split when a training was over."""
+    found, lines = metrics["calibration"], []
+    if "before" in found:
+        before, after = found["before"], found["after"]
+        lines.append(
+            f"calibrated by {found['examples']:,} validation images: temperature {found['temperature']:.3g}, log loss "
+            f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}, calibration error "
+            f"{100 * before['calibration_error']:.1f}% -> {100 * after['calibration_error']:.1f}%"
+        )
+    else:
+        lines.append(f"not calibrated: {found['why_not']}")
+    point = metrics.get("operating_point")
+    if point and point["threshold"] is None:
+        best = "undefined" if point["best"] is None else f"{100 * point['best']:.1f}%"
+        lines.append(
+            f"warning: no threshold reaches {point['goal']} for {point['positive_class']!r} on the validation split (the best "
+            f"there: {best}): none is kept"
+        )
+    elif point:
+        lines.append(threshold_line(point, "validation"))
+    return lines
+
+
+def threshold_line(point: dict[str, Any], where: str) -> str:
+    """A threshold, and what it achieves."""
+    shares = [
+        f"{name} undefined"
+        if share["value"] is None
+        else f"{name} {100 * share['value']:.1f}% [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+        for name, share in point[where].items()
+    ]
+    return (
+        f"{point['goal']} for {point['positive_class']!r}: threshold {point['threshold']:.4g}, chosen by validation: "
+        f"{', '.join(shares)}"
     )

@@ -34,7 +34,10 @@ class UnreadableImage:
 
 @dataclass(frozen=True)
 class Answers:
-    """What is to be scored: examples in order, the run's answers, and what stands beside the score."""
+    """What is to be scored: examples in order, the run's answers, and what stands beside the score.
+
+    source is the folder, table or files of records that the images are of, be they there or not.
+    """
 
     name: str
     split: str
@@ -44,6 +47,7 @@ class Answers:
     groups_declared: bool
     unreadable: list[UnreadableImage]
     dataset_digest: str
+    source: str
 
 
 def of_store(run: Run, path: str, asked: str) -> Answers:
@@ -75,6 +79,7 @@ def of_store(run: Run, path: str, asked: str) -> Answers:
         store.manifest.groups_declared,
         [],
         store.manifest.dataset_digest,
+        store.manifest.provenance.input,
     )
 
 
@@ -114,6 +119,7 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
         images.has_groups,
         unreadable,
         digest,
+        path,
     )
 
 

@@ -21,9 +21,14 @@ from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.training.evaluation import report
 from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.goals import parse_goal
+from headstart.training.evaluation.operating_point import OperatingPoint, achieved
 from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
+from headstart.training.evaluation.plots.reliability import reliability
 from headstart.training.evaluation.scores import Scores, score
+from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_by
+from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
 
 MAX_CLASSES_IN_A_MATRIX = 40
@@ -43,6 +48,10 @@ class Evaluation:
         groups_declared: someone said which examples belong together.
         unreadable: images that there is no score of.
         dataset_digest, split_digest, spec_fingerprint: of what was measured.
+        without_temperature: log loss, Brier score and calibration error as they would be had the run not been calibrated, and
+            the temperature; empty where it was not.
+        operating_point: the run's threshold, and what it achieves here; empty where the run has none.
+        by: for each `--by`, a row for each value.
     """
 
     scores: Scores
@@ -56,11 +65,15 @@ class Evaluation:
     dataset_digest: str
     split_digest: str
     spec_fingerprint: str
+    without_temperature: dict[str, float]
+    operating_point: dict[str, Any]
+    by: dict[str, list[Subgroup]]
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
         beside = {name: value for name, value in vars(self).items() if name != "scores"}
-        return {**self.scores.to_json(), **beside, "unreadable": [vars(image) for image in self.unreadable]}
+        by = {name: [row.to_json() for row in rows] for name, rows in self.by.items()}
+        return {**self.scores.to_json(), **beside, "unreadable": [vars(image) for image in self.unreadable], "by": by}
 
 
 @quietly
@@ -79,6 +92,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
+    values = {by: values_by(by, config.by_table, found.examples, found.source) for by in config.by}
+    correct = found.probabilities.argmax(1) == found.labels
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(
         scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
@@ -92,9 +107,28 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         dataset_digest=found.dataset_digest,
         split_digest=_split_digest(found.examples),
         spec_fingerprint=run.spec.fingerprint,
+        without_temperature=_without_temperature(run.temperature, found),
+        operating_point=_operating_point(run, found, groups),
+        by={name: subgroups(each, correct, groups) for name, each in values.items()},
     )
-    _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, keys, run.class_names)
+    _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, groups, run)
     return evaluation
+
+
+def _without_temperature(temperature: float, found: Answers) -> dict[str, float]:
+    if temperature == 1:
+        return {}
+    before = figures(found.labels, without_temperature(found.probabilities, temperature))
+    return {"temperature": temperature, **before}
+
+
+def _operating_point(run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:
+    point = OperatingPoint.of_run(run)
+    if point is None:
+        return {}
+    number = run.class_names.index(point.positive_class)
+    truth, scores = found.labels == number, found.probabilities[:, number]
+    return {**point.to_json(), "achieved": achieved(parse_goal(point.goal), truth, scores, point.threshold, groups)}
 
 
 def _data_source(run: Run) -> str:
@@ -125,14 +159,17 @@ def _split_digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _write(folder: str, evaluation: Evaluation, found: Answers, keys: Sequence[str], class_names: Sequence[str]) -> None:
-    scores = evaluation.scores
+def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence[str], run: Run) -> None:
+    scores, class_names = evaluation.scores, run.class_names
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-    groups = [example.group for example in found.examples]
+    keys, declared = ([getattr(example, name) for example in found.examples] for name in ("key", "group"))
     report.write_predictions(
-        os.path.join(folder, "predictions.csv"), keys, groups, found.labels, found.probabilities, class_names
+        os.path.join(folder, "predictions.csv"), keys, declared, found.labels, found.probabilities, class_names
     )
+    before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
+    bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]
+    reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, "reliability.png"), evaluation.split)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
         confusion_matrix(scores.confusion, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:

@@ -6,8 +6,9 @@ the class when its probability is the threshold or more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from headstart.training.evaluation.goals import Goal
 from headstart.training.evaluation.intervals import Floats, accuracy_interval
 from headstart.training.evaluation.measures import ratio
+from headstart.training.runs.run_folder import Run
 
 Flags = NDArray[np.bool_]
 
@@ -27,14 +29,26 @@ class OperatingPoint:
     Args:
         goal: as `--operating_point` had it.
         positive_class: the class that is looked for.
-        threshold: of its probability, 0..1; None where no threshold reaches the goal.
-        best: the most there can be of the measure that was to be held, on what it was chosen by; None where it is undefined.
+        threshold: of its probability, 0..1; nan where no threshold reaches the goal.
+        best: the most there can be of the measure that was to be held, on what it was chosen by; nan where it is undefined.
     """
 
     goal: str
     positive_class: str
-    threshold: float | None
-    best: float | None
+    threshold: float
+    best: float
+
+    @classmethod
+    def of_run(cls, run: Run) -> OperatingPoint | None:
+        """The one that a run's training froze, if it did."""
+        kept = run.metrics.get("operating_point") or {"threshold": None}
+        if kept["threshold"] is None:
+            return None
+        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, None where one is undefined."""
+        return {name: None if value != value else value for name, value in vars(self).items()}
 
 
 def choose(goal: Goal, positive_class: str, truth: ArrayLike, scores: ArrayLike) -> OperatingPoint:
@@ -55,10 +69,10 @@ def choose(goal: Goal, positive_class: str, truth: ArrayLike, scores: ArrayLike)
     hits, alarms = (np.bincount(rows, kind, len(levels)).cumsum() for kind in (positive, ~positive))  # [L] each
     found = _rates(hits, alarms, float(positive.sum()), float((~positive).sum()))
     wanted, held = (np.nan_to_num(found[name], nan=-1.0) for name in (goal.wanted, goal.held))
-    best = float(held.max()) if held.max() >= 0 else None
+    best = float(held.max()) if held.max() >= 0 else math.nan
     reached = np.flatnonzero((held >= goal.least) & (wanted >= 0))
     if not len(reached):
-        return OperatingPoint(str(goal), positive_class, None, best)
+        return OperatingPoint(str(goal), positive_class, math.nan, best)
     at = max(reached, key=lambda level: (wanted[level], held[level], -level))
     below = levels[at + 1] if at + 1 < len(levels) else 0.0
     return OperatingPoint(str(goal), positive_class, float((levels[at] + below) / 2), best)

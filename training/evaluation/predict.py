@@ -7,9 +7,11 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from headstart.features import files
 from headstart.features.dataset.folder import image_files
@@ -18,18 +20,24 @@ from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly_each
 from headstart.training.evaluation.classify import classify_files
+from headstart.training.evaluation.operating_point import OperatingPoint
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One file: its path as given, its most probable classes with their probabilities, or why there are none."""
+    """One file: its path as given, its most probable classes with their probabilities, or why there are none.
+
+    decision is what it is taken for by the run's threshold: the class that was looked for, or the other, `not NAME` where
+    there are several; '' where the run has no threshold.
+    """
 
     key: str
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
+    decision: str = ""
 
 
 def predict(config: PredictConfig) -> Iterator[Prediction]:
@@ -47,18 +55,29 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
 
 def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
     answers = classify_files(run, [row.key for row in rows if not row.error])  # loads the model for the first of them
-    progress, dead = Progress("predict", len(rows)), 0
+    progress, dead, decide = Progress("predict", len(rows)), 0, _decider(run)
     for done, row in enumerate(rows, 1):
         answer = None if row.error else next(answers)
         if isinstance(answer, Unreadable):
             row = Prediction(row.key, error=f"{answer.stage}: {answer.reason}")
         elif answer is not None:
             best = (-answer).argsort(kind="stable")[:top_k]
-            row = Prediction(row.key, tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best))
+            names, shares = tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best)
+            row = Prediction(row.key, names, shares, decision=decide(answer))
         dead += bool(row.error)
         yield row
         progress.update(done, dead)
     progress.close()
+
+
+def _decider(run: Run) -> Callable[[np.ndarray], str]:
+    """What a run's threshold makes of an image's probabilities, float [classes]."""
+    point = OperatingPoint.of_run(run)
+    if point is None:
+        return lambda answer: ""
+    name, number = point.positive_class, run.class_names.index(point.positive_class)
+    other = run.class_names[1 - number] if len(run.class_names) == 2 else f"not {name}"
+    return lambda answer: name if answer[number] >= point.threshold else other
 
 
 def _rows(given: Sequence[str]) -> list[Prediction]:
@@ -79,27 +98,30 @@ def _in_folder(path: str) -> list[Prediction]:
     return rows or [Prediction(path, error="read: the folder holds no images")]
 
 
-def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any) -> None:
-    """key, class_1, probability_1, ..., error."""
+def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any, decides: bool = False) -> None:
+    """key, class_1, probability_1, ..., decision where a run has a threshold, error."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["key", *(f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")), "error"])
+    ranked = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
+    writer.writerow(["key", *ranked, *["decision"] * decides, "error"])
     for prediction in predictions:
         pairs = [
             f"{value}" for pair in zip(prediction.classes, map("{:.6g}".format, prediction.probabilities)) for value in pair
         ]
-        writer.writerow([prediction.key, *pairs, *[""] * (2 * top_k - len(pairs)), prediction.error])
+        decision = [prediction.decision] * decides
+        writer.writerow([prediction.key, *pairs, *[""] * (2 * top_k - len(pairs)), *decision, prediction.error])
 
 
 def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
-    """One object a line: key, classes, probabilities, and error where there is one."""
+    """One object a line: key, classes, probabilities; decision and error where there is one."""
     for prediction in predictions:
-        row = {key: value for key, value in vars(prediction).items() if key != "error" or value}
+        row = {key: value for key, value in vars(prediction).items() if key not in ("error", "decision") or value}
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_rows(config: PredictConfig) -> tuple[int, int]:
     """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed."""
-    count, top_k = Counter[bool](), min(config.top_k, len(Run.open(config.run).class_names))
+    count, run = Counter[bool](), Run.open(config.run)
+    top_k, decides = min(config.top_k, len(run.class_names)), OperatingPoint.of_run(run) is not None
 
     def counted() -> Iterator[Prediction]:
         for row in predict(config):
@@ -107,12 +129,12 @@ def write_rows(config: PredictConfig) -> tuple[int, int]:
             yield row
 
     if not config.output:
-        write_csv(counted(), top_k, sys.stdout)
+        write_csv(counted(), top_k, sys.stdout, decides)
         return count.total(), count[True]
     with files.atomic(config.output) as raw:
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
         if config.output.endswith(".csv"):
-            write_csv(counted(), top_k, text)
+            write_csv(counted(), top_k, text, decides)
         else:
             write_jsonl(counted(), text)
         text.flush()

@@ -20,9 +20,12 @@ from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
 from headstart.training.evaluation.intervals import MIN_GROUPS
 from headstart.training.evaluation.scores import ClassScores, Interval, Mistake, Scores
+from headstart.training.evaluation.subgroups import Subgroup
 
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
+FIRST_VALUES = 10  # of a table by a column
+ROW_WIDTH = 66  # of a class's row
 FEW_GROUPS = 10  # below, an interval is not to be taken at its word
 
 RATES = {  # shown as percent
@@ -64,7 +67,7 @@ def _score_lines(scores: Scores, groups_declared: bool) -> list[str]:
         lines[0] += f"; {scores.groups} groups are too few for most intervals"
     elif scores.groups < FEW_GROUPS:
         lines[0] += f"; with {scores.groups} groups intervals are rough"
-    lines.append(f"  {'log loss':<18}{_nats(scores.log_loss)}")
+    lines.append(f"  {'log loss':<18}{_nats(scores.log_loss)}; Brier score {_nats(scores.brier).strip()}")
     lines.append(f"  {'majority baseline':<18}{_percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
     return lines
 
@@ -85,13 +88,14 @@ def _with_interval(score: Interval, shown: Callable[[float], str], unit: str) ->
 
 
 def _class_lines(classes: Sequence[ClassScores]) -> list[str]:
-    """A row for each of the first 20 classes; in two columns when there are more than 10."""
-    header = f"  {'class':<18} {'count':>6} {'precision':>9} {'recall':>6}"
-    rows = [_class_row(entry) for entry in classes[:FIRST_CLASSES]]
+    """A row for each of the 20 classes of the least recall, those first; in two columns when there are more than 10."""
+    header = f"  {'class':<16} {'count':>6} {'precision':>9} {'recall':>6}"
+    worst = sorted(classes, key=lambda each: (each.count == 0, each.recall if each.count else 0.0, -each.count))
+    rows = [_class_row(entry) for entry in worst[:FIRST_CLASSES]]
     if len(rows) > FIRST_CLASSES // 2:
         half = math.ceil(len(rows) / 2)
-        rows = [f"{_fit(left, 52)}{right}" for left, right in zip(rows[:half], [*rows[half:], ""][:half], strict=True)]
-        header = f"{header:<52}{header}"
+        rows = [f"{_fit(left, ROW_WIDTH)}{right}" for left, right in zip(rows[:half], [*rows[half:], ""][:half], strict=True)]
+        header = f"{header:<{ROW_WIDTH}}{header}"
     more = len(classes) - FIRST_CLASSES
     return [header + (f"   and {more:,} more classes" if more > 0 else ""), *rows]
 
@@ -99,7 +103,23 @@ def _class_lines(classes: Sequence[ClassScores]) -> list[str]:
 def _class_row(found: ClassScores) -> str:
     precision, recall = ("-" if math.isnan(share) else f"{100 * share:.1f}" for share in (found.precision, found.recall))
     note = f" {found.note}" if found.note else ""
-    return f"  {_fit(found.name, 18)} {found.count:>6} {precision:>9} {recall:>6}{note}"
+    return f"  {_fit(found.name, 16)} {found.count:>6} {precision:>9} {recall:>6} {_ends(found.low, found.high):<14}{note}"
+
+
+def _ends(low: float, high: float) -> str:
+    """The ends of a share's interval, in percent."""
+    return "" if math.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def subgroup_lines(by: str, rows: Sequence[Subgroup]) -> list[str]:
+    """A row for each of the first values, the worst ones."""
+    header = f"  {_fit(f'by {by}', 24)} {'count':>6} {'groups':>6} {'accuracy':>8}"
+    more = len(rows) - FIRST_VALUES
+    return [header + (f"   and {more:,} more values" if more > 0 else "")] + [
+        f"  {_fit(row.value or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
+        f"{_ends(row.accuracy.low, row.accuracy.high)}"
+        for row in rows[:FIRST_VALUES]
+    ]
 
 
 def _mistake_lines(mistakes: Sequence[Mistake]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class ClassScores:
     count: int
     precision: float  # 0..1, nan for a class never predicted
     recall: float  # 0..1, nan for a class without examples
+    low: float = math.nan  # of the recall, the 95 % interval
+    high: float = math.nan
 
     @property
     def note(self) -> str:
@@ -59,7 +61,7 @@ class ClassScores:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, None where one is undefined."""
-        found = {"precision": _plain(self.precision), "recall": _plain(self.recall)}
+        found = {name: _plain(getattr(self, name)) for name in ("precision", "recall", "low", "high")}
         return {"class": self.name, "count": self.count, **found, "note": self.note}
 
 
@@ -155,7 +157,7 @@ def score(
         groups=group_count,
         **_with_intervals(truth, scores, groups, seed),
         majority_accuracy=measures.value(measures.majority_accuracy, truth, scores),
-        per_class=per_class(table, class_names),
+        per_class=_with_recall_intervals(per_class(table, class_names), truth, scores, groups),
         confusion=table.tolist(),
         most_confused=most_confused_pairs(table, class_names),
         worst_mistakes=worst_mistakes(truth, scores, keys, class_names),
@@ -175,6 +177,17 @@ def _with_intervals(labels: Ints, probabilities: Floats, groups: Sequence[str], 
         name: Interval(measures.value(build, labels, probabilities), *intervals[name])
         for name, build in measures.EVERY.items()
     }
+
+
+def _with_recall_intervals(
+    classes: Sequence[ClassScores], labels: Ints, probabilities: Floats, groups: Sequence[str]
+) -> list[ClassScores]:
+    correct, names, found = probabilities.argmax(1) == labels, np.asarray(groups, object), []
+    for number, each in enumerate(classes):
+        own = labels == number
+        low, high = accuracy_interval(correct[own], list(names[own])) if each.count else (math.nan, math.nan)
+        found.append(replace(each, low=low, high=high))
+    return found
 
 
 def confusion(labels: ArrayLike, probabilities: ArrayLike) -> Ints:

@@ -1,6 +1,7 @@
 """One temperature for all logits, so that probabilities say how often they are right: labels and logits in, T out.
 
-Probabilities become softmax(logits / T): no order between classes changes, and no prediction. A T above 1 takes away certainty.
+Probabilities become softmax(logits / T): no order between classes changes, and no prediction. A T above 1 takes certainty
+away.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from headstart.training.evaluation import measures
-from headstart.training.evaluation.intervals import Floats
+from headstart.training.evaluation.intervals import Floats, accuracy_interval
+from headstart.training.evaluation.plots.reliability import ReliabilityBin
 
 PRIOR_DEVIATION = 0.3  # of log T around 0: networks are seldom off by more, and 20 images can't say so
 LOG_BOUNDS = (-3.0, 3.0)
@@ -22,9 +24,9 @@ FIGURES = {"log_loss": measures.log_loss, "brier": measures.brier, "calibration_
 def fit_temperature(labels: ArrayLike, logits: ArrayLike, groups: Sequence[str]) -> float:
     """The T at which the logits' log loss is least, held near 1 where there are few examples to tell it by.
 
-    The log loss of a group counts as that of one example, and log T has a normal prior, mean 0 and deviation 0.3. Without it, T
-    goes to 0 where all of a few examples are right; with it, log loss is lower than at T = 1, on what it was fitted to,
-    whatever T is. By simulation (tests/test_temperature.py) it costs next to nothing where there is nothing to mend.
+    The log loss of a group counts as that of one example, and log T has a normal prior, mean 0 and deviation 0.3: without it,
+    T goes to 0 where all of a few examples are right. With it, no number of examples is too small: where there is nothing to
+    mend it costs next to nothing, by simulation (tests/test_temperature.py).
 
     Args:
         labels: int64 [N], 0..C-1, N at least 1.
@@ -59,6 +61,26 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
 def without_temperature(probabilities: ArrayLike, temperature: float) -> Floats:
     """What probabilities [N, C] were before their logits were divided by T: p^T, made to sum to 1 again, float64 [N, C]."""
     return softmax(np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST)), 1 / temperature)
+
+
+def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, groups: Sequence[str]) -> list[ReliabilityBin]:
+    """The calibration error's 15 bins, those that hold predictions, with the interval of each one's accuracy.
+
+    Args:
+        labels: int64 [N], 0..C-1.
+        probabilities: float [N, C].
+        groups: N names; examples of one name are seen together.
+    """
+    truth, scores = measures.checked(labels, probabilities)
+    (top, rows), names, found = measures.confidence_bins(scores), np.asarray(groups, object), []
+    correct = scores.argmax(1) == truth
+    for number in np.unique(rows):
+        own = rows == number
+        ends = accuracy_interval(correct[own], list(names[own]))
+        edges = number / measures.BINS, (number + 1) / measures.BINS
+        means = float(top[own].mean()), float(correct[own].mean())
+        found.append(ReliabilityBin(*edges, int(own.sum()), *means, *ends))
+    return found
 
 
 def figures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:

@@ -198,7 +198,13 @@ READING = (  # images, labels and splits are compared with the run's
     "label_names",
     "data_dir",
 )  # images, labels and splits are compared with the run's
-INDIFFERENT = (*PLACES, *READING, *DECISIONS, "unsafe", "patience")  # patience ends a training sooner or later, and changes no epoch
+INDIFFERENT = (
+    *PLACES,
+    *READING,
+    *DECISIONS,
+    "unsafe",
+    "patience",
+)  # patience ends a training sooner or later, and changes no epoch
 
 
 def _identity(config: FinetuneConfig, begin: StartingPoint, recipe: Recipe) -> dict[str, Any]:

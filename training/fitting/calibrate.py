@@ -7,6 +7,7 @@ training makes of it is compared, epoch by epoch, with what it was before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -94,8 +95,8 @@ def _operating_point(asked: Decisions, labels: np.ndarray, probabilities: Any, g
     goal, number = parse_goal(asked.operating_point), positive_of(asked.positive_class, asked.class_names)
     truth, scores = labels == number, probabilities[:, number]
     point = choose(goal, asked.class_names[number], truth, scores)
-    there = {} if point.threshold is None else achieved(goal, truth, scores, point.threshold, groups)
-    return {"operating_point": {**vars(point), "validation": there}}
+    there = {} if math.isnan(point.threshold) else achieved(goal, truth, scores, point.threshold, groups)
+    return {"operating_point": {**point.to_json(), "validation": there}}
 
 
 def _not_calibrated(why: str) -> dict[str, Any]:
