@@ -2,7 +2,7 @@
 
 1. the store and the tap; what is there already     training/runs/run_folder.py
 2. a head, and how it becomes the one that is saved training/heads.py
-3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py
+3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py, or training/fitting/refit.py
 4. a temperature and a threshold by validation      training/fitting/calibrate.py
 5. save, and compare with the stored features       training/runs/save_run.py, training/runs/agreement.py
 """
@@ -59,6 +59,8 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     """
     from headstart.training.runs import run_folder
 
+    if config.refit and (head is not None or loss is not None):
+        raise UserError("bad-flag", "refit fits the built-in linear head by a loss of its own: leave out one or the other")
     configure_gpus()  # memory grows with need
     with run_folder.claimed(config.run) as published:
         return _train(config, head, loss, published)
@@ -73,6 +75,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.fitting.calibrate import Decisions, decide
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.fit import fit_network
+    from headstart.training.fitting.refit import refit
     from headstart.training.fitting.sources import StoreSource
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
@@ -96,17 +99,22 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity or {}))  # an older run stays whole meanwhile
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
-    source = StoreSource(store, tap, config.batch_size, VALIDATION_BATCH, config.seed)
-    fitted = fit_network(learner.head, source, recipe, work, identity)
-    trained = learner.export()
-    held_out = store.examples("validation") if "validation" in store.splits else []
-    decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names))
-    save_history(run, fitted.history, fitted.best_epoch)
+    if config.refit:
+        trained = learner.export()
+        metrics = refit(trained, store, tap, config.class_weight, config.seed, not config.no_calibrate)
+    else:
+        source = StoreSource(store, tap, config.batch_size, VALIDATION_BATCH, config.seed)
+        fitted = fit_network(learner.head, source, recipe, work, identity)
+        trained = learner.export()
+        held_out = store.examples("validation") if "validation" in store.splits else []
+        decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names))
+        save_history(run, fitted.history, fitted.best_epoch)
+        metrics = {**fitted.figures, **decided}
     save_classifier(run, attach_head(store.spec, backbone, trained))
-    save_dataset(run, store.dataset_table, ("train", fitted.used_for_selection))
+    save_dataset(run, store.dataset_table, ("train", metrics["used_for_selection"]))
     agreement = check_agreement(run, store, tap, trained)
-    metrics = {**fitted.figures, **decided, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)}
-    run_folder.finish(work, metrics, () if fitted.interrupted else (run_folder.CHECKPOINT,))
+    metrics = {**metrics, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)}
+    run_folder.finish(work, metrics, () if metrics["interrupted"] else (run_folder.CHECKPOINT,))
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)
 
@@ -123,7 +131,7 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
     held = ", ".join(store.splits) or "none"
     if "train" not in store.splits:
         raise UserError("missing-split", f"{config.store!r} has no examples in a train split; it has {held}")
-    if "validation" not in store.splits:
+    if "validation" not in store.splits and not config.refit:
         if config.monitor == "val_accuracy":
             raise UserError(
                 "missing-split", f"--monitor {config.monitor} needs a validation split; {config.store!r} has {held}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.errors import UserError
 from headstart.training.evaluation.goals import check_flags
 
 HEADS = ("linear", "mlp")
@@ -38,8 +39,17 @@ class TrainConfig:
         "", "choose a threshold by the validation split, such as recall@precision=0.95", metavar="WANTED@HELD=SHARE"
     )
     positive_class: str = flag("", "the class that the threshold is for (default: the last of two)", metavar="CLASS")
+    refit: bool = flag(
+        False,
+        "for few images: a linear head at its optimum on train and validation together, its regularisation chosen by "
+        "cross-validation; no epochs, and validation says nothing of it any more",
+    )
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_flags(self.operating_point, self.positive_class)
+        if self.refit and self.head != "linear":
+            raise UserError("bad-flag", f"--refit is for the linear head, and --head is {self.head}: leave one of them out")
+        if self.refit and self.operating_point:
+            raise UserError("bad-flag", "--operating_point is chosen by validation, which --refit trains on: leave one out")

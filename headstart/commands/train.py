@@ -44,6 +44,8 @@ def describe(run: Run) -> str:
     from headstart.training.runs import run_folder
 
     metrics = run.metrics
+    if "refit" in metrics:
+        return _describe_refit(run, metrics)
     name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
     kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
     decided = "".join(f"\n{line}" for line in decision_lines(metrics))
@@ -56,13 +58,28 @@ def describe(run: Run) -> str:
     )
 
 
+def _describe_refit(run: Run, metrics: dict[str, Any]) -> str:
+    """The same of a head at its optimum."""
+    from headstart.training.runs import run_folder
+
+    refit, agreement, accuracy = metrics["refit"], metrics["agreement"], metrics.get("cross_validated_accuracy")
+    by = "" if accuracy is None else f"; {accuracy:.4f} (cross-validated accuracy, used to choose the regularisation)"
+    lines = [
+        f"fitted to {refit['examples']:,} images of {' and '.join(refit['splits'])} in {metrics['seconds']:.1f} s{by}",
+        f"{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on {agreement['images']} images to "
+        f"{agreement['largest_difference']:.1g}",
+        *decision_lines(metrics),
+    ]
+    return "\n".join(lines)
+
+
 def decision_lines(metrics: dict[str, Any]) -> list[str]:
     """What was decided by the validation split when a training was over."""
     found, lines = metrics["calibration"], []
     if "before" in found:
-        before, after = found["before"], found["after"]
+        before, after, by = found["before"], found["after"], "left-out" if found.get("out_of_fold") else "validation"
         lines.append(
-            f"calibrated by {found['examples']:,} validation images: temperature {found['temperature']:.3g}, log loss "
+            f"calibrated by {found['examples']:,} {by} images: temperature {found['temperature']:.3g}, log loss "
             f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}, calibration error "
             f"{100 * before['calibration_error']:.1f}% -> {100 * after['calibration_error']:.1f}%"
         )

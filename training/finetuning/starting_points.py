@@ -54,9 +54,25 @@ class StartingPoint:
     max_steps_at_once: int = 1
 
 
+def _opened(config: FinetuneConfig) -> Run:
+    """The run to begin with.
+
+    Raises:
+        UserError: when there is none, or when it was trained on the split that is to say when to stop.
+    """
+    run = Run.open(config.init_from, config.unsafe)
+    if "validation" in run.metrics.get("refit", {}).get("splits", ()):
+        raise UserError(
+            "bad-value",
+            f"{config.init_from!r} was trained on its validation split too (--refit), so nothing could say when to stop: "
+            f"train a head without --refit to begin with",
+        )
+    return run
+
+
 def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     """A run, and the images that its features came from."""
-    run = Run.open(config.init_from, config.unsafe)
+    run = _opened(config)
     options = SourceOptions(
         layout=config.layout,
         image_column=config.image_column,
@@ -154,7 +170,7 @@ def _stored_boundary(store: Any, layer: str) -> Tap:
 
 def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
     """The head of a run that was trained on the same network and dataset."""
-    run = Run.open(config.init_from, config.unsafe)
+    run = _opened(config)
     same = ("taps", "store_dtype", "compute_dtype", "views", "augmentation")  # what need not be
     mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
     if mine != store.spec:
