@@ -79,7 +79,7 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
 
     Args:
         table: the examples.
-        digests: the different contents' digests, bytes [D].
+        digests: the different contents' digests, 32 bytes [D].
         content: each example's number among them, int64 [N].
         seed: of the hashes.
     """
@@ -94,7 +94,7 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
     place = np.zeros(len(digests) + len(names), np.int64)
     place[found[np.argsort(first)]] = np.arange(len(found))
     of = place[of_content[content]]
-    return _Units(of, np.bincount(of, minlength=len(found)), *_labels(table.labels, of, len(found)))
+    return _Units(of, np.bincount(of, minlength=len(found)), *_labels(table.labels, of))
 
 
 def _linked(content: np.ndarray, contents: int, group: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -129,8 +129,8 @@ def _digits(digests: np.ndarray) -> Iterator[bytes]:
         yield from (value.encode() for value in Digests(digests[start : start + AT_ONCE]).values())
 
 
-def _labels(labels: Few, of: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """The fields of units that are about labels."""
+def _labels(labels: Few, of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """The fields of units that are about labels, from those of the examples and each example's unit."""
     names = sorted({name for each in labels.counts() for name in each})
     numbers = [[names.index(name) for name in each] if set(each) <= set(names) else [] for each in labels.names]
     lengths = np.array([len(each) for each in numbers] or [0])[labels.codes]
