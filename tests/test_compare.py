@@ -78,7 +78,7 @@ def test_the_command_and_its_status(
     told = capsys.readouterr().out
     assert f"difference {'+' if order == 1 else '-'}10.00 points [" in told
     assert "McNemar's exact p 0.013" in told
-    assert ("accuracy dropped by 10.00 points" in told) == bool(status)
+    assert ("accuracy is worse by 0.1000, more than --max_drop" in told) == bool(status)
 
 
 def test_a_run_is_no_better_than_itself(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,3 +106,11 @@ def test_two_real_runs(store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pa
     scores = [evaluate(EvaluateConfig(run=path, split="test")).scores.accuracy.value for path in (str(run_copy), other.path)]
     found = compare(CompareConfig(str(run_copy), other.path))
     assert [found.accuracy, found.other] == scores and found.examples == 12
+    assert found.drop == scores[0] - scores[1]
+    losses = [
+        json.loads((pathlib.Path(path) / "evaluation/test/metrics.json").read_text())["log_loss"]["value"]
+        for path in (str(run_copy), other.path)
+    ]
+    argv = ["compare", str(run_copy), other.path, "--metric", "log_loss", "--max_drop"]
+    assert losses[1] > losses[0]  # of one epoch
+    assert main([*argv, str(losses[1] - losses[0] + 1e-6)]) == 0 and main([*argv, str(losses[1] - losses[0] - 1e-6)]) == 1

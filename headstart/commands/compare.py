@@ -17,7 +17,7 @@ MAX_CLASSES = 20  # those on which the two differ most
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """The command; returns its exit status: 1 when accuracy dropped by more than --max_drop."""
+    """The command; returns its exit status: 1 when the second run is worse by more than --max_drop."""
     return run_command("headstart compare", CompareConfig, argv, _compare, _check_names, needs_tensorflow=lambda config: False)
 
 
@@ -33,9 +33,9 @@ def _compare(config: CompareConfig) -> int:
 
     found = compare(config)
     print(describe(config, found))
-    dropped = config.max_drop is not None and found.accuracy - found.other > config.max_drop + 1e-12
+    dropped = config.max_drop is not None and found.drop > config.max_drop + 1e-12
     if dropped:
-        print(f"accuracy dropped by {100 * (found.accuracy - found.other):.2f} points, more than --max_drop allows")
+        print(f"{config.metric} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows")
     return int(dropped)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
-from headstart.training.evaluation.compare_config import CompareConfig
+from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
-from headstart.training.runs.run_folder import EVALUATION, Run
+from headstart.training.runs.run_folder import EVALUATION, METRICS, Run
 
 COMPARISON = "compared.csv"  # in the second run's evaluation: the images that the two answer differently
 
@@ -39,12 +39,13 @@ class ClassComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images; difference is the second's accuracy less the first's."""
+    """Two runs on the same images; difference is the second's accuracy less the first's, drop how much worse its metric is."""
 
     examples: int
     accuracy: float
     other: float
     difference: PairedDifference
+    drop: float
     better: int
     worse: int
     classes: list[ClassComparison]
@@ -90,11 +91,22 @@ def compare(config: CompareConfig) -> Comparison:
         float(hits[0].mean()),
         float(hits[1].mean()),
         against_best(hits, groups, config.seed)[1],
+        _drop(config, first, second, [float(each.mean()) for each in hits]),
         int(better.sum()),
         int(worse.sum()),
         classes,
         table,
     )
+
+
+def _drop(config: CompareConfig, first: _Predictions, second: _Predictions, accuracies: Sequence[float]) -> float:
+    """By how much the second run is worse, by the metric that was asked for."""
+    before, after = accuracies
+    if config.metric != "accuracy":
+        before, after = (
+            files.read_json(os.path.join(each.folder, METRICS))[config.metric]["value"] for each in (first, second)
+        )
+    return after - before if config.metric in LESS_IS_BETTER else before - after
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional
 
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss")
+LESS_IS_BETTER = ("log_loss",)
+
 
 @dataclass(frozen=True)
 class CompareConfig:
@@ -15,8 +18,9 @@ class CompareConfig:
     run: str = positional("the folder of another", metavar="RUN_B")
     split: str = flag("test", "the evaluation's name: a split, or what `headstart evaluate` called it")
     max_drop: float | None = flag(
-        None, "exit with status 1 when RUN_B's accuracy is lower by more than this, 0..1", metavar="SHARE", least=0, most=1
+        None, "exit with status 1 when RUN_B is worse by more than this, by --metric", metavar="AMOUNT", least=0
     )
+    metric: str = flag("accuracy", "what --max_drop looks at; less is better of log_loss alone", choices=METRICS)
     seed: int = flag(0, "of the bootstrap", least=0)
 
     def __post_init__(self) -> None:
