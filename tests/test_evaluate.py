@@ -25,7 +25,7 @@ from tests.conftest import generation, rewrite_manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
-FILES = {"metrics.json", "predictions.csv", "confusion_matrix.png"}
+FILES = {"metrics.json", "predictions.csv", "confusion_matrix.png", "reliability.png"}
 
 
 def predictions(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -61,9 +61,8 @@ def test_of_the_test_split(run_copy: pathlib.Path, store: pathlib.Path) -> None:
     folder = run_copy / "evaluation" / "test"
     assert set(os.listdir(folder)) == FILES
     assert (written := json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) == metrics.to_json()
-    assert {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "calibration_error", "per_class", "confusion"} <= set(
-        written
-    )
+    measured = {"balanced_accuracy", "macro_f1", "auroc", "log_loss", "brier", "calibration_error", "per_class", "confusion"}
+    assert measured <= set(written)
     with Image.open(folder / "confusion_matrix.png") as image:
         image.load()
         assert image.format == "PNG"

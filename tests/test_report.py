@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -46,7 +47,11 @@ def test_summary_of_many_classes_fits_a_terminal(classes: int) -> None:
     lines = report.summary(scored(classes, 1000 if classes < 300 else 200), "test", False, True).split("\n")
     assert len(lines) <= 25 and max(map(len, lines)) <= 130
     shown = min(classes, 20)
-    assert f"class {shown - 1} " in "\n".join(lines) and f"class {shown} " not in "\n".join(lines[:-3])
+    rows = [found for line in lines[:-4] for found in re.findall(r"class (\d+)  +\d+ +\S+ +(\d\S*)", line)]
+    assert len(rows) == shown and len({name for name, _ in rows}) == shown
+    columns = [rows[start::2] if shown > 10 else rows for start in (0, 1)]
+    recalls = [float(recall) for column in columns[: 1 + (shown > 10)] for _, recall in column]
+    assert recalls == sorted(recalls)  # the worst come first, down one column and then the other
     assert ("and 280 more classes" in "\n".join(lines)) == (classes == 300)
     assert ("too few" in "\n".join(lines)) == (classes == 300)
 

@@ -129,14 +129,39 @@ def test_score_has_the_top_5_of_scikit_learn() -> None:
 def test_calibration_error_by_hand() -> None:
     probabilities = [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]
     # two bins: confidence 0.9 with accuracy 0.5, and confidence 0.6 with accuracy 1
-    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
-    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities, [1, 0, 0, 0]) == pytest.approx(0.1)
+    many = [10**9] * 4  # so many examples that chance adds nothing
+    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities, many) == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)
+    assert value(measures.calibration_error, [0, 1, 0, 1], probabilities, [10**9, 0, 0, 0]) == pytest.approx(0.1)
+
+
+def test_calibration_error_is_less_what_chance_adds() -> None:
+    """Of a model that is as right as it is certain; without that, 200 examples show .048."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(100):
+        certain = np.maximum(generator.beta(8, 1.2, 200), 0.51)
+        labels = (generator.random(200) < certain).astype(np.int64)
+        found.append(value(measures.calibration_error, labels, np.stack([1 - certain, certain], 1)))
+    assert min(found) >= 0 and np.mean(found) < 0.034
+
+
+@FEW
+@given(examples(smallest=2, largest=7))
+def test_brier_equals_scikit_learn(drawn: Drawn) -> None:
+    labels, probabilities, weights = drawn
+    if probabilities.shape[1] == 2:
+        expected = reference.brier_score_loss(labels, probabilities[:, 1], sample_weight=weights, pos_label=1)
+    else:
+        classes = range(probabilities.shape[1])
+        expected = reference.brier_score_loss(labels, probabilities, sample_weight=weights, labels=classes)
+    assert value(measures.brier, *drawn) == pytest.approx(expected)
 
 
 def test_calibration_bins_close_on_the_right() -> None:
     edge = 9 / 15  # belongs to the bin below it, apart from what lies just above
     probabilities = [[edge, 1 - edge], [edge + 1e-3, 1 - edge - 1e-3]]
-    assert value(measures.calibration_error, [0, 1], probabilities) == pytest.approx(((1 - edge) + (edge + 1e-3)) / 2)
+    expected = ((1 - edge) + (edge + 1e-3)) / 2
+    assert value(measures.calibration_error, [0, 1], probabilities, [10**9] * 2) == pytest.approx(expected)
 
 
 def test_majority_accuracy() -> None:
@@ -188,9 +213,10 @@ def test_per_class_marks_what_is_missing_and_what_is_few() -> None:
     found = scores.per_class(scores.confusion(labels, probabilities), ["a", "b", "c"])
     assert found[0] == ClassScores("a", 10, pytest.approx(10 / 11), 1.0)
     first, second, third = (each.to_json() for each in found)
-    assert first == {"class": "a", "count": 10, "precision": pytest.approx(10 / 11), "recall": 1.0, "note": ""}
-    assert second == {"class": "b", "count": 1, "precision": None, "recall": 0.0, "note": "too few"}
-    assert third == {"class": "c", "count": 0, "precision": None, "recall": None, "note": "too few"}
+    none = {"low": None, "high": None}  # the intervals are `score`'s to know
+    assert first == {"class": "a", "count": 10, "precision": pytest.approx(10 / 11), "recall": 1.0, **none, "note": ""}
+    assert second == {"class": "b", "count": 1, "precision": None, "recall": 0.0, **none, "note": "too few"}
+    assert third == {"class": "c", "count": 0, "precision": None, "recall": None, **none, "note": "too few"}
 
 
 def test_worst_mistakes_are_the_most_confident_ones_and_ties_go_by_key() -> None:

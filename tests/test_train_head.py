@@ -167,7 +167,7 @@ def test_best_epoch_is_the_one_saved(
     monitor: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, noisy: None
 ) -> None:
     changes = {"head": "mlp", "learning_rate": 0.01, "epochs": 6, "patience": 6, "dropout": 0.9}
-    saved = train(config(store, tmp_path / "run", monitor=monitor, **changes))
+    saved = train(config(store, tmp_path / "run", monitor=monitor, no_calibrate=True, **changes))
     history, metrics = history_of(saved.path), metrics_of(saved.path)
     assert len(set(history["val_loss"])) == 6  # any other epoch's weights would show
     best = max if monitor.endswith("accuracy") else min
@@ -213,7 +213,7 @@ def test_balanced_weights_choose_the_epoch_too(
 ) -> None:
     weights = {0: 3.0, 1: 2.0, 2: 0.25}
     monkeypatch.setattr(sources, "class_weights", lambda *_: weights)
-    saved = train(config(store, tmp_path / "run", epochs=1), loss=loss)
+    saved = train(config(store, tmp_path / "run", epochs=1, no_calibrate=True), loss=loss)
     labels, probabilities = answers(saved, store, "validation")
     losses = -np.log(probabilities[np.arange(len(labels)), labels].clip(1e-7, 1))
     expected = np.mean(losses * np.array([weights[label] for label in labels]))

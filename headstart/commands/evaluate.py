@@ -61,5 +61,5 @@ def _decision_lines(evaluation: Evaluation) -> list[str]:
             f"{100 * before['calibration_error']:.2f}%, log loss {before['log_loss']:.4f}, Brier score {before['brier']:.4f}"
         )
     if evaluation.operating_point:
-        lines.append(f"  {threshold_line(evaluation.operating_point, 'achieved')}")
+        lines.append(f"  {threshold_line(evaluation.operating_point, 'achieved')} here")
     return lines

@@ -93,7 +93,7 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
             f"there: {best}): none is kept"
         )
     elif point:
-        lines.append(threshold_line(point, "validation"))
+        lines.append(f"{threshold_line(point, 'validation')} on validation")
     return lines
 
 
@@ -103,9 +103,9 @@ def threshold_line(point: dict[str, Any], where: str) -> str:
         f"{name} undefined"
         if share["value"] is None
         else f"{name} {100 * share['value']:.1f}% [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
-        for name, share in point[where].items()
+        for name, share in sorted(point[where].items(), key=lambda each: point["goal"].index(each[0]))
     ]
-    return (
-        f"{point['goal']} for {point['positive_class']!r}: threshold {point['threshold']:.4g}, chosen by validation: "
-        f"{', '.join(shares)}"
+    chosen = (
+        f"{point['goal']} of {point['positive_class']!r}: probability {point['threshold']:.4g} or more, chosen by validation"
     )
+    return f"{chosen}; {', '.join(shares)}"

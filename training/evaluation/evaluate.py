@@ -168,8 +168,9 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
         os.path.join(folder, "predictions.csv"), keys, declared, found.labels, found.probabilities, class_names
     )
     before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
+    title = f"How often a prediction is right, {evaluation.split}"
     bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]
-    reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, "reliability.png"), evaluation.split)
+    reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, "reliability.png"), title)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
         confusion_matrix(scores.confusion, class_names, os.path.join(folder, "confusion_matrix.png"))
     else:

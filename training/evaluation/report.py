@@ -25,7 +25,7 @@ from headstart.training.evaluation.subgroups import Subgroup
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
 FIRST_VALUES = 10  # of a table by a column
-ROW_WIDTH = 66  # of a class's row
+ROW_WIDTH = 65  # of a class's row
 FEW_GROUPS = 10  # below, an interval is not to be taken at its word
 
 RATES = {  # shown as percent
@@ -116,7 +116,7 @@ def subgroup_lines(by: str, rows: Sequence[Subgroup]) -> list[str]:
     header = f"  {_fit(f'by {by}', 24)} {'count':>6} {'groups':>6} {'accuracy':>8}"
     more = len(rows) - FIRST_VALUES
     return [header + (f"   and {more:,} more values" if more > 0 else "")] + [
-        f"  {_fit(row.value or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
+        f"  {_fit(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
         f"{_ends(row.accuracy.low, row.accuracy.high)}"
         for row in rows[:FIRST_VALUES]
     ]
@@ -129,6 +129,11 @@ def _mistake_lines(mistakes: Sequence[Mistake]) -> list[str]:
         for mistake in mistakes[:FIRST_MISTAKES]
     ]
     return ["  worst mistakes", *rows] if rows else ["  no mistakes"]
+
+
+def _end_of(value: str) -> str:
+    """A value, of a long one its end, which tells a folder from the next."""
+    return value if len(value) <= 24 else f"…{value[-23:]}"
 
 
 # Predictions.

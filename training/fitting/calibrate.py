@@ -109,10 +109,10 @@ class _Seen(NamedTuple):
 
 
 def _answers(trained: keras.Model, source: Source) -> _Seen:
-    """What a network makes of the validation split."""
+    """What a network makes of the validation split; `predict_on_batch` would answer once for each device it was trained on."""
     labels, answers = [], []
     for features, ids in source.validation().as_numpy_iterator():
-        answers.append(np.asarray(trained.predict_on_batch(features.astype(np.float32))))
+        answers.append(np.asarray(trained(features.astype(np.float32), training=False)))
         labels.append(ids)
     return _Seen(np.concatenate(labels), np.concatenate(answers))
 

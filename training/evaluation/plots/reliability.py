@@ -45,7 +45,7 @@ def reliability(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin]
     with canvas(5.6, 6.2, path) as figure:
         figure.suptitle(label(title, 60), fontsize=12, fontweight="bold")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-        upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), label="as certain as right")
+        upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), label="as right as certain")
         if before:
             style: dict[str, Any] = {"color": VALIDATION, "markersize": 4, "linewidth": 1.0, "alpha": 0.7}
             upper.plot(*_line(before), "s-", label="without calibration", **style)
@@ -58,6 +58,7 @@ def reliability(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin]
             color=TRAIN,
             edgecolor="white",
         )
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         _name_axes(upper, lower, min(each.start for each in (*bins, *before)), max(each.count for each in bins))
 
 
@@ -75,7 +76,6 @@ def _name_axes(upper: Axes, lower: Axes, start: float, most: int) -> None:
     upper.set_xlim(max(0.0, start - 0.02), 1.01)
     upper.set_ylim(-0.02, 1.02)
     upper.set_ylabel("share that is right, with 95% intervals")
-    upper.legend(frameon=False, fontsize=9, loc="upper left")
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
