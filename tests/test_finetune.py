@@ -236,6 +236,16 @@ def test_worse_than_the_beginning_keeps_the_beginning(
     assert "no epoch was better by val_loss than what it began with: that is kept" in describe(tuned)
 
 
+def test_begins_without_the_temperature_and_is_made_again_when_other_decisions_are_asked_for(
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
+) -> None:
+    first = finetune.finetune(config(photos, maps_run, tmp_path / "run", epochs=1)).metrics
+    assert Run.open(str(maps_run)).temperature != 1 and first["calibration"]["temperature"] != 1
+    assert first["before"]["val_loss"] == pytest.approx(metrics_of(maps_run)["val_loss"], rel=1e-3)
+    plain = finetune.finetune(config(photos, maps_run, tmp_path / "run", epochs=1, no_calibrate=True)).metrics
+    assert plain["calibration"]["temperature"] == 1 and plain["val_loss"] == first["val_loss"]
+
+
 def test_patience_ends_a_training(photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
     changes = {"unfreeze_last": 2, "learning_rate": 1.0, "epochs": 9, "patience": 3}
     tuned = finetune.finetune(config(photos, maps_run, tmp_path / "run", **changes))
