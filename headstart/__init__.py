@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.extract import dry_run, extract
     from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.auditing.audit import audit
+    from headstart.training.auditing.audit_config import AuditConfig
     from headstart.training.evaluation.compare import compare
     from headstart.training.evaluation.compare_config import CompareConfig
     from headstart.training.evaluation.evaluate import evaluate
@@ -48,6 +50,8 @@ _HOME = {
     "ExtractConfig": "headstart.pipelines.extract_config",
     "dry_run": "headstart.pipelines.extract",
     "extract": "headstart.pipelines.extract",
+    "AuditConfig": "headstart.training.auditing.audit_config",
+    "audit": "headstart.training.auditing.audit",
     "CompareConfig": "headstart.training.evaluation.compare_config",
     "compare": "headstart.training.evaluation.compare",
     "EvaluateConfig": "headstart.training.evaluation.evaluate_config",
@@ -65,6 +69,7 @@ _HOME = {
     "train": "headstart.training.train",
 }
 __all__ = [
+    "AuditConfig",
     "Augmentation",
     "CompareConfig",
     "EvaluateConfig",
@@ -79,6 +84,7 @@ __all__ = [
     "Tap",
     "TrainConfig",
     "UserError",
+    "audit",
     "compare",
     "dry_run",
     "evaluate",

@@ -23,6 +23,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "verify": "reads every shard of a store and checks it",
     "clean": "removes what a store was before it was made anew",
     "compact": "makes one generation of the several that a store has grown by",
+    "audit": "what may be wrong with a dataset: copies, wrong labels, shortcuts",
     "train": "a feature store to a trained head and a model of images",
     "finetune": "augmentation and fine-tuning: a run and its images to a better run",
     "probe": "which tap of which backbone transfers, by linear probes",

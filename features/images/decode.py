@@ -157,6 +157,17 @@ def decoding_bytes(data: bytes, least: tuple[int, int] | None = None) -> int:
         return 0
 
 
+def header_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) in pixels as the file stores them, by its header alone; None when that can't be read."""
+    if (size := jpeg.header(data)) is not None:
+        return size
+    try:
+        with _opened(data, image_format(data) or "") as image:
+            return image.height, image.width
+    except Exception:  # decode_image says what is wrong with it
+        return None
+
+
 def deep_peak(data: bytes, max_pixels: int = MAX_PIXELS) -> int | None:
     """The largest value of a grey image of 16 bits, 0..65535; None for any other image, and for none."""
     try:

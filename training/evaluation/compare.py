@@ -66,7 +66,7 @@ def compare(config: CompareConfig) -> Comparison:
     Raises:
         UserError: for a run that is not complete or was not evaluated, or evaluations of other images or labels.
     """
-    first, second = (_predictions(path, config.split) for path in (config.baseline, config.run))
+    first, second = (read_predictions(path, config.split) for path in (config.baseline, config.run))
     if [(row["key"], row["truth"]) for row in first.rows] != [(row["key"], row["truth"]) for row in second.rows]:
         raise UserError(
             "other-dataset",
@@ -110,19 +110,28 @@ def _drop(config: CompareConfig, first: _Predictions, second: _Predictions, accu
 
 
 @dataclass(frozen=True)
-class _Predictions:
+class Predictions:
     """What an evaluation left: its folder, and a row for each image."""
 
     folder: str
     rows: list[dict[str, str]]
 
 
-def _predictions(path: str, split: str) -> _Predictions:
+def read_predictions(path: str, split: str) -> Predictions:
+    """What an evaluation of a run left, its rows by key.
+
+    Args:
+        path: the run's folder.
+        split: the evaluation's name.
+
+    Raises:
+        UserError: for a run that is not complete or has no such evaluation.
+    """
     run = Run.open(path)
     folder = os.path.join(run.path, EVALUATION, split)
     try:
         with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return _Predictions(folder, sorted(csv.DictReader(file), key=lambda row: row["key"]))
+            return Predictions(folder, sorted(csv.DictReader(file), key=lambda row: row["key"]))
     except FileNotFoundError:
         held = sorted(os.listdir(os.path.join(run.path, EVALUATION))) if os.path.isdir(os.path.dirname(folder)) else []
         raise UserError(

@@ -1,0 +1,225 @@
+"""headstart audit: a store, and its images where they are at hand, in; what may be wrong with the dataset out.
+
+The split that is held out (test, or else validation) chooses nothing here: its labels are compared with what the others say.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.features import files
+from headstart.features.dataset.examples import Example
+from headstart.features.dataset.inputs import check_exists
+from headstart.features.dataset.record_inputs import is_record_input
+from headstart.features.errors import UserError
+from headstart.features.places import mirror, place
+from headstart.features.runtime import quietly
+from headstart.features.store.feature_store import FeatureStore
+from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
+from headstart.training.auditing.audit_config import KINDS, AuditConfig
+from headstart.training.auditing.contact_sheet import draw_sheet
+from headstart.training.auditing.findings import Finding, Images, Row
+from headstart.training.auditing.looks import ImageFiles, Look, look_at
+from headstart.training.auditing.neighbours import nearest
+from headstart.training.auditing.score import Score, right_by_probe, right_by_run, with_and_without
+from headstart.training.auditing.space import Floats, read_space, softly_whitened
+
+RESULT = "audit.json"
+LEAST = 20  # images
+HELD_OUT = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found, what may matter most to the score first.
+
+    Args:
+        findings: one of each kind, those of which nothing was found too.
+        images: how many were audited.
+        at_hand: of how many of them the pixels could be looked at.
+        tap: whose features were compared.
+        held_out: the split whose score is spoken of, and which chose nothing; '' where there is none.
+        score: of it with and without copies, where there are some.
+        seconds: that it took.
+    """
+
+    findings: list[Finding]
+    images: int
+    at_hand: int
+    tap: str
+    held_out: str
+    score: Score | None
+    seconds: float
+
+    def count(self, kind: str) -> int:
+        """How much was found of a kind."""
+        return next(found.count for found in self.findings if found.kind == kind)
+
+
+@quietly
+def audit(config: AuditConfig) -> Audit:
+    """Audits a dataset and writes DIR/audit.json, and a table and a contact sheet for each kind of which something was found.
+
+    Args:
+        config: what `headstart audit` takes.
+
+    Raises:
+        UserError: for a store that is not complete, of one class, or of fewer than 20 images; for images that are not there, a
+            run that was not evaluated on them, or a folder that holds something else.
+    """
+    started = time.monotonic()
+    store = check_names(config)
+    tap, images = store.tap(config.tap).name, read_images(store)
+    image_files = ImageFiles(_image_input(config, store), store.spec, store.manifest.max_pixels)
+    looks: list[Look | None] = [None] * len(images.examples)
+    if _image_input(config, store):
+        looks = look_at(image_files, images.examples)
+    findings, score = _findings(config, store, images, looks, tap)
+    findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
+    held_out, at_hand = images.held_out_split, sum(look is not None for look in looks)
+    seconds = round(time.monotonic() - started, 2)
+    result = Audit(findings, len(images.examples), at_hand, tap, held_out, score, seconds)
+    _save(config, result, images, image_files if at_hand else None)
+    return result
+
+
+def check_names(config: AuditConfig) -> FeatureStore:
+    """The store, once all that a configuration names was looked at.
+
+    Raises:
+        UserError: as `audit` does.
+    """
+    held = place.names_in(config.output, "--output") - {mirror.RECORD}
+    ours = {RESULT, *(f"{kind}.{suffix}" for kind in KINDS for suffix in ("csv", "png"))}
+    if held - ours:
+        raise UserError("output-taken", f"--output {config.output!r} holds something else than an audit: give an empty folder")
+    store = FeatureStore.open(config.store)
+    store.tap(config.tap)
+    if config.images:
+        check_exists(config.images)
+    total, classes = sum(map(store.count, store.splits)), len(store.class_names)
+    if total < LEAST:
+        raise UserError("bad-input", f"{store.path!r} holds {total} images, and an audit needs {LEAST}: extract more")
+    if classes < 2 or len({label for split in store.splits for label in store.examples(split).labels.counts()}) < 2:
+        raise UserError("bad-input", f"{store.path!r} holds images of one class only, and an audit needs two or more")
+    return store
+
+
+def read_images(store: FeatureStore) -> Images:
+    """All images of a store, split after split in their order."""
+    examples = [example for split in store.splits for example in store.examples(split)]
+    labels = np.concatenate([store.labels(split) for split in store.splits])
+    several = len(store.splits) > 1
+    held_out = next((split for split in HELD_OUT if several and split in store.splits), "")
+    splits = np.array([example.split for example in examples], object)
+    return Images(examples, labels, store.class_names, held_out, splits == held_out)
+
+
+def _image_input(config: AuditConfig, store: FeatureStore) -> str:
+    """Where the images lie; '' where they are no longer."""
+    path = config.images or store.manifest.provenance.input
+    return path if is_record_input(path) or place.exists(path) else ""
+
+
+def _findings(
+    config: AuditConfig, store: FeatureStore, images: Images, looks: Sequence[Look | None], tap: str
+) -> tuple[list[Finding], Score | None]:
+    """A finding of each kind, and the score with and without copies."""
+    space = read_space(store, tap)
+    points = softly_whitened(space.standard)
+    pairs = duplicates.find_pairs([example.digest for example in images.examples], nearest(points), looks)
+    groups = together(images.examples, duplicates.clusters(len(images.examples), pairs))
+    answers = label_errors.out_of_fold(
+        space.standard, images.labels, len(images.class_names), groups, ~images.held_out, config.seed
+    )
+    score = _score(config, images, pairs, space.standard, answers.strength, groups)
+    wrong = label_errors.candidates(answers.values, images.labels, ~images.held_out)
+    named = None if store.manifest.groups_declared else group_names.find_groups(images, points, config.seed)
+    return [
+        duplicates.leaks(images, pairs, score),
+        duplicates.duplicates(images, pairs),
+        duplicates.conflicts(images, pairs),
+        label_errors.label_errors(images, wrong, answers),
+        shortcuts.find_shortcuts(images, looks, groups, config.seed),
+        group_names.undeclared_groups(images, named),
+        outliers.outliers(images, outliers.outlyingness(nearest(space.plain, outliers.NEAREST))),
+        small_classes.small_classes(images),
+    ], score
+
+
+def together(examples: Sequence[Example], clusters: np.ndarray) -> list[str]:
+    """N names: images have the same one when they are copies, or of one declared group, or through others of both."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(examples)
+    numbers: dict[str, int] = {}
+    declared = [numbers.setdefault(example.group or f"\0{n}", len(numbers)) for n, example in enumerate(examples)]
+    rows = np.arange(count)
+    ends = np.concatenate([count + clusters, 2 * count + np.array(declared, np.int64)])  # nodes of clusters, and of groups
+    graph = coo_array((np.ones(2 * count), (np.tile(rows, 2), ends)), shape=(3 * count, 3 * count))
+    return [str(name) for name in connected_components(graph, directed=False)[1][:count]]
+
+
+def _score(
+    config: AuditConfig, images: Images, pairs: duplicates.Pairs, coordinates: Floats, strength: float, groups: Sequence[str]
+) -> Score | None:
+    """The score of the split that is held out, with and without its images that have a copy elsewhere."""
+    if not images.held_out_split:
+        return None
+    if config.run:
+        right, of = right_by_run(config.run, images), config.run
+    else:
+        right, of = right_by_probe(coordinates, images, strength), "a linear probe on the other splits"
+    held = images.held_out
+    return with_and_without(
+        of, right, duplicates.leaked(images, pairs)[held], [groups[number] for number in np.flatnonzero(held).tolist()]
+    )
+
+
+def _save(config: AuditConfig, result: Audit, images: Images, image_files: ImageFiles | None) -> None:
+    """Tables, contact sheets and the summary into the folder; those of an older audit go."""
+    folder = mirror.here(config.output)
+    os.makedirs(folder, exist_ok=True)
+    place.remove(os.path.join(folder, name) for name in os.listdir(folder) if name != mirror.RECORD)
+    for found in result.findings:
+        if found.rows:
+            files.write_bytes(os.path.join(folder, f"{found.kind}.csv"), _csv(found.rows))
+        if found.strips and image_files:
+            title = f"{found.kind.replace('_', ' ')}: {found.count:,}"
+            draw_sheet(title, found.strips, images.examples, image_files, os.path.join(folder, f"{found.kind}.png"))
+    files.write_json(os.path.join(folder, RESULT), to_json(config, result, images))
+    mirror.push(config.output, RESULT)
+
+
+def to_json(config: AuditConfig, result: Audit, images: Images) -> Row:
+    """What audit.json holds."""
+    keys = ("images", "at_hand", "tap", "held_out", "seconds")
+    found = {
+        each.kind: {"count": each.count, "at_stake": each.at_stake, "words": each.words if each.count else "", **each.figures}
+        for each in result.findings
+    }
+    return {
+        **{key: getattr(result, key) for key in keys},
+        "config": vars(config),
+        "classes": dict(Counter(example.labels[0] for example in images.examples)),
+        "score": result.score.to_json() if result.score else None,
+        "findings": found,
+        "ranked": [each.kind for each in result.findings if each.count],
+    }
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,163 @@
+"""Copies and near copies: neighbours and hashes in; pairs, clusters, and what they say of splits and labels out.
+
+Two images are near copies when they lie half as far from each other as neighbours of either usually lie, in the space of
+features: re-encoded, resized, cropped, mirrored, or the next frame. Where the images are at hand, pairs whose perceptual
+hashes agree are taken from farther away too. Both bounds are relative to the dataset, or to chance: none is of one dataset.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from headstart.training.auditing.findings import Finding, Images, Strip, Tile
+from headstart.training.auditing.looks import Look, differing_bits
+from headstart.training.auditing.neighbours import Neighbours
+from headstart.training.auditing.score import Score
+from headstart.training.auditing.space import Floats, Ints
+
+NEAR, NEAR_BY_HASH = 0.5, 0.9  # distance over the usual one
+SAME_HASH = 6  # of 64 bits: of two unrelated pictures 32 differ, and fewer than 16 in one pair of 20,000
+UNKNOWN = -1
+
+
+class Pairs(NamedTuple):
+    """P pairs of images that are copies, exact ones first, then the nearest first."""
+
+    first: Ints  # [P]
+    second: Ints
+    exact: np.ndarray  # bool
+    nearness: Floats  # distance over the usual distance of a neighbour; 0 for exact copies
+    bits: Ints  # in which the hashes differ, or -1
+
+    def where(self, chosen: np.ndarray) -> Pairs:
+        """Some of them."""
+        return Pairs(*(column[chosen] for column in self))
+
+
+def find_pairs(digests: Sequence[str], neighbours: Neighbours, looks: Sequence[Look | None]) -> Pairs:
+    """Pairs of exact copies, by their bytes, and of near copies.
+
+    Args:
+        digests: of N contents.
+        neighbours: in the softly whitened space.
+        looks: N, None where an image is not at hand.
+    """
+    exact = _exact(digests)
+    usual = neighbours.usual()
+    ratio = neighbours.distances / np.maximum(np.minimum(usual[:, None], usual[neighbours.others]), 1e-12)  # [N, K]
+    rows, columns = np.nonzero(ratio < NEAR_BY_HASH)
+    others, near = neighbours.others[rows, columns], ratio[rows, columns]
+    kept = np.array([digests[one] != digests[other] for one, other in zip(rows.tolist(), others.tolist())], np.bool_)
+    rows, others, near = rows[kept], others[kept], near[kept]
+    bits = _bits(looks, rows, others)
+    kept = (near < NEAR) | ((bits >= 0) & (bits <= SAME_HASH))
+    pairs = np.stack([np.minimum(rows, others), np.maximum(rows, others)], 1)[kept]
+    pairs, first = np.unique(pairs, axis=0, return_index=True)
+    near, bits = near[kept][first], bits[kept][first]
+    order = np.argsort(near, kind="stable")
+    return Pairs(
+        np.concatenate([exact[:, 0], pairs[order, 0]]),
+        np.concatenate([exact[:, 1], pairs[order, 1]]),
+        np.repeat([True, False], [len(exact), len(pairs)]),
+        np.concatenate([np.zeros(len(exact)), near[order]]),
+        np.concatenate([np.zeros(len(exact), np.int64), bits[order]]),
+    )
+
+
+def _exact(digests: Sequence[str]) -> Ints:
+    """Each content's images, one after the other as pairs, [P, 2]."""
+    same = defaultdict[str, list[int]](list)
+    for number, digest in enumerate(digests):
+        same[digest].append(number)
+    return np.array([pair for some in same.values() for pair in pairwise(some)], np.int64).reshape(-1, 2)
+
+
+def _bits(looks: Sequence[Look | None], first: Ints, second: Ints) -> Ints:
+    """In how many bits an image's hash differs from the other's, or from that of its mirror image; -1 where unknown."""
+    found = np.full(len(first), UNKNOWN, np.int64)
+    known = [number for number, pair in enumerate(zip(first, second)) if all(looks[each] for each in pair)]
+    seen = [(looks[first[number]], looks[second[number]]) for number in known]
+    hashes = [(one.hashes[0], other.hashes) for one, other in seen if one and other]
+    straight, mirrored = (differing_bits([one for one, _ in hashes], [both[way] for _, both in hashes]) for way in (0, 1))
+    found[known] = np.minimum(straight, mirrored)
+    return found
+
+
+def clusters(count: int, pairs: Pairs) -> Ints:
+    """The cluster of each of N images, [N]: copies of copies are in one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def leaked(images: Images, pairs: Pairs) -> np.ndarray:
+    """Which images of the split that is held out have a copy in another split, bool [N]."""
+    found, across = np.zeros(len(images.examples), bool), images.held_out[pairs.first] != images.held_out[pairs.second]
+    for side in (pairs.first, pairs.second):
+        found[side[across]] = True
+    return found & images.held_out
+
+
+def leaks(images: Images, pairs: Pairs, score: Score | None) -> Finding:
+    """Copies across splits.
+
+    Args:
+        images: N.
+        pairs: all.
+        score: of the split that is held out, with and without them.
+    """
+    own = pairs.where(images.splits[pairs.first] != images.splits[pairs.second])
+    held, total = int(leaked(images, pairs).sum()), int(images.held_out.sum())
+    share = held / total if total else 0.0
+    words = f"{len(own.first):,} pairs of copies lie across splits ({int(own.exact.sum()):,} of them exact)"
+    if held:
+        words += f": {held:,} of {total:,} images of {images.held_out_split} ({share:.1%}) have one elsewhere"
+    words += f". {score.words}" if score else ""
+    return _of_pairs("leaks", images, own, share, words)
+
+
+def duplicates(images: Images, pairs: Pairs) -> Finding:
+    """Copies within a split: they count several times."""
+    own = pairs.where(images.splits[pairs.first] == images.splits[pairs.second])
+    again = len({*own.second.tolist()})
+    held = int(images.held_out[own.second].sum())
+    words = f"{len(own.first):,} pairs of copies lie within a split ({int(own.exact.sum()):,} of them exact): they count twice"
+    return _of_pairs("duplicates", images, own, max(held, again / 10) / len(images.examples), words)
+
+
+def conflicts(images: Images, pairs: Pairs) -> Finding:
+    """Copies with different labels: one of the two is wrong."""
+    own = pairs.where(images.labels[pairs.first] != images.labels[pairs.second])
+    touched = np.union1d(own.first, own.second).astype(np.int64)
+    share = _share(images, touched)
+    words = f"{len(own.first):,} pairs of copies have different labels ({int(own.exact.sum()):,} of them exact): one is wrong"
+    return _of_pairs("conflicts", images, own, share, words)
+
+
+def _share(images: Images, touched: Ints) -> float:
+    """Of the images that are held out, or of all, whichever is larger, the share that is touched."""
+    held = float(images.held_out[touched].sum() / max(1, images.held_out.sum()))
+    return max(held, len(touched) / len(images.examples))
+
+
+def _of_pairs(kind: str, images: Images, pairs: Pairs, share: float, words: str) -> Finding:
+    rows, strips = [], []
+    for one, other, exact, near, bits in zip(*(column.tolist() for column in pairs)):
+        second = {f"other_{name}": value for name, value in images.named(other).items()}
+        told = {"exact": exact, "nearness": round(near, 3), "hash_bits": "" if bits == UNKNOWN else bits}
+        rows.append({**images.named(one), **second, **told})
+        title = "same bytes" if exact else f"{near:.2f} of the usual distance"
+        strips.append(Strip([Tile(each, _caption(images, each)) for each in (one, other)], title))
+    return Finding(kind, len(rows), share if rows else 0.0, words, rows, strips)
+
+
+def _caption(images: Images, number: int) -> str:
+    example = images.examples[number]
+    return f"{example.split}: {example.labels[0]}\n{example.key}"

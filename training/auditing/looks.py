@@ -1,0 +1,138 @@
+"""Image files in, what can be seen of each without a network out: bytes, format, sides, brightness, a perceptual hash."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from headstart.features.dataset.examples import Example
+from headstart.features.dataset.inputs import image_root
+from headstart.features.dataset.record_inputs import is_record_input
+from headstart.features.dataset.sources import read_source
+from headstart.features.errors import DecodeError
+from headstart.features.images.decode import decode_image, header_size
+from headstart.features.images.file_kinds import image_format
+from headstart.features.places import place
+from headstart.features.places.identity import is_content
+from headstart.features.progress import Progress
+from headstart.features.runtime import cores
+from headstart.features.spec import FeatureSpec
+
+HASH_SIDE, HASHED = 32, 8  # the picture that is hashed, and the lowest frequencies of it that are
+LEAST = (256, 256)  # a large JPEG is decoded at a fraction that leaves this
+AT_ONCE = 64  # images a thread, that are handed out at once
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image.
+
+    Args:
+        size: the file's bytes.
+        kind: its format, such as JPEG.
+        width, height: pixels, as stored.
+        brightness, contrast: mean and standard deviation of its grey values, 0..255.
+        colour: mean distance of a pixel's largest channel from its smallest, 0..255.
+        hashes: 64 bits of the picture, and of its mirror image.
+    """
+
+    size: int
+    kind: str
+    width: int
+    height: int
+    brightness: float
+    contrast: float
+    colour: float
+    hashes: tuple[int, int]
+
+
+class ImageFiles:
+    """Where a store's images lie, and how they are decoded. `read` and `pixels` are safe in any thread.
+
+    Args:
+        root: the folder, table or files of records that the store was extracted from, or a copy of it; '' for none.
+        spec: the store's.
+        max_pixels: of an image.
+    """
+
+    def __init__(self, root: str, spec: FeatureSpec, max_pixels: int) -> None:
+        self.root, self.max_pixels, self.intensity = root, max_pixels, spec.intensity
+        self._folder = image_root(root) if root and not is_record_input(root) else ""
+        self._paths = {image.key: image.path for image in read_source(root).images} if is_record_input(root) else {}
+
+    def read(self, example: Example) -> bytes | None:
+        """An image's bytes; None where they are not at hand, or not those that its features were computed from."""
+        path = place.join(self._folder, example.key) if self._folder else self._paths.get(example.key)
+        if not path:
+            return None
+        try:
+            found, pieces = place.opened(path)
+            data = b"".join(pieces)
+        except OSError:
+            return None
+        return data if is_content(example.digest, data, found) else None
+
+    def pixels(self, data: bytes) -> np.ndarray:
+        """uint8 [H, W, 3], RGB, upright, a large JPEG at a fraction of its size.
+
+        Raises:
+            DecodeError: when the bytes are no whole image.
+        """
+        return decode_image(data, self.max_pixels, LEAST, self.intensity)
+
+    def look(self, example: Example) -> Look | None:
+        """What can be seen of an image; None where it is not at hand."""
+        if (data := self.read(example)) is None:
+            return None
+        try:
+            pixels = self.pixels(data)
+        except DecodeError:
+            return None
+        height, width = header_size(data) or pixels.shape[:2]
+        small = Image.fromarray(pixels).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
+        grey = np.asarray(small.convert("L"), np.float32)
+        spread = float(np.ptp(np.asarray(small, np.float32), axis=2).mean())
+        kind = image_format(data) or ""
+        hashes = perceptual_hash(grey), perceptual_hash(grey[:, ::-1])
+        return Look(len(data), kind, width, height, float(grey.mean()), float(grey.std()), spread, hashes)
+
+
+def look_at(files: ImageFiles, examples: Sequence[Example]) -> list[Look | None]:
+    """Looks at every image, several at a time; memory is bounded by what waits."""
+    workers, progress, found = cores(), Progress("look at", len(examples)), list[Look | None]()
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(examples), AT_ONCE * workers):
+            found += pool.map(files.look, examples[start : start + AT_ONCE * workers])
+            progress.update(len(found))
+    progress.close()
+    return found
+
+
+def perceptual_hash(grey: np.ndarray) -> int:
+    """64 bits that stay when a picture is encoded anew, resized, or made a little brighter: pHash.
+
+    Args:
+        grey: float32 [32, 32].
+
+    Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1,
+    https://www.phash.org/docs/pubs/thesis_zauner.pdf
+    """
+    low = (_cosines() @ grey @ _cosines().T).ravel()  # without the mean and the slowest waves, as in the source
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+
+
+@functools.lru_cache(maxsize=1)
+def _cosines() -> np.ndarray:
+    """The cosines of the discrete cosine transform, frequencies 1 to 8, [8, 32]."""
+    frequencies, places = np.arange(1, HASHED + 1)[:, None], np.arange(HASH_SIDE)[None]
+    return np.cos(np.pi * frequencies * (2 * places + 1) / (2 * HASH_SIDE)).astype(np.float32)
+
+
+def differing_bits(first: Sequence[int], second: Sequence[int]) -> np.ndarray:
+    """In how many bits hashes differ, pair by pair, int64 [N], 0..64."""
+    return np.array([(one ^ other).bit_count() for one, other in zip(first, second)], np.int64)
