@@ -74,18 +74,12 @@ def plant(photos: Sequence[Photo], folder: str, flips: float = 0.0, copies: int 
     return planted
 
 
-def brightened(folder: str, name: str, factor: float) -> None:
-    """Makes every image of a class brighter or darker: a shortcut."""
+def saved_anew(folder: str, name: str, brightness: float = 1.0, quality: int = 90) -> None:
+    """Encodes all images once more, those of one class brighter or darker or in another quality: a shortcut."""
     for path in _files(folder):
-        if os.path.basename(os.path.dirname(path)) == name:
-            ImageEnhance.Brightness(Image.open(path).convert("RGB")).enhance(factor).save(path)
-
-
-def saved_anew(folder: str, name: str, quality: int) -> None:
-    """Encodes every image of a class once more: its files are smaller, which is a shortcut."""
-    for path in _files(folder):
-        if os.path.basename(os.path.dirname(path)) == name:
-            Image.open(path).convert("RGB").save(path, "JPEG", quality=quality)
+        own = os.path.basename(os.path.dirname(path)) == name
+        image = ImageEnhance.Brightness(Image.open(path).convert("RGB")).enhance(brightness if own else 1.0)
+        image.save(path, "JPEG", quality=quality if own else 90)
 
 
 def _copied(image: Image.Image, kind: str, generator: np.random.Generator) -> Image.Image:

@@ -21,7 +21,7 @@ from headstart.features.dataset.inputs import check_exists
 from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
-from headstart.features.runtime import quietly
+from headstart.features.runtime import quiet
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
@@ -64,7 +64,6 @@ class Audit:
         return next(found.count for found in self.findings if found.kind == kind)
 
 
-@quietly
 def audit(config: AuditConfig) -> Audit:
     """Audits a dataset and writes DIR/audit.json, and a table and a contact sheet for each kind of which something was found.
 
@@ -82,7 +81,8 @@ def audit(config: AuditConfig) -> Audit:
     looks: list[Look | None] = [None] * len(images.examples)
     if _image_input(config, store):
         looks = look_at(image_files, images.examples)
-    findings, score = _findings(config, store, images, looks, tap)
+    with quiet():  # scikit-learn's warnings of fits that could go on
+        findings, score = _findings(config, store, images, looks, tap)
     findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
     held_out, at_hand = images.held_out_split, sum(look is not None for look in looks)
     seconds = round(time.monotonic() - started, 2)

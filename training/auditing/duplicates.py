@@ -1,8 +1,9 @@
 """Copies and near copies: neighbours and hashes in; pairs, clusters, and what they say of splits and labels out.
 
 Two images are near copies when they lie half as far from each other as neighbours of either usually lie, in the space of
-features: re-encoded, resized, cropped, mirrored, or the next frame. Where the images are at hand, pairs whose perceptual
-hashes agree are taken from farther away too. Both bounds are relative to the dataset, or to chance: none is of one dataset.
+features: re-encoded, resized, cropped, mirrored, or the next frame. Where the images are at hand, pairs are taken from farther
+away when their perceptual hashes agree, or when one picture fits into the other better than other neighbours do. All bounds
+are relative to the dataset, or to chance: none is of one dataset.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features.progress import Progress
 from headstart.training.auditing.findings import Finding, Images, Strip, Tile
 from headstart.training.auditing.looks import Look, differing_bits
 from headstart.training.auditing.neighbours import Neighbours
+from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import Score
 from headstart.training.auditing.space import Floats, Ints
 
-NEAR, NEAR_BY_HASH = 0.5, 0.9  # distance over the usual one
+NEAR, NEAR_BY_CROP, NEAR_BY_HASH = 0.5, 0.75, 0.9  # distance over the usual one
 SAME_HASH = 6  # of 64 bits: of two unrelated pictures 32 differ, and fewer than 16 in one pair of 20,000
+FITS, USUAL_PAIRS = 0.9, 200  # a crop correlates by more than this, and than any of so many pairs of other neighbours
 UNKNOWN = -1
 
 
@@ -47,26 +51,34 @@ def find_pairs(digests: Sequence[str], neighbours: Neighbours, looks: Sequence[L
         neighbours: in the softly whitened space.
         looks: N, None where an image is not at hand.
     """
-    exact = _exact(digests)
-    usual = neighbours.usual()
-    ratio = neighbours.distances / np.maximum(np.minimum(usual[:, None], usual[neighbours.others]), 1e-12)  # [N, K]
-    rows, columns = np.nonzero(ratio < NEAR_BY_HASH)
-    others, near = neighbours.others[rows, columns], ratio[rows, columns]
-    kept = np.array([digests[one] != digests[other] for one, other in zip(rows.tolist(), others.tolist())], np.bool_)
-    rows, others, near = rows[kept], others[kept], near[kept]
-    bits = _bits(looks, rows, others)
-    kept = (near < NEAR) | ((bits >= 0) & (bits <= SAME_HASH))
-    pairs = np.stack([np.minimum(rows, others), np.maximum(rows, others)], 1)[kept]
-    pairs, first = np.unique(pairs, axis=0, return_index=True)
-    near, bits = near[kept][first], bits[kept][first]
-    order = np.argsort(near, kind="stable")
-    return Pairs(
-        np.concatenate([exact[:, 0], pairs[order, 0]]),
-        np.concatenate([exact[:, 1], pairs[order, 1]]),
-        np.repeat([True, False], [len(exact), len(pairs)]),
-        np.concatenate([np.zeros(len(exact)), near[order]]),
-        np.concatenate([np.zeros(len(exact), np.int64), bits[order]]),
-    )
+    exact, ratios = _exact(digests), neighbours.ratios()
+    near = _candidates(digests, neighbours, ratios, looks)
+    kept = (near.nearness < NEAR) | ((near.bits >= 0) & (near.bits <= SAME_HASH))
+    maybe = np.flatnonzero(~kept & (near.nearness < NEAR_BY_CROP))
+    if len(maybe) and any(looks):
+        bound = max(FITS, _overlaps(looks, *_ordinary(neighbours, ratios)).max(initial=0))
+        kept[maybe] = _overlaps(looks, near.first[maybe], near.second[maybe]) > bound
+    near = near.where(kept)
+    near = near.where(np.argsort(near.nearness, kind="stable"))
+    zeros = np.zeros(len(exact))
+    same = Pairs(exact[:, 0], exact[:, 1], np.ones(len(exact), bool), zeros, zeros.astype(np.int64))
+    return Pairs(*(np.concatenate(columns) for columns in zip(same, near)))
+
+
+def _candidates(digests: Sequence[str], neighbours: Neighbours, ratios: Floats, looks: Sequence[Look | None]) -> Pairs:
+    """Every pair that is near enough for a hash to confirm it, and no exact copy; each once."""
+    rows, columns = np.nonzero(ratios < NEAR_BY_HASH)
+    others, near = neighbours.others[rows, columns], ratios[rows, columns]
+    pairs, at = np.unique(np.sort(np.stack([rows, others], 1), 1), axis=0, return_index=True)
+    differ = np.array([digests[one] != digests[other] for one, other in pairs.tolist()], np.bool_)
+    (first, second), near = pairs[differ].reshape(-1, 2).T, near[at][differ]
+    return Pairs(first, second, np.zeros(len(near), bool), near, _bits(looks, first, second))
+
+
+def _ordinary(neighbours: Neighbours, ratios: Floats) -> tuple[Ints, Ints]:
+    """Pairs that are near and no copies: some images, each with the nearest that is too far away for a crop."""
+    drawn = np.linspace(0, len(ratios) - 1, min(USUAL_PAIRS, len(ratios))).astype(np.int64)
+    return drawn, neighbours.others[drawn, (ratios[drawn] >= NEAR_BY_CROP).argmax(1)]
 
 
 def _exact(digests: Sequence[str]) -> Ints:
@@ -86,6 +98,17 @@ def _bits(looks: Sequence[Look | None], first: Ints, second: Ints) -> Ints:
     straight, mirrored = (differing_bits([one for one, _ in hashes], [both[way] for _, both in hashes]) for way in (0, 1))
     found[known] = np.minimum(straight, mirrored)
     return found
+
+
+def _overlaps(looks: Sequence[Look | None], first: Ints, second: Ints) -> Floats:
+    """How well one picture of each pair fits into the other, [P]; -1 where one is not at hand."""
+    progress, found = Progress("compare", len(first), "pairs"), list[float]()
+    for pair in zip(first.tolist(), second.tolist()):
+        one, other = (looks[number] for number in pair)
+        found.append(overlap(one.grey, other.grey) if one and other else -1.0)
+        progress.update(len(found))
+    progress.close()
+    return np.array(found)
 
 
 def clusters(count: int, pairs: Pairs) -> Ints:

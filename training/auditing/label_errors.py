@@ -11,13 +11,18 @@ https://arxiv.org/abs/1911.00068
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images, Strip, Tile
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.probing.ridge import fold_of
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the logistic regression, scikit-learn's C
 CHOOSING = 10_000  # images, at most, that the strength is chosen by
@@ -66,17 +71,28 @@ def out_of_fold(
 def _probabilities(
     coordinates: Floats, labels: Ints, classes: int, folds: Ints, fitted: np.ndarray, strength: float
 ) -> Floats:
-    from sklearn.linear_model import LogisticRegression
+    """Each fold's probabilities from the others; folds side by side, a thread each: a fit is too small for several."""
+    from threadpoolctl import threadpool_limits
 
     found = np.full((len(labels), classes), np.nan)
-    for fold in np.unique(folds):
+
+    def fill(fold: int) -> None:
         own, learned = folds == fold, fitted & (folds != fold)
         known = np.unique(labels[learned])
-        if len(known) < 2:
-            continue
-        model = LogisticRegression(C=strength, max_iter=STEPS).fit(coordinates[learned], labels[learned])
-        found[np.ix_(own, known)] = model.predict_proba(coordinates[own])
+        if len(known) > 1:
+            model = logistic_regression(coordinates[learned], labels[learned], strength)
+            found[np.ix_(own, known)] = model.predict_proba(coordinates[own])
+
+    with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(fill, np.unique(folds).tolist()))
     return found
+
+
+def logistic_regression(coordinates: Floats, labels: Ints, strength: float) -> LogisticRegression:
+    """A fitted multinomial logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=STEPS).fit(coordinates, labels)
 
 
 class Candidates(NamedTuple):

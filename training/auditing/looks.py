@@ -38,7 +38,8 @@ class Look:
         width, height: pixels, as stored.
         brightness, contrast: mean and standard deviation of its grey values, 0..255.
         colour: mean distance of a pixel's largest channel from its smallest, 0..255.
-        hashes: 64 bits of the picture, and of its mirror image.
+        grey: the picture, uint8 [32, 32], squeezed into a square.
+        hashes: 64 bits of it, and of its mirror image.
     """
 
     size: int
@@ -48,6 +49,7 @@ class Look:
     brightness: float
     contrast: float
     colour: float
+    grey: np.ndarray
     hashes: tuple[int, int]
 
 
@@ -95,11 +97,11 @@ class ImageFiles:
             return None
         height, width = header_size(data) or pixels.shape[:2]
         small = Image.fromarray(pixels).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
-        grey = np.asarray(small.convert("L"), np.float32)
+        grey = np.asarray(small.convert("L"))
         spread = float(np.ptp(np.asarray(small, np.float32), axis=2).mean())
         kind = image_format(data) or ""
         hashes = perceptual_hash(grey), perceptual_hash(grey[:, ::-1])
-        return Look(len(data), kind, width, height, float(grey.mean()), float(grey.std()), spread, hashes)
+        return Look(len(data), kind, width, height, float(grey.mean()), float(grey.std()), spread, grey, hashes)
 
 
 def look_at(files: ImageFiles, examples: Sequence[Example]) -> list[Look | None]:
@@ -117,7 +119,7 @@ def perceptual_hash(grey: np.ndarray) -> int:
     """64 bits that stay when a picture is encoded anew, resized, or made a little brighter: pHash.
 
     Args:
-        grey: float32 [32, 32].
+        grey: uint8 or float32 [32, 32].
 
     Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1,
     https://www.phash.org/docs/pubs/thesis_zauner.pdf

@@ -19,9 +19,13 @@ class Neighbours(NamedTuple):
     distances: Floats  # float32 [N, K]
     others: Ints  # [N, K]
 
-    def usual(self) -> Floats:
-        """How far away neighbours usually are: of the farther half of each point's, the mean distance, [N]."""
-        return self.distances[:, self.distances.shape[1] // 2 :].mean(1)
+    def ratios(self) -> Floats:
+        """Each distance over the one at which neighbours of either point usually are, the smaller of the two, [N, K].
+
+        Usual is the mean distance of the farther half of a point's neighbours.
+        """
+        usual = self.distances[:, self.distances.shape[1] // 2 :].mean(1)  # [N]
+        return self.distances / np.maximum(np.minimum(usual[:, None], usual[self.others]), 1e-12)
 
 
 def nearest(points: Floats, count: int = NEIGHBOURS) -> Neighbours:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.features.errors import UserError
 from headstart.training.auditing.findings import Images, Row
+from headstart.training.auditing.label_errors import logistic_regression
 from headstart.training.auditing.space import Floats
 from headstart.training.evaluation.compare import read_predictions
 from headstart.training.evaluation.intervals import accuracy_interval
@@ -89,8 +90,9 @@ def right_by_probe(coordinates: Floats, images: Images, strength: float) -> np.n
         images: N.
         strength: of the regression, which the other splits chose.
     """
-    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     fitted = ~images.held_out
-    model = LogisticRegression(C=strength, max_iter=300).fit(coordinates[fitted], images.labels[fitted])
+    with threadpool_limits(1):
+        model = logistic_regression(coordinates[fitted], images.labels[fitted], strength)
     return model.predict(coordinates[images.held_out]) == images.labels[images.held_out]

@@ -61,9 +61,12 @@ def read_space(store: FeatureStore, tap: str) -> Space:
 
 def _largest(matrix: Floats, most: int) -> tuple[float, Floats]:
     """A symmetric matrix's mean eigenvalue, and its directions [D, K] of the largest ones."""
-    values, vectors = np.linalg.eigh(matrix)
-    kept = max(1, min(most, int((values > MIN_EIGENVALUE * values[-1]).sum())))
-    return float(values.mean()), vectors[:, ::-1][:, :kept]
+    from scipy.linalg import eigh
+
+    width = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=[max(0, width - most), width - 1])
+    kept = max(1, int((values > MIN_EIGENVALUE * values[-1]).sum()))
+    return float(np.trace(matrix)) / width, vectors[:, ::-1][:, :kept]
 
 
 def unit(points: Floats) -> Floats:
