@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from headstart.training.evaluation.predict_config import PredictConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
+    from headstart.training.probing.learning_curve import learning_curve
+    from headstart.training.probing.learning_curve_config import LearningCurveConfig
     from headstart.training.probing.probe import probe
     from headstart.training.probing.probe_config import ProbeConfig
     from headstart.training.runs.listing import list_runs
@@ -59,6 +61,8 @@ _HOME = {
     "Augmentation": "headstart.features.augmentation",
     "FinetuneConfig": "headstart.training.finetuning.finetune_config",
     "finetune": "headstart.training.finetuning.finetune",
+    "LearningCurveConfig": "headstart.training.probing.learning_curve_config",
+    "learning_curve": "headstart.training.probing.learning_curve",
     "PredictConfig": "headstart.training.evaluation.predict_config",
     "predict": "headstart.training.evaluation.predict",
     "ProbeConfig": "headstart.training.probing.probe_config",
@@ -78,6 +82,7 @@ __all__ = [
     "FeatureStore",
     "FinetuneConfig",
     "FitConfig",
+    "LearningCurveConfig",
     "PredictConfig",
     "ProbeConfig",
     "Run",
@@ -91,6 +96,7 @@ __all__ = [
     "extract",
     "finetune",
     "fit",
+    "learning_curve",
     "list_runs",
     "predict",
     "probe",

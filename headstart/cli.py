@@ -27,6 +27,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "train": "a feature store to a trained head and a model of images",
     "finetune": "augmentation and fine-tuning: a run and its images to a better run",
     "probe": "which tap of which backbone transfers, by linear probes",
+    "learning_curve": "what more images would bring",
     "evaluate": "a run's figures, with intervals",
     "runs": "every run below a folder, the best one first",
     "compare": "two runs on the same images: which is better, and where",
@@ -36,7 +37,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<15}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: headstart COMMAND ...", "", *lines, "", "`headstart COMMAND --help` lists what it takes."])
 
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    name = arguments[0]
+    name = arguments[0].replace("-", "_")
     if name not in COMMANDS:
         return interruption.run("headstart", lambda: _unknown(name))
     return interruption.run(

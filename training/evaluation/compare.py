@@ -99,7 +99,7 @@ def compare(config: CompareConfig) -> Comparison:
     )
 
 
-def _drop(config: CompareConfig, first: _Predictions, second: _Predictions, accuracies: Sequence[float]) -> float:
+def _drop(config: CompareConfig, first: Predictions, second: Predictions, accuracies: Sequence[float]) -> float:
     """By how much the second run is worse, by the metric that was asked for."""
     before, after = accuracies
     if config.metric != "accuracy":

@@ -28,7 +28,7 @@ LEVEL = 0.95
 class Laws(NamedTuple):
     """R power laws, float64 [R] each."""
 
-    floors: Floats  # 0..1
+    floors: Floats  # of the error, 0..1; a little less in replicates
     scales: Floats  # at least 0
     exponents: Floats  # 0.05..2
 
@@ -39,7 +39,7 @@ class Laws(NamedTuple):
 
 
 def fit_laws(sizes: Sequence[float], errors: Floats, weights: Floats, least: float = 0.0) -> Laws:
-    """The best law for each row of errors, by weighted least squares; floor and scale are never negative.
+    """The best law for each row of errors, by weighted least squares; the scale is never negative.
 
     For each of 60 exponents the best floor and scale follow directly, so that none is a local optimum.
 
@@ -47,6 +47,7 @@ def fit_laws(sizes: Sequence[float], errors: Floats, weights: Floats, least: flo
         sizes: K, in images.
         errors: float64 [R, K], 0..1.
         weights: float64 [K], one over the variance of each.
+        least: of the floor.
     """
     best, found = np.full(len(errors), np.inf), np.zeros((3, len(errors)))
     shares = weights / weights.sum()
@@ -85,7 +86,7 @@ class Curve:
 
     def error(self, size: float) -> tuple[float, float, float]:
         """The expected error at a size, and its 95% interval, 0..1."""
-        return self._interval(float(self.law.errors([size])[0, 0]), self.replicates.errors([size])[:, 0])
+        return self._interval(float(self.law.errors([size])[0, 0]), np.maximum(self.replicates.errors([size])[:, 0], 0.0))
 
     def gain(self, more: float) -> tuple[float, float, float]:
         """By how much the error falls with so many more images a class than the most that there are, and its 95% interval."""

@@ -151,7 +151,7 @@ def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
 
 
 def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups: dict[str, list[str]], seed: int) -> TapProbe:
-    (features, labels), (unseen, truth) = (_read(store, tap, split, rows[split]) for split in SPLITS)
+    (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split]) for split in SPLITS)
     fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
     correct = fitted.predict(unseen) == truth
     low, high = accuracy_interval(correct, groups["validation"])
@@ -171,7 +171,7 @@ def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups
     )
 
 
-def _read(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def read_tap(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, int64 [N]."""
     stored, found = store.features(split, tap.name), list[np.ndarray]()
     for start in range(0, len(rows), 256):

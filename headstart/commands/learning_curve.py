@@ -1,0 +1,52 @@
+"""headstart learning_curve: what more images would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headstart.commands.runner import run_command
+from headstart.training.probing.learning_curve_config import LearningCurveConfig
+
+if TYPE_CHECKING:
+    from headstart.training.probing.learning_curve import LearningCurve
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """The command; returns its exit status."""
+    return run_command("headstart learning_curve", LearningCurveConfig, argv, _learning_curve, _check_names)
+
+
+def _check_names(config: LearningCurveConfig) -> None:
+    from headstart.training.probing.learning_curve import check_names
+
+    check_names(config)
+
+
+def _learning_curve(config: LearningCurveConfig) -> None:
+    from headstart.training.probing.learning_curve import learning_curve
+
+    print(describe(config, learning_curve(config)))
+
+
+def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
+    """The curve and what it says of more images, for a terminal."""
+    from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE
+
+    curve = result.curve
+    lines = [
+        f"accuracy on validation of linear probes at {result.tap}, learned from parts of train ({config.draws} draws each); "
+        f"95% intervals in brackets"
+    ]
+    for size, error in zip(curve.sizes, curve.errors):
+        _, low, high = curve.error(size)
+        lines.append(f"  {size:>8,.0f} a class {1 - error:7.1%}  [{100 * (1 - high):.1f}, {100 * (1 - low):.1f}]")
+    value, low, high = (100 * each for each in result.gain)
+    lines.append(f"{result.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]")
+    if low < 0.05 < high:
+        lines[-1] += ": perhaps nothing"
+    if config.more and config.more > result.more:
+        lines.append(
+            f"nothing is said of more than 10 times the images that there are: {result.more:,} more, not {config.more:,}"
+        )
+    return "\n".join([*lines, f"{config.run}: {TABLE}, {RESULT}, {PLOT} ({result.seconds:.1f} s)"])
