@@ -113,7 +113,8 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
                 )
             check_claim(job.store, job.token)
     except FileExistsError:
-        return _others_marker(unit, job)
+        if found := _others_marker(unit, job, shard.entry):
+            return found
     marker = ShardMarker(
         shard=shard.entry,
         split=unit.split,
@@ -129,17 +130,20 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
     return marker
 
 
-def _others_marker(unit: WorkUnit, job: ShardJob) -> ShardMarker:
-    """The marker of a shard that another worker made at the same time.
+def _others_marker(unit: WorkUnit, job: ShardJob, shard: ShardEntry) -> ShardMarker | None:
+    """The marker of a shard that another worker made at the same time; None when it died before, and the shard is the same.
 
     Raises:
-        UserError: when it died before it wrote one; the next start removes its shard.
+        UserError: when it died before, and what it left has other bytes, as another processor makes them; the next start
+            removes it.
     """
     until = time.monotonic() + MARKER_WAIT_S
     while time.monotonic() < until:
         if marker := read_marker(job.work, unit):
             return marker
         time.sleep(MARKER_WAIT_S / 100)
+    if place.sha256(place.join(job.folder, unit.shard)) == shard.sha256:
+        return None
     raise UserError("worker-failed", f"a worker died while it finished {unit.shard}: run the same command again to go on")
 
 

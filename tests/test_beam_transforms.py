@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record
 from headstart.pipelines import extract_shard
 from headstart.pipelines.extract_shard import ExtractShard
-from headstart.pipelines.markers import read_marker, save_unit
+from headstart.pipelines.markers import MARKER_SUFFIX, read_marker, save_unit
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.survey import Surveyed, SurveyFiles, read_rows
 from headstart.pipelines.work_unit import UnitExample, UnitExamples, WorkUnit
-from tests.conftest import draw
+from tests.conftest import draw, raises
 
 SPEC = FeatureSpec("Mean", "", (8, 8), (Tap("end", "avg", (3,)),), "none", store_dtype="float32")
 
@@ -99,6 +100,24 @@ def test_extract_shard(unit: WorkUnit, job: ShardJob) -> None:
     assert letter == DeadLetter(key, digest, "fern", "train", "decode", letter.reason) and letter.reason
     found = [record.decode(content, SPEC) for content in tfrecord.read_records(f"{job.folder}/{unit.shard}")]
     assert [(example.key, example.label) for example in found] == [("0.png", 0), ("2.png", 0)]
+
+
+def test_a_shard_whose_worker_died_before_its_marker_is_taken_over(
+    unit: WorkUnit, job: ShardJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner gives its unit to another worker, who makes the same bytes."""
+    monkeypatch.setattr(extract_shard, "MARKER_WAIT_S", 0.1)
+    first = extract_shard.extract_unit(unit, job)
+    marker = os.path.join(job.work, unit.shard + MARKER_SUFFIX)
+    os.remove(marker)
+    again = extract_shard.extract_unit(unit, job)
+    assert (again.shard, again.dead_letters, again.computed) == (first.shard, first.dead_letters, first.computed)
+    assert again == read_marker(job.work, unit)
+    os.remove(marker)
+    with open(os.path.join(job.folder, unit.shard), "ab") as shard:
+        shard.write(b"of another processor")
+    with raises("worker-failed"):
+        extract_shard.extract_unit(unit, job)
 
 
 def test_a_finished_unit_is_not_done_again(unit: WorkUnit, job: ShardJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,12 @@ FROM_IMAGES |= {
     "input": NAMES,
     "init_from": st.just("other"),
 }
+DECISIONS = {"operating_point": st.just("recall@precision=0.9"), "positive_class": NAMES}
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text has a grammar, or fields depend on each other
     ExtractConfig: EXTRACTION,
-    FinetuneConfig: {**FROM_IMAGES, "run": st.just("run")},
+    TrainConfig: {**DECISIONS, "refit": st.just(False)},
+    FinetuneConfig: {**FROM_IMAGES, **DECISIONS, "run": st.just("run")},
+    EvaluateConfig: {"by": NAMES, "by_table": NAMES},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
     PredictConfig: {"output": st.sampled_from(["", "a b.csv", "-.jsonl"])},

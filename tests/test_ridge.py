@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.training.evaluation.folds import FOLDS, fold_of
 from headstart.training.probing import ridge
 
 
@@ -44,9 +45,9 @@ def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width
     standard = (features - features.mean(0)) / features.std(0)
     values, basis, _ = ridge._decomposed(standard)
     shares = np.bincount(labels, minlength=3) / count
-    targets, folds, penalty = np.eye(3)[labels] - shares, ridge.fold_of(names(count), 0), 0.7 * values.mean()
+    targets, folds, penalty = np.eye(3)[labels] - shares, fold_of(names(count), 0), 0.7 * values.mean()
     found = ridge._left_out(basis, values, penalty, targets, shares, folds)
-    for fold in range(ridge.FOLDS):
+    for fold in range(FOLDS):
         own = folds == fold
         x, y = standard[~own].astype(np.float64), np.eye(3)[labels[~own]]
         middle = x.mean(0)
@@ -56,12 +57,12 @@ def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width
 
 @given(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60), st.integers(0, 5))
 def test_folds_tear_no_group_and_come_out_even(groups: list[str], seed: int) -> None:
-    folds = ridge.fold_of(groups, seed)
+    folds = fold_of(groups, seed)
     assert all(len({fold for fold, name in zip(folds, groups) if name == group}) == 1 for group in set(groups))
-    assert set(folds) == set(range(min(ridge.FOLDS, len(set(groups)))))
+    assert set(folds) == set(range(min(FOLDS, len(set(groups)))))
     sizes, largest = np.bincount(folds), max(groups.count(group) for group in groups)
     assert sizes.max() - sizes.min() <= largest
-    assert np.array_equal(folds, ridge.fold_of(groups, seed))
+    assert np.array_equal(folds, fold_of(groups, seed))
 
 
 def test_a_single_group_and_flat_features_are_no_trouble() -> None:
@@ -99,4 +100,4 @@ def test_the_seed_decides_the_folds_and_with_them_all() -> None:
     features, labels = drawn(80, 30)
     first, again = (ridge.fit(features, labels, 3, names(80), seed=3) for _ in range(2))
     assert first.weights.tobytes() == again.weights.tobytes() and first.accuracy == again.accuracy
-    assert not np.array_equal(ridge.fold_of(names(80), 3), ridge.fold_of(names(80), 4))
+    assert not np.array_equal(fold_of(names(80), 3), fold_of(names(80), 4))

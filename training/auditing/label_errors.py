@@ -19,7 +19,7 @@ import numpy as np
 from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images, Strip, Tile
 from headstart.training.auditing.space import Floats, Ints
-from headstart.training.probing.ridge import fold_of
+from headstart.training.evaluation.folds import fold_of
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.training.probing.ridge import fold_of
+from headstart.training.evaluation.folds import fold_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.training.evaluation.folds import fold_of
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
-FOLDS = 5
 REGULARISATIONS = tuple(10.0 ** (step / 2) for step in range(-6, 7))  # as multiples of the mean eigenvalue, 1e-3..1e3
 MIN_EIGENVALUE = 1e-6  # of the largest: below it float32 features hold only rounding
 
@@ -72,19 +73,6 @@ def fit(features: Floats, labels: Ints, classes: int, groups: Sequence[str], see
     inner = (np.sqrt(values) / (values + chosen * scale))[:, None] * (basis.T @ targets)  # [rank, C]
     weights = (directions @ inner.astype(np.float32)).astype(np.float32)
     return LinearProbe(mean, deviation, weights, shares.astype(np.float32), chosen, float(best))
-
-
-def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> Ints:
-    """The fold of each example, 0..folds-1: groups whole, in a random order, each into the fold that holds least."""
-    names, members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    sizes = np.bincount(members)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]  # large ones first, so that the folds come out even
-    place, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)), np.int64)
-    for group in order:
-        place[group] = filled.argmin()
-        filled[place[group]] += sizes[group]
-    return place[members]
 
 
 def _decomposed(standard: Floats) -> tuple[Floats, Floats, Floats]:
