@@ -39,6 +39,7 @@ setup(
         "tensorboard>=2.16",
         "scipy>=1.10",
         "scikit-learn>=1.4",  # carries the demo's digits
+        "threadpoolctl>=3",  # scikit-learn brings it
         "psutil>=5.9",
         "pyarrow>=14",  # Beam brings it; tables in Parquet
     ],

@@ -25,9 +25,11 @@ from headstart.features.command_line import parse
 from headstart.features.config import Bounds
 from headstart.features.errors import UserError
 from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.auditing.audit_config import AuditConfig
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.probing.learning_curve_config import LearningCurveConfig
 from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.train_config import TrainConfig
 
@@ -58,7 +60,8 @@ OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text h
     EvaluateConfig: {"by": NAMES, "by_table": NAMES},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
-    PredictConfig: {"output": st.sampled_from(["", "a b.csv", "-.jsonl"])},
+    PredictConfig: {"output": st.sampled_from(["a b.csv", "-.jsonl"])},
+    AuditConfig: {"fail_on": st.sampled_from(["", "leaks", "leaks,label_errors"])},
     ProbeConfig: {"stores": st.lists(st.sampled_from(["a", "-b", "c d"]), min_size=1, unique=True).map(tuple)},
 }
 SMALLEST: dict[type, Any] = {
@@ -67,6 +70,8 @@ SMALLEST: dict[type, Any] = {
     FinetuneConfig: FinetuneConfig(input="photos", init_from="run", run="better"),
     ProbeConfig: ProbeConfig(stores=("store",), run="run"),
     EvaluateConfig: EvaluateConfig("run"),
+    AuditConfig: AuditConfig("store", "audit"),
+    LearningCurveConfig: LearningCurveConfig(store="store", run="run"),
     PredictConfig: PredictConfig("run", ("a.png",)),
     BackbonesConfig: BackbonesConfig(),
     InfoConfig: InfoConfig("store"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,8 +32,12 @@ def _names_a_path(config: PredictConfig) -> bool:
 
 def _predict(config: PredictConfig) -> int:
     from headstart.training.evaluation.predict import write_rows
+    from headstart.training.evaluation.review import LIST, SHEET
 
     total, failed = write_rows(config)
+    if config.review:
+        beside = [os.path.join(os.path.dirname(config.output), name) for name in (LIST, SHEET)]
+        print(f"{PROG}: to label next: {beside[0]}, {beside[1]}", file=sys.stderr)
     if failed:
         print(f"{PROG}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
     return 1 if failed else 0

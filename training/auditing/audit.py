@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from headstart.features import files
 from headstart.features.dataset.examples import Example
@@ -25,12 +26,12 @@ from headstart.features.runtime import quiet
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
-from headstart.training.auditing.contact_sheet import draw_sheet
 from headstart.training.auditing.findings import Finding, Images, Row
 from headstart.training.auditing.looks import ImageFiles, Look, look_at
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.score import Score, right_by_probe, right_by_run, with_and_without
 from headstart.training.auditing.space import Floats, read_space, softly_whitened
+from headstart.training.evaluation.plots.contact_sheet import draw_sheet
 
 RESULT = "audit.json"
 LEAST = 20  # images
@@ -81,7 +82,7 @@ def audit(config: AuditConfig) -> Audit:
     looks: list[Look | None] = [None] * len(images.examples)
     if _image_input(config, store):
         looks = look_at(image_files, images.examples)
-    with quiet():  # scikit-learn's warnings of fits that could go on
+    with quiet(), threadpool_limits(1, "blas"):  # what is done often is small; and sums are the same on any machine
         findings, score = _findings(config, store, images, looks, tap)
     findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
     held_out, at_hand = images.held_out_split, sum(look is not None for look in looks)
@@ -190,12 +191,16 @@ def _save(config: AuditConfig, result: Audit, images: Images, image_files: Image
     folder = mirror.here(config.output)
     os.makedirs(folder, exist_ok=True)
     place.remove(os.path.join(folder, name) for name in os.listdir(folder) if name != mirror.RECORD)
+
+    def pixels(number: int) -> np.ndarray | None:
+        return image_files.picture(images.examples[number]) if image_files else None
+
     for found in result.findings:
         if found.rows:
             files.write_bytes(os.path.join(folder, f"{found.kind}.csv"), _csv(found.rows))
         if found.strips and image_files:
             title = f"{found.kind.replace('_', ' ')}: {found.count:,}"
-            draw_sheet(title, found.strips, images.examples, image_files, os.path.join(folder, f"{found.kind}.png"))
+            draw_sheet(title, found.strips, pixels, os.path.join(folder, f"{found.kind}.png"))
     files.write_json(os.path.join(folder, RESULT), to_json(config, result, images))
     mirror.push(config.output, RESULT)
 

@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from headstart.features.progress import Progress
-from headstart.training.auditing.findings import Finding, Images, Strip, Tile
+from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.looks import Look, differing_bits
 from headstart.training.auditing.neighbours import Neighbours
 from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import Score
 from headstart.training.auditing.space import Floats, Ints
+from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 NEAR, NEAR_BY_CROP, NEAR_BY_HASH = 0.5, 0.75, 0.9  # distance over the usual one
 SAME_HASH = 6  # of 64 bits: of two unrelated pictures 32 differ, and fewer than 16 in one pair of 20,000

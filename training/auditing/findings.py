@@ -10,6 +10,7 @@ import numpy as np
 
 from headstart.features.dataset.examples import Example
 from headstart.training.auditing.space import Ints
+from headstart.training.evaluation.plots.contact_sheet import Strip
 
 Row = dict[str, Any]
 
@@ -37,22 +38,6 @@ class Images:
         """An image as a table's columns."""
         example = self.examples[number]
         return {"key": example.key, "split": example.split, "label": example.labels[0]}
-
-
-@dataclass(frozen=True)
-class Tile:
-    """An image on a contact sheet, with a line or two below it."""
-
-    number: int
-    caption: str
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Images that belong together, such as a pair."""
-
-    tiles: Sequence[Tile]
-    title: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headstart.features.runtime import cores
-from headstart.training.auditing.findings import Finding, Images, Strip, Tile
+from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.evaluation.folds import fold_of
+from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -71,9 +72,7 @@ def out_of_fold(
 def _probabilities(
     coordinates: Floats, labels: Ints, classes: int, folds: Ints, fitted: np.ndarray, strength: float
 ) -> Floats:
-    """Each fold's probabilities from the others; folds side by side, a thread each: a fit is too small for several."""
-    from threadpoolctl import threadpool_limits
-
+    """Each fold's probabilities from the others, folds side by side: a fit alone is too small for several threads."""
     found = np.full((len(labels), classes), np.nan)
 
     def fill(fold: int) -> None:
@@ -83,7 +82,7 @@ def _probabilities(
             model = logistic_regression(coordinates[learned], labels[learned], strength)
             found[np.ix_(own, known)] = model.predict_proba(coordinates[own])
 
-    with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, np.unique(folds).tolist()))
     return found
 

@@ -54,7 +54,7 @@ class Look:
 
 
 class ImageFiles:
-    """Where a store's images lie, and how they are decoded. `read` and `pixels` are safe in any thread.
+    """Where a store's images lie, and how they are decoded. Its methods are safe in any thread.
 
     Args:
         root: the folder, table or files of records that the store was extracted from, or a copy of it; '' for none.
@@ -79,21 +79,21 @@ class ImageFiles:
             return None
         return data if is_content(example.digest, data, found) else None
 
-    def pixels(self, data: bytes) -> np.ndarray:
-        """uint8 [H, W, 3], RGB, upright, a large JPEG at a fraction of its size.
+    def picture(self, example: Example) -> np.ndarray | None:
+        """An image's pixels, uint8 [H, W, 3], RGB, upright, a large JPEG at a fraction of its size; None as `read` says."""
+        data = self.read(example)
+        return None if data is None else self._decoded(data)
 
-        Raises:
-            DecodeError: when the bytes are no whole image.
-        """
-        return decode_image(data, self.max_pixels, LEAST, self.intensity)
+    def _decoded(self, data: bytes) -> np.ndarray | None:
+        try:
+            return decode_image(data, self.max_pixels, LEAST, self.intensity)
+        except DecodeError:
+            return None
 
     def look(self, example: Example) -> Look | None:
         """What can be seen of an image; None where it is not at hand."""
-        if (data := self.read(example)) is None:
-            return None
-        try:
-            pixels = self.pixels(data)
-        except DecodeError:
+        data = self.read(example)
+        if data is None or (pixels := self._decoded(data)) is None:
             return None
         height, width = header_size(data) or pixels.shape[:2]
         small = Image.fromarray(pixels).resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)

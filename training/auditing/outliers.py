@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from headstart.training.auditing.findings import Finding, Images, Strip, Tile
+from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.neighbours import Neighbours
 from headstart.training.auditing.space import Floats
+from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 NEAREST = 10
 FAR = 3.0  # spreads above the median

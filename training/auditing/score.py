@@ -90,9 +90,6 @@ def right_by_probe(coordinates: Floats, images: Images, strength: float) -> np.n
         images: N.
         strength: of the regression, which the other splits chose.
     """
-    from threadpoolctl import threadpool_limits
-
     fitted = ~images.held_out
-    with threadpool_limits(1):
-        model = logistic_regression(coordinates[fitted], images.labels[fitted], strength)
+    model = logistic_regression(coordinates[fitted], images.labels[fitted], strength)
     return model.predict(coordinates[images.held_out]) == images.labels[images.held_out]

@@ -15,11 +15,12 @@ import numpy as np
 
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.splits import SPLIT_NAMES
-from headstart.training.auditing.findings import Finding, Images, Strip, Tile
+from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.looks import Look
 from headstart.training.auditing.space import Ints
 from headstart.training.evaluation.folds import fold_of
 from headstart.training.evaluation.intervals import balanced_accuracy_interval
+from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 BINS = 20
 MOST = 20_000  # images, at most, that it is learned from

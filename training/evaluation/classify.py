@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,21 @@ from headstart.training.runs.run_folder import Run
 HEAD_BATCH = 256
 
 
+class Answer(NamedTuple):
+    """A file's probabilities, float32 [classes], and the feature that they come from, float32 [*tap.shape]."""
+
+    probabilities: np.ndarray
+    feature: np.ndarray
+
+
 def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:
-    """Each file's probabilities, float32 [classes], in order; or why there are none.
+    """Each file's probabilities, float32 [classes], in order; or why there are none."""
+    for answer in answer_files(run, paths):
+        yield answer if isinstance(answer, Unreadable) else answer.probabilities
+
+
+def answer_files(run: Run, paths: Sequence[str]) -> Iterator[Answer | Unreadable]:
+    """Each file's answer, in order; or why there is none.
 
     The backbone inside `model.keras` runs as it does in extraction, so a file gets what its stored feature would.
     """
@@ -30,7 +44,7 @@ def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unre
         readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
         answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())
         for row in rows:
-            yield row if isinstance(row, Unreadable) else next(answers)
+            yield row if isinstance(row, Unreadable) else Answer(next(answers), row[0])
 
 
 def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarray, np.ndarray]:

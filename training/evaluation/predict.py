@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +20,10 @@ from headstart.features.engines.stream import Unreadable
 from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly_each
-from headstart.training.evaluation.classify import classify_files
+from headstart.training.evaluation.classify import answer_files
 from headstart.training.evaluation.operating_point import OperatingPoint
 from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.evaluation.review import Pool, write_review
 from headstart.training.runs.run_folder import Run
 
 
@@ -48,22 +50,30 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
     Raises:
         UserError: for a run that is not complete.
     """
+    return _predicted(config, None)
+
+
+def _predicted(config: PredictConfig, pool: Pool | None) -> Iterator[Prediction]:
+    """The same; every image that is classified goes into the pool too."""
     run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
-    found = _predictions(run, rows, config.top_k)
+    found = _predictions(run, rows, config.top_k, pool)
     return found if all(row.error for row in rows) else quietly_each(found)
 
 
-def _predictions(run: Run, rows: Sequence[Prediction], top_k: int) -> Iterator[Prediction]:
-    answers = classify_files(run, [row.key for row in rows if not row.error])  # loads the model for the first of them
+def _predictions(run: Run, rows: Sequence[Prediction], top_k: int, pool: Pool | None) -> Iterator[Prediction]:
+    answers = answer_files(run, [row.key for row in rows if not row.error])  # loads the model for the first of them
     progress, dead, decide = Progress("predict", len(rows)), 0, _decider(run)
     for done, row in enumerate(rows, 1):
         answer = None if row.error else next(answers)
         if isinstance(answer, Unreadable):
             row = Prediction(row.key, error=f"{answer.stage}: {answer.reason}")
         elif answer is not None:
-            best = (-answer).argsort(kind="stable")[:top_k]
-            names, shares = tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best)
-            row = Prediction(row.key, names, shares, decision=decide(answer))
+            each = answer.probabilities
+            best = (-each).argsort(kind="stable")[:top_k]
+            names, shares = tuple(run.class_names[i] for i in best), tuple(float(each[i]) for i in best)
+            row = Prediction(row.key, names, shares, decision=decide(each))
+            if pool:
+                pool.add(row.key, *answer)
         dead += bool(row.error)
         yield row
         progress.update(done, dead)
@@ -119,12 +129,16 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
 
 
 def write_rows(config: PredictConfig) -> tuple[int, int]:
-    """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed."""
+    """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed.
+
+    With `review`, a list and a sheet of the images to label next are left beside the output.
+    """
     count, run = Counter[bool](), Run.open(config.run)
     top_k, decides = min(config.top_k, len(run.class_names)), OperatingPoint.of_run(run) is not None
+    pool = Pool(config.review) if config.review else None
 
     def counted() -> Iterator[Prediction]:
-        for row in predict(config):
+        for row in _predicted(config, pool):
             count[bool(row.error)] += 1
             yield row
 
@@ -139,4 +153,6 @@ def write_rows(config: PredictConfig) -> tuple[int, int]:
             write_jsonl(counted(), text)
         text.flush()
         text.detach()
+    if pool:
+        write_review(Run.open(config.run), pool.chosen(), os.path.dirname(config.output))
     return count.total(), count[True]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from headstart.features.dataset.examples import Example
-from headstart.features.errors import DecodeError
 from headstart.features.files import write_bytes
-from headstart.training.auditing.findings import Strip
-from headstart.training.auditing.looks import ImageFiles
 from headstart.training.evaluation.plots.canvas import INK, QUIET, label
 
 SIDE, GAP, MARGIN, LINE = 150, 8, 16, 15  # pixels
@@ -25,14 +23,29 @@ SMALL, LARGE = 11, 16  # points
 FRAME, EMPTY = "#d5d8dd", "#f1f2f4"
 
 
-def draw_sheet(title: str, strips: Sequence[Strip], examples: Sequence[Example], files: ImageFiles, path: str) -> int:
-    """Draws strips one after the other, several in a row where they are short; the number of strips that are on it.
+@dataclass(frozen=True)
+class Tile:
+    """An image by its number, with a line or two below it."""
+
+    number: int
+    caption: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images that belong together, such as a pair."""
+
+    tiles: Sequence[Tile]
+    title: str = ""
+
+
+def draw_sheet(title: str, strips: Sequence[Strip], pixels: Callable[[int], np.ndarray | None], path: str) -> None:
+    """Draws strips one after the other, several in a row where they are short, as a PNG.
 
     Args:
         title: above all.
         strips: the most important first; those beyond 96 images are left out.
-        examples: what the tiles' numbers mean.
-        files: where the images are; one that is not at hand is an empty frame.
+        pixels: gives an image, uint8 [H, W, 3], RGB, by its number; None where it is not at hand.
         path: of the PNG.
     """
     shown = _first(strips)
@@ -54,7 +67,7 @@ def draw_sheet(title: str, strips: Sequence[Strip], examples: Sequence[Example],
         if strip.title:
             draw.text((x, y), label(strip.title, LETTERS * len(strip.tiles)), INK, _font(SMALL, bold=True))
         for tile in strip.tiles:
-            _put(sheet, draw, x, y + head, _thumbnail(files, examples[tile.number]))
+            _put(sheet, draw, x, y + head, _thumbnail(pixels(tile.number)))
             for line, text in enumerate(tile.caption.split("\n")):
                 place = (x, y + head + SIDE + 4 + line * LINE)
                 draw.text(place, label(_end(text), LETTERS), QUIET if line else INK, small)
@@ -62,7 +75,6 @@ def draw_sheet(title: str, strips: Sequence[Strip], examples: Sequence[Example],
     png = io.BytesIO()
     sheet.save(png, "PNG")
     write_bytes(path, png.getvalue())
-    return len(shown)
 
 
 def _first(strips: Sequence[Strip]) -> Sequence[Strip]:
@@ -85,19 +97,17 @@ def _put(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, picture:
     sheet.paste(picture, (left, top))
 
 
-def _thumbnail(files: ImageFiles, example: Example) -> Image.Image | None:
+def _thumbnail(pixels: np.ndarray | None) -> Image.Image | None:
     """An image in a square, its sides in proportion; enlarged where it is tiny."""
-    if (data := files.read(example)) is None:
+    if pixels is None:
         return None
-    try:
-        picture = Image.fromarray(np.ascontiguousarray(files.pixels(data)))
-    except DecodeError:
-        return None
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     scale = SIDE / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     return picture.resize((size[0], size[1]), Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
 
+@functools.lru_cache(maxsize=8)
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib, which plots are lettered in."""
     import matplotlib
