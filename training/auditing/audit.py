@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_limits
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import check_exists
-from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.runtime import quiet
@@ -30,7 +29,7 @@ from headstart.training.auditing.findings import Finding, Images, Row
 from headstart.training.auditing.looks import ImageFiles, Look, look_at
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.score import Score, right_by_probe, right_by_run, with_and_without
-from headstart.training.auditing.space import Floats, read_space, softly_whitened
+from headstart.training.auditing.space import read_space, softly_whitened
 from headstart.training.evaluation.plots.contact_sheet import draw_sheet
 
 RESULT = "audit.json"
@@ -77,17 +76,16 @@ def audit(config: AuditConfig) -> Audit:
     """
     started = time.monotonic()
     store = check_names(config)
-    tap, images = store.tap(config.tap).name, read_images(store)
-    image_files = ImageFiles(_image_input(config, store), store.spec, store.manifest.max_pixels)
-    looks: list[Look | None] = [None] * len(images.examples)
-    if _image_input(config, store):
-        looks = look_at(image_files, images.examples)
+    images = read_images(store)
+    right = right_by_run(config.run, images) if config.run else None
+    image_files = _image_files(config, store)
+    looks = look_at(image_files, images.examples) if image_files else [None] * len(images.examples)
     with quiet(), threadpool_limits(1, "blas"):  # what is done often is small; and sums are the same on any machine
-        findings, score = _findings(config, store, images, looks, tap)
+        findings, score = _findings(config, store, images, looks, right)
     findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
-    held_out, at_hand = images.held_out_split, sum(look is not None for look in looks)
+    at_hand, tap = sum(look is not None for look in looks), store.tap(config.tap).name
     seconds = round(time.monotonic() - started, 2)
-    result = Audit(findings, len(images.examples), at_hand, tap, held_out, score, seconds)
+    result = Audit(findings, len(images.examples), at_hand, tap, images.held_out_split, score, seconds)
     _save(config, result, images, image_files if at_hand else None)
     return result
 
@@ -124,24 +122,35 @@ def read_images(store: FeatureStore) -> Images:
     return Images(examples, labels, store.class_names, held_out, splits == held_out)
 
 
-def _image_input(config: AuditConfig, store: FeatureStore) -> str:
-    """Where the images lie; '' where they are no longer."""
+def _image_files(config: AuditConfig, store: FeatureStore) -> ImageFiles | None:
+    """Where the images lie; None where they are no longer, and nobody said where else."""
     path = config.images or store.manifest.provenance.input
-    return path if is_record_input(path) or place.exists(path) else ""
+    try:
+        check_exists(path)
+        return ImageFiles(path, store.spec, store.manifest.max_pixels)
+    except UserError:
+        if config.images:
+            raise
+        return None
 
 
 def _findings(
-    config: AuditConfig, store: FeatureStore, images: Images, looks: Sequence[Look | None], tap: str
+    config: AuditConfig, store: FeatureStore, images: Images, looks: Sequence[Look | None], right: np.ndarray | None
 ) -> tuple[list[Finding], Score | None]:
-    """A finding of each kind, and the score with and without copies."""
-    space = read_space(store, tap)
+    """A finding of each kind, and the score with and without copies; right is what a run says of the images held out."""
+    space = read_space(store, store.tap(config.tap).name)
     points = softly_whitened(space.standard)
     pairs = duplicates.find_pairs([example.digest for example in images.examples], nearest(points), looks)
     groups = together(images.examples, duplicates.clusters(len(images.examples), pairs))
     answers = label_errors.out_of_fold(
         space.standard, images.labels, len(images.class_names), groups, ~images.held_out, config.seed
     )
-    score = _score(config, images, pairs, space.standard, answers.strength, groups)
+    score, held = None, images.held_out
+    if held.any() and len(np.unique(images.labels[~held])) > 1:
+        of = config.run or "a linear probe on the other splits"
+        right = right_by_probe(space.standard, images, answers.strength) if right is None else right
+        own = [groups[number] for number in np.flatnonzero(held).tolist()]
+        score = with_and_without(of, right, duplicates.leaked(images, pairs)[held], own)
     wrong = label_errors.candidates(answers.values, images.labels, ~images.held_out)
     named = None if store.manifest.groups_declared else group_names.find_groups(images, points, config.seed)
     return [
@@ -168,22 +177,6 @@ def together(examples: Sequence[Example], clusters: np.ndarray) -> list[str]:
     ends = np.concatenate([count + clusters, 2 * count + np.array(declared, np.int64)])  # nodes of clusters, and of groups
     graph = coo_array((np.ones(2 * count), (np.tile(rows, 2), ends)), shape=(3 * count, 3 * count))
     return [str(name) for name in connected_components(graph, directed=False)[1][:count]]
-
-
-def _score(
-    config: AuditConfig, images: Images, pairs: duplicates.Pairs, coordinates: Floats, strength: float, groups: Sequence[str]
-) -> Score | None:
-    """The score of the split that is held out, with and without its images that have a copy elsewhere."""
-    if not images.held_out_split:
-        return None
-    if config.run:
-        right, of = right_by_run(config.run, images), config.run
-    else:
-        right, of = right_by_probe(coordinates, images, strength), "a linear probe on the other splits"
-    held = images.held_out
-    return with_and_without(
-        of, right, duplicates.leaked(images, pairs)[held], [groups[number] for number in np.flatnonzero(held).tolist()]
-    )
 
 
 def _save(config: AuditConfig, result: Audit, images: Images, image_files: ImageFiles | None) -> None:

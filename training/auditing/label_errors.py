@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images
@@ -82,7 +83,7 @@ def _probabilities(
             model = logistic_regression(coordinates[learned], labels[learned], strength)
             found[np.ix_(own, known)] = model.predict_proba(coordinates[own])
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, np.unique(folds).tolist()))
     return found
 

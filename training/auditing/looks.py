@@ -57,15 +57,16 @@ class ImageFiles:
     """Where a store's images lie, and how they are decoded. Its methods are safe in any thread.
 
     Args:
-        root: the folder, table or files of records that the store was extracted from, or a copy of it; '' for none.
+        root: the folder, table or files of records that the store was extracted from, or a copy of it.
         spec: the store's.
         max_pixels: of an image.
     """
 
     def __init__(self, root: str, spec: FeatureSpec, max_pixels: int) -> None:
-        self.root, self.max_pixels, self.intensity = root, max_pixels, spec.intensity
-        self._folder = image_root(root) if root and not is_record_input(root) else ""
-        self._paths = {image.key: image.path for image in read_source(root).images} if is_record_input(root) else {}
+        self.max_pixels, self.intensity = max_pixels, spec.intensity
+        records = is_record_input(root)
+        self._folder = "" if records else image_root(root)
+        self._paths = {image.key: image.path for image in read_source(root).images} if records else {}
 
     def read(self, example: Example) -> bytes | None:
         """An image's bytes; None where they are not at hand, or not those that its features were computed from."""

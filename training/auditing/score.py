@@ -69,8 +69,10 @@ def right_by_run(run: str, images: Images) -> np.ndarray:
     """Which images of the split that is held out a run classified rightly when it was evaluated, bool [N].
 
     Raises:
-        UserError: for a run that was not evaluated on that split, or on other images.
+        UserError: for a run that was not evaluated on that split, or on other images; or when nothing is held out.
     """
+    if not images.held_out_split:
+        raise UserError("missing-split", f"the store has one split only, so that --run {run!r} has nothing to be scored on")
     rows = {row["key"]: row["predicted"] == row["truth"] for row in read_predictions(run, images.held_out_split).rows}
     keys = [example.key for example, held in zip(images.examples, images.held_out) if held]
     if missing := [key for key in keys if key not in rows]:

@@ -41,7 +41,7 @@ def read_space(store: FeatureStore, tap: str) -> Space:
         store: of N images.
         tap: its name; a feature map is averaged over its places.
     """
-    width = next(_blocks(store, tap)).shape[1]
+    width = store.tap(tap).shape[-1]
     count, total, square = 0, np.zeros(width), np.zeros((width, width))
     for block in _blocks(store, tap):
         wide = block.astype(np.float64)
