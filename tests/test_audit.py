@@ -20,11 +20,11 @@ from headstart.training.auditing import duplicates, group_names, label_errors, o
 from headstart.training.auditing.audit import audit, together
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
 from headstart.training.auditing.findings import Images
-from headstart.training.auditing.looks import Look, perceptual_hash
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import with_and_without
 from headstart.training.auditing.space import softly_whitened, unit
+from headstart.training.auditing.thumbnails import Thumbnail, perceptual_hash
 from tests.conftest import CLASSES, extracted, generation, raises, rewrite_manifest, write_photos
 from tests.test_record_inputs import example, extract, images_of, write
 
@@ -49,8 +49,10 @@ def made_features(count: int, seed: int = 0, width: int = 32) -> tuple[np.ndarra
     return (generator.normal(0, 3, (3, width))[labels] + generator.normal(0, 1, (count, width))).astype(np.float32), labels
 
 
-def look(size: int = 10_000, kind: str = "JPEG", brightness: float = 100.0, hashes: tuple[int, int] = (0, 0)) -> Look:
-    return Look(size, kind, 300, 200, brightness, 50.0, 30.0, np.zeros((32, 32), np.uint8), hashes)
+def thumbnail(
+    size: int = 10_000, kind: str = "JPEG", brightness: float = 100.0, hashes: tuple[int, int] = (0, 0)
+) -> Thumbnail:
+    return Thumbnail(size, kind, 300, 200, brightness, 50.0, 30.0, np.zeros((32, 32), np.uint8), hashes)
 
 
 # Neighbours and copies.
@@ -104,7 +106,7 @@ def test_a_hash_confirms_copies_that_are_farther_away() -> None:
     hashes = [int.from_bytes(generator.bytes(8), "big") for _ in range(325)]
     for number in range(20):
         hashes[300 + number] = hashes[number] ^ 0b111  # 3 bits
-    helped = duplicates.find_pairs(digests, neighbours, [look(hashes=(each, ~each % 2**64)) for each in hashes])
+    helped = duplicates.find_pairs(digests, neighbours, [thumbnail(hashes=(each, ~each % 2**64)) for each in hashes])
     found = [len(planted & set(zip(each.first.tolist(), each.second.tolist()))) for each in (alone, helped)]
     assert found[0] < found[1] and found[1] >= 20
     assert {*zip(helped.first.tolist(), helped.second.tolist())} - {
@@ -253,11 +255,11 @@ def test_a_property_that_tells_the_class(name: str) -> None:
     labels = generator.integers(3, size=300)
     images = made_images(labels)
 
-    def made(label: int) -> Look:
+    def made(label: int) -> Thumbnail:
         told = generator.random() < 0.8 and label == 1
         bright = 100 + 15 * generator.normal() + 60 * (told and name == "brightness")
         size = int(10_000 * np.exp(0.3 * generator.normal()) * (3 if told and name == "file size" else 1))
-        return look(size, "PNG" if told and name == "format" else "JPEG", bright)
+        return thumbnail(size, "PNG" if told and name == "format" else "JPEG", bright)
 
     names = [f"{number}" for number in range(300)]
     found = shortcuts.find_shortcuts(images, [made(label) for label in labels.tolist()], names, 0)

@@ -12,8 +12,8 @@ from headstart.features.dataset.sources import read_source
 from headstart.features.places.identity import digest_of
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.auditing.findings import Images
-from headstart.training.auditing.looks import ImageFiles, look_at
 from headstart.training.auditing.shortcuts import find_shortcuts
+from headstart.training.auditing.thumbnails import ImageFiles, read_thumbnails
 from tests.benchmarks.audit import audited, compared
 from tests.benchmarks.planted import listed, plant, saved_anew
 
@@ -51,7 +51,7 @@ def test_a_class_that_is_darker_is_a_shortcut(tmp_path: pathlib.Path) -> None:
     labels = np.array([int(example.labels == ("dogs",)) for example in examples])
     held = np.array([example.split == "test" for example in examples])
     spec = FeatureSpec("A", "", (8, 8), (Tap("x"),), "none")
-    looks = look_at(ImageFiles(planted.folder, spec, 10**9), examples)
+    thumbnails = read_thumbnails(ImageFiles(planted.folder, spec, 10**9), examples)
     images = Images(examples, labels, ["cats", "dogs"], "test", held)
-    found = find_shortcuts(images, looks, [example.digest for example in examples], 0)
+    found = find_shortcuts(images, thumbnails, [example.digest for example in examples], 0)
     assert "brightness" in [row["property"] for row in found.rows] and found.at_stake > 0.1

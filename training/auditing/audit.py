@@ -26,10 +26,10 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
 from headstart.training.auditing.findings import Finding, Images, Row
-from headstart.training.auditing.looks import ImageFiles, Look, look_at
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.score import Score, right_by_probe, right_by_run, with_and_without
 from headstart.training.auditing.space import read_space, softly_whitened
+from headstart.training.auditing.thumbnails import ImageFiles, Thumbnail, read_thumbnails
 from headstart.training.evaluation.plots.contact_sheet import draw_sheet
 
 RESULT = "audit.json"
@@ -79,11 +79,11 @@ def audit(config: AuditConfig) -> Audit:
     images = read_images(store)
     right = right_by_run(config.run, images) if config.run else None
     image_files = _image_files(config, store)
-    looks = look_at(image_files, images.examples) if image_files else [None] * len(images.examples)
+    thumbnails = read_thumbnails(image_files, images.examples) if image_files else [None] * len(images.examples)
     with quiet(), threadpool_limits(1, "blas"):  # what is done often is small; and sums are the same on any machine
-        findings, score = _findings(config, store, images, looks, right)
+        findings, score = _findings(config, store, images, thumbnails, right)
     findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
-    at_hand, tap = sum(look is not None for look in looks), store.tap(config.tap).name
+    at_hand, tap = sum(thumbnail is not None for thumbnail in thumbnails), store.tap(config.tap).name
     seconds = round(time.monotonic() - started, 2)
     result = Audit(findings, len(images.examples), at_hand, tap, images.held_out_split, score, seconds)
     _save(config, result, images, image_files if at_hand else None)
@@ -135,12 +135,12 @@ def _image_files(config: AuditConfig, store: FeatureStore) -> ImageFiles | None:
 
 
 def _findings(
-    config: AuditConfig, store: FeatureStore, images: Images, looks: Sequence[Look | None], right: np.ndarray | None
+    config: AuditConfig, store: FeatureStore, images: Images, thumbnails: Sequence[Thumbnail | None], right: np.ndarray | None
 ) -> tuple[list[Finding], Score | None]:
     """A finding of each kind, and the score with and without copies; right is what a run says of the images held out."""
     space = read_space(store, store.tap(config.tap).name)
     points = softly_whitened(space.standard)
-    pairs = duplicates.find_pairs([example.digest for example in images.examples], nearest(points), looks)
+    pairs = duplicates.find_pairs([example.digest for example in images.examples], nearest(points), thumbnails)
     groups = together(images.examples, duplicates.clusters(len(images.examples), pairs))
     answers = label_errors.out_of_fold(
         space.standard, images.labels, len(images.class_names), groups, ~images.held_out, config.seed
@@ -158,7 +158,7 @@ def _findings(
         duplicates.duplicates(images, pairs),
         duplicates.conflicts(images, pairs),
         label_errors.label_errors(images, wrong, answers),
-        shortcuts.find_shortcuts(images, looks, groups, config.seed),
+        shortcuts.find_shortcuts(images, thumbnails, groups, config.seed),
         group_names.undeclared_groups(images, named),
         outliers.outliers(images, outliers.outlyingness(nearest(space.plain, outliers.NEAREST))),
         small_classes.small_classes(images),

@@ -17,11 +17,11 @@ import numpy as np
 
 from headstart.features.progress import Progress
 from headstart.training.auditing.findings import Finding, Images
-from headstart.training.auditing.looks import Look, differing_bits
 from headstart.training.auditing.neighbours import Neighbours
 from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import Score
 from headstart.training.auditing.space import Floats, Ints
+from headstart.training.auditing.thumbnails import Thumbnail, differing_bits
 from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 NEAR, NEAR_BY_CROP, NEAR_BY_HASH = 0.5, 0.75, 0.9  # distance over the usual one
@@ -44,21 +44,21 @@ class Pairs(NamedTuple):
         return Pairs(*(column[chosen] for column in self))
 
 
-def find_pairs(digests: Sequence[str], neighbours: Neighbours, looks: Sequence[Look | None]) -> Pairs:
+def find_pairs(digests: Sequence[str], neighbours: Neighbours, thumbnails: Sequence[Thumbnail | None]) -> Pairs:
     """Pairs of exact copies, by their bytes, and of near copies.
 
     Args:
         digests: of N contents.
         neighbours: in the softly whitened space.
-        looks: N, None where an image is not at hand.
+        thumbnails: N, None where an image is not at hand.
     """
     exact, ratios = _exact(digests), neighbours.ratios()
-    near = _candidates(digests, neighbours, ratios, looks)
+    near = _candidates(digests, neighbours, ratios, thumbnails)
     kept = (near.nearness < NEAR) | ((near.bits >= 0) & (near.bits <= SAME_HASH))
     maybe = np.flatnonzero(~kept & (near.nearness < NEAR_BY_CROP))
-    if len(maybe) and any(looks):
-        bound = max(FITS, _overlaps(looks, *_ordinary(neighbours, ratios)).max(initial=0))
-        kept[maybe] = _overlaps(looks, near.first[maybe], near.second[maybe]) > bound
+    if len(maybe) and any(thumbnails):
+        bound = max(FITS, _overlaps(thumbnails, *_ordinary(neighbours, ratios)).max(initial=0))
+        kept[maybe] = _overlaps(thumbnails, near.first[maybe], near.second[maybe]) > bound
     near = near.where(kept)
     near = near.where(np.argsort(near.nearness, kind="stable"))
     zeros = np.zeros(len(exact))
@@ -66,14 +66,16 @@ def find_pairs(digests: Sequence[str], neighbours: Neighbours, looks: Sequence[L
     return Pairs(*(np.concatenate(columns) for columns in zip(same, near)))
 
 
-def _candidates(digests: Sequence[str], neighbours: Neighbours, ratios: Floats, looks: Sequence[Look | None]) -> Pairs:
+def _candidates(
+    digests: Sequence[str], neighbours: Neighbours, ratios: Floats, thumbnails: Sequence[Thumbnail | None]
+) -> Pairs:
     """Every pair that is near enough for a hash to confirm it, and no exact copy; each once."""
     rows, columns = np.nonzero(ratios < NEAR_BY_HASH)
     others, near = neighbours.others[rows, columns], ratios[rows, columns]
     pairs, at = np.unique(np.sort(np.stack([rows, others], 1), 1), axis=0, return_index=True)
     differ = np.array([digests[one] != digests[other] for one, other in pairs.tolist()], np.bool_)
     (first, second), near = pairs[differ].reshape(-1, 2).T, near[at][differ]
-    return Pairs(first, second, np.zeros(len(near), bool), near, _bits(looks, first, second))
+    return Pairs(first, second, np.zeros(len(near), bool), near, _bits(thumbnails, first, second))
 
 
 def _ordinary(neighbours: Neighbours, ratios: Floats) -> tuple[Ints, Ints]:
@@ -90,22 +92,22 @@ def _exact(digests: Sequence[str]) -> Ints:
     return np.array([pair for some in same.values() for pair in pairwise(some)], np.int64).reshape(-1, 2)
 
 
-def _bits(looks: Sequence[Look | None], first: Ints, second: Ints) -> Ints:
+def _bits(thumbnails: Sequence[Thumbnail | None], first: Ints, second: Ints) -> Ints:
     """In how many bits an image's hash differs from the other's, or from that of its mirror image; -1 where unknown."""
     found = np.full(len(first), UNKNOWN, np.int64)
-    known = [number for number, pair in enumerate(zip(first, second)) if all(looks[each] for each in pair)]
-    seen = [(looks[first[number]], looks[second[number]]) for number in known]
+    known = [number for number, pair in enumerate(zip(first, second)) if all(thumbnails[each] for each in pair)]
+    seen = [(thumbnails[first[number]], thumbnails[second[number]]) for number in known]
     hashes = [(one.hashes[0], other.hashes) for one, other in seen if one and other]
     straight, mirrored = (differing_bits([one for one, _ in hashes], [both[way] for _, both in hashes]) for way in (0, 1))
     found[known] = np.minimum(straight, mirrored)
     return found
 
 
-def _overlaps(looks: Sequence[Look | None], first: Ints, second: Ints) -> Floats:
+def _overlaps(thumbnails: Sequence[Thumbnail | None], first: Ints, second: Ints) -> Floats:
     """How well one picture of each pair fits into the other, [P]; -1 where one is not at hand."""
     progress, found = Progress("compare", len(first), "pairs"), list[float]()
     for pair in zip(first.tolist(), second.tolist()):
-        one, other = (looks[number] for number in pair)
+        one, other = (thumbnails[number] for number in pair)
         found.append(overlap(one.grey, other.grey) if one and other else -1.0)
         progress.update(len(found))
     progress.close()

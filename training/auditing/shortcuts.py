@@ -16,8 +16,8 @@ import numpy as np
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.splits import SPLIT_NAMES
 from headstart.training.auditing.findings import Finding, Images
-from headstart.training.auditing.looks import Look
 from headstart.training.auditing.space import Ints
+from headstart.training.auditing.thumbnails import Thumbnail
 from headstart.training.evaluation.folds import fold_of
 from headstart.training.evaluation.intervals import balanced_accuracy_interval
 from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
@@ -27,15 +27,15 @@ MOST = 20_000  # images, at most, that it is learned from
 ABOVE_CHANCE = 0.2  # of what there is between chance and 1: less may be what the pictures show
 SHOWN, IN_A_STRIP, CLASSES_SHOWN = 3, 6, 6
 
-PROPERTIES: dict[str, Callable[[Look], float | str]] = {
-    "file size": lambda look: look.size,
-    "bytes a pixel": lambda look: look.size / (look.width * look.height),
-    "pixels": lambda look: look.width * look.height,
-    "aspect": lambda look: look.width / look.height,
-    "format": lambda look: look.kind,
-    "brightness": lambda look: look.brightness,
-    "contrast": lambda look: look.contrast,
-    "colour": lambda look: look.colour,
+PROPERTIES: dict[str, Callable[[Thumbnail], float | str]] = {
+    "file size": lambda thumbnail: thumbnail.size,
+    "bytes a pixel": lambda thumbnail: thumbnail.size / (thumbnail.width * thumbnail.height),
+    "pixels": lambda thumbnail: thumbnail.width * thumbnail.height,
+    "aspect": lambda thumbnail: thumbnail.width / thumbnail.height,
+    "format": lambda thumbnail: thumbnail.kind,
+    "brightness": lambda thumbnail: thumbnail.brightness,
+    "contrast": lambda thumbnail: thumbnail.contrast,
+    "colour": lambda thumbnail: thumbnail.colour,
 }
 FOLDER = "source folder"
 
@@ -88,19 +88,19 @@ def _binned(values: Sequence[float | str]) -> Ints:
     return np.searchsorted(np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS)), numbers, "right").astype(np.int64)
 
 
-def find_shortcuts(images: Images, looks: Sequence[Look | None], groups: Sequence[str], seed: int) -> Finding:
+def find_shortcuts(images: Images, thumbnails: Sequence[Thumbnail | None], groups: Sequence[str], seed: int) -> Finding:
     """Properties that tell the class clearly better than chance, the best first.
 
     Args:
         images: N.
-        looks: N, None where an image is not at hand; folders need none.
+        thumbnails: N, None where an image is not at hand; folders need none.
         groups: N names.
         seed: of the folds.
     """
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:MOST]
     columns: dict[str, list[float | str]] = {FOLDER: [source_folder(images.examples[number]) for number in chosen]}
-    seen = [(int(number), look) for number in chosen if (look := looks[number])]
-    columns |= {name: [value(look) for _, look in seen] for name, value in PROPERTIES.items()} if seen else {}
+    seen = [(int(number), thumbnail) for number in chosen if (thumbnail := thumbnails[number])]
+    columns |= {name: [value(thumbnail) for _, thumbnail in seen] for name, value in PROPERTIES.items()} if seen else {}
     found, sheets = list[Shortcut](), dict[str, Sequence[Strip]]()
     for name, values in columns.items():
         numbers = np.array([number for number, _ in seen]) if name in PROPERTIES else chosen

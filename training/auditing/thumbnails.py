@@ -29,7 +29,7 @@ AT_ONCE = 64  # images a thread, that are handed out at once
 
 
 @dataclass(frozen=True)
-class Look:
+class Thumbnail:
     """One image.
 
     Args:
@@ -91,7 +91,7 @@ class ImageFiles:
         except DecodeError:
             return None
 
-    def look(self, example: Example) -> Look | None:
+    def thumbnail(self, example: Example) -> Thumbnail | None:
         """What can be seen of an image; None where it is not at hand."""
         data = self.read(example)
         if data is None or (pixels := self._decoded(data)) is None:
@@ -102,15 +102,15 @@ class ImageFiles:
         spread = float(np.ptp(np.asarray(small, np.float32), axis=2).mean())
         kind = image_format(data) or ""
         hashes = perceptual_hash(grey), perceptual_hash(grey[:, ::-1])
-        return Look(len(data), kind, width, height, float(grey.mean()), float(grey.std()), spread, grey, hashes)
+        return Thumbnail(len(data), kind, width, height, float(grey.mean()), float(grey.std()), spread, grey, hashes)
 
 
-def look_at(files: ImageFiles, examples: Sequence[Example]) -> list[Look | None]:
+def read_thumbnails(files: ImageFiles, examples: Sequence[Example]) -> list[Thumbnail | None]:
     """Looks at every image, several at a time; memory is bounded by what waits."""
-    workers, progress, found = cores(), Progress("look at", len(examples)), list[Look | None]()
+    workers, progress, found = cores(), Progress("audit", len(examples)), list[Thumbnail | None]()
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(examples), AT_ONCE * workers):
-            found += pool.map(files.look, examples[start : start + AT_ONCE * workers])
+            found += pool.map(files.thumbnail, examples[start : start + AT_ONCE * workers])
             progress.update(len(found))
     progress.close()
     return found
