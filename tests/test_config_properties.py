@@ -41,7 +41,9 @@ EXTRACTION = {
     "splits": st.sampled_from(["train=1", "train=0.5,test=0.5"]),
     "intensity": st.sampled_from(["auto", "window:-5,4095"]),
 }
+GOAL = {"operating_point": st.sampled_from(["recall@precision=0.95", "specificity@sensitivity=1"])}
 FROM_IMAGES = {
+    **GOAL,
     "from_store": st.just(""),
     "devices": st.just(1),
     **{f"unfreeze_{end}": st.just("") for end in ("from", "after")},
@@ -52,12 +54,11 @@ FROM_IMAGES |= {
     "input": NAMES,
     "init_from": st.just("other"),
 }
-DECISIONS = {"operating_point": st.just("recall@precision=0.9"), "positive_class": NAMES}
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text has a grammar, or fields depend on each other
     ExtractConfig: EXTRACTION,
-    TrainConfig: {**DECISIONS, "refit": st.just(False)},
-    FinetuneConfig: {**FROM_IMAGES, **DECISIONS, "run": st.just("run")},
-    EvaluateConfig: {"by": NAMES, "by_table": NAMES},
+    TrainConfig: {**GOAL, "refit": st.just(False)},
+    FinetuneConfig: {**FROM_IMAGES, **GOAL, "run": st.just("run")},
+    EvaluateConfig: {"by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
     PredictConfig: {"output": st.sampled_from(["a b.csv", "-.jsonl"])},
