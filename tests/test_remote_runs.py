@@ -66,9 +66,8 @@ def test_from_training_to_predictions(
     machine("second")
     assert main(["evaluate", f"{ROOT}/runs/0"]) == 0
     assert f"{ROOT}/runs/0/evaluation/test" in capsys.readouterr().out
-    assert named(f"{ROOT}/runs/0/evaluation/test") == {
-        "metrics.json", "predictions.csv", "confusion_matrix.png", "reliability.png"
-    }  # fmt: skip
+    left = {"metrics.json", "predictions.csv", "confusion_matrix.png", "reliability.png"}
+    assert named(f"{ROOT}/runs/0/evaluation/test") == left
     assert main(["predict", f"{ROOT}/runs/0", str(photos / "test" / "fern" / "00.jpg")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     tune = ["finetune", str(photos), "--init_from", f"{ROOT}/runs/0", "--epochs", "1", "--unfreeze_last", "1"]

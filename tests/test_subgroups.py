@@ -74,11 +74,12 @@ def test_a_column_of_the_table_that_was_extracted(
     images = sorted(path.relative_to(tmp_path) for path in photos.rglob("*.*"))
     with open(tmp_path / "list.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "split", "camera"])
-        writer.writerows([[path, path.parent.name, "test", f"cam-{number % 2}"] for number, path in enumerate(images)])
+        writer.writerow(["path", "label", "split", "camera", "group"])
+        for number, path in enumerate(images):
+            writer.writerow([path, path.parent.name, "test", f"cam-{number % 2}", f"roll-{number % 3}"])
     copy, store = pathlib.Path(shutil.copytree(run, tmp_path / "run")), extracted(tmp_path / "list.csv", tmp_path / "store")
     capsys.readouterr()
-    assert main(["evaluate", str(copy), str(store), "--by", "camera", "--by", "class"]) == 0
+    assert main(["evaluate", str(copy), str(store), "--by", "camera", "--by", "class", "--by", "group"]) == 0
     told = capsys.readouterr().out
     (folder,) = (copy / "evaluation").iterdir()
     found = json.loads((folder / "metrics.json").read_text())
@@ -88,6 +89,8 @@ def test_a_column_of_the_table_that_was_extracted(
         own = [right[str(path)] for number, path in enumerate(images) if f"cam-{number % 2}" == row["value"]]
         assert (row["count"], row["accuracy"]["value"]) == (6, pytest.approx(sum(own) / 6))
         assert f"  {row['value']}  " in told
+    assert [(row["count"], row["groups"]) for row in found["by"]["camera"]] == [(6, 3)] * 2
+    assert [(row["count"], row["groups"]) for row in found["by"]["group"]] == [(4, 4)] * 3  # images, each for itself
     classes = {row["class"]: (row["count"], row["recall"], row["low"], row["high"]) for row in found["per_class"]}
     assert classes == {
         row["value"]: (row["count"], *(row["accuracy"][name] for name in ("value", "low", "high")))

@@ -40,7 +40,7 @@ class Evaluation:
 
     Args:
         scores: what came of it.
-        folder: where metrics.json, predictions.csv and a plot are.
+        folder: where metrics.json, predictions.csv and plots are.
         split: the split's name, or 'all'.
         input: the store, folder or table, as an absolute path.
         used_for_selection: most of the contents were trained on or chosen by, so that the scores flatter the run.
@@ -78,7 +78,7 @@ class Evaluation:
 
 @quietly
 def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and a plot.
+    """Measures a run and writes RUN/evaluation/NAME: metrics.json, predictions.csv and plots.
 
     Args:
         config: what `headstart evaluate` takes.
@@ -93,6 +93,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
     values = {by: values_by(by, config.by_table, found.examples, found.source) for by in config.by}
+    contents = [example.digest for example in found.examples]  # within one group, its images are all there is to tell by
     correct = found.probabilities.argmax(1) == found.labels
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(
@@ -109,7 +110,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         spec_fingerprint=run.spec.fingerprint,
         without_temperature=_without_temperature(run.temperature, found),
         operating_point=_operating_point(run, found, groups),
-        by={name: subgroups(each, correct, groups) for name, each in values.items()},
+        by={by: subgroups(each, correct, contents if by == "group" else groups) for by, each in values.items()},
     )
     _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, groups, run)
     return evaluation
