@@ -37,7 +37,7 @@ soak: $(MADE)
 
 # A Spark cluster on this machine, one of its executors killed; needs Java. `make test` does it too, where there is Java.
 spark-test: $(MADE)
-	$(BIN)/python -m pytest -rs tests/test_spark.py
+	SPARK_PHOTOS=1000 $(BIN)/python -m pytest -rs tests/test_spark.py
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)

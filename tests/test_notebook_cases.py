@@ -16,16 +16,11 @@ from headstart.features.backbones.feature_extractor import build_feature_extract
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.spec import Tap
 
-SHAPES = {  # at 150 pixels a side, as Keras gives them
+SHAPES = {  # at 150 pixels a side, as Keras gives them; the deeper ones of a kind: `make backbones`
     "VGG16": (4, 4, 512),
-    "VGG19": (4, 4, 512),
     "InceptionV3": (3, 3, 2048),
     "ResNet50": (5, 5, 2048),
-    "ResNet101": (5, 5, 2048),
-    "ResNet152": (5, 5, 2048),
     "ResNet50V2": (5, 5, 2048),
-    "ResNet101V2": (5, 5, 2048),
-    "ResNet152V2": (5, 5, 2048),
     "InceptionResNetV2": (3, 3, 1536),
     "Xception": (5, 5, 2048),
 }

@@ -23,7 +23,7 @@ from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from tests import spark
 from tests.conftest import CLASSES, raises, small_backbone_flags, write_photos
 
-PHOTOS, PER_SHARD = 1_000, 25
+PHOTOS, PER_SHARD = int(os.environ.get("SPARK_PHOTOS", "300")), 25  # `make spark-test` takes a thousand
 HERE = ["--runner=SparkRunner", "--spark_master_url", "local[2]"]
 OURS = ("class ", "extract: ", "engine ", "time ", "there: ", "split ")  # how the lines of an extraction begin
 needs_spark = pytest.mark.skipif(bool(spark.why_not()), reason=spark.why_not())
@@ -171,7 +171,7 @@ def when(there: Callable[[], bool], command: subprocess.Popen[str]) -> None:
 
 @needs_spark
 def test_an_executor_that_is_killed_costs_nothing(tmp_path: pathlib.Path) -> None:
-    """A thousand photos on a master and two workers; at half the shards, one of the two executors is killed."""
+    """Photos on a master and two workers; at half the shards, one of the two executors is killed."""
     write_photos(tmp_path / "photos", {"train": dict(zip(CLASSES, (PHOTOS - 200, 100, 100)))})
     there, count = tmp_path / "there", PHOTOS // PER_SHARD
     flags = [*small_backbone_flags(), "--examples_per_shard", str(PER_SHARD)]
