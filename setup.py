@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["headstart", "headstart.*"]),  # the links in headstart/ lead to the folders beside it
-    package_data={"headstart": ["py.typed"]},
+    package_data={"headstart": ["py.typed"], "headstart.training.reporting": ["page.css"]},
     install_requires=[
         "tensorflow>=2.16",
         "keras>=3.15.1; python_version >= '3.11'",  # before these two, a file can pass Keras's safe mode
@@ -41,6 +41,7 @@ setup(
         "scikit-learn>=1.4",  # carries the demo's digits
         "threadpoolctl>=3",  # scikit-learn brings it
         "psutil>=5.9",
+        "markupsafe>=2.1.1",  # TensorBoard brings it; escapes what a report shows
         "pyarrow>=14",  # Beam brings it; tables in Parquet
     ],
     extras_require={

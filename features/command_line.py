@@ -57,6 +57,28 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
     return _filled(config_class, {**values, "pipeline_options": tuple(theirs)}), verbose
 
 
+def as_flags(config_class: type, values: dict[str, Any]) -> list[str]:
+    """What `parse` would make these values of: words of a command line, without those that are at their defaults.
+
+    Args:
+        config_class: of the configuration, without parts.
+        values: by its fields' names, as `dataclasses.asdict` gives them; JSON's lists for tuples.
+    """
+    first, rest = list[str](), list[str]()
+    for name, (_, field, hint) in _flags(config_class).items():
+        value = values.get(name, field.default)
+        if value in (None, field.default, list(field.default) if isinstance(field.default, tuple) else field.default):
+            continue
+        word = field.metadata.get("flag", f"--{name}")
+        if field.metadata.get("positional"):
+            first.append(str(value))
+        elif hint is bool:
+            rest.append(word)
+        else:
+            rest += [each for one in (value if isinstance(value, list | tuple) else [value]) for each in (word, str(one))]
+    return [*first, *rest]
+
+
 def _flags(config_class: type) -> dict[str, Flag]:
     """The flags of a configuration and of its parts, by name; of a name that two parts have, the first one's."""
     hints, found = typing.get_type_hints(config_class), dict[str, Flag]()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from headstart.training.probing.learning_curve_config import LearningCurveConfig
     from headstart.training.probing.probe import probe
     from headstart.training.probing.probe_config import ProbeConfig
+    from headstart.training.reporting.report import report
+    from headstart.training.reporting.report_config import ReportConfig
     from headstart.training.runs.listing import list_runs
     from headstart.training.runs.run_folder import Run
     from headstart.training.train import train
@@ -67,6 +69,8 @@ _HOME = {
     "predict": "headstart.training.evaluation.predict",
     "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",
+    "ReportConfig": "headstart.training.reporting.report_config",
+    "report": "headstart.training.reporting.report",
     "Run": "headstart.training.runs.run_folder",
     "list_runs": "headstart.training.runs.listing",
     "TrainConfig": "headstart.training.train_config",
@@ -85,6 +89,7 @@ __all__ = [
     "LearningCurveConfig",
     "PredictConfig",
     "ProbeConfig",
+    "ReportConfig",
     "Run",
     "Tap",
     "TrainConfig",
@@ -100,6 +105,7 @@ __all__ = [
     "list_runs",
     "predict",
     "probe",
+    "report",
     "train",
 ]
 

@@ -29,6 +29,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "probe": "which tap of which backbone transfers, by linear probes",
     "learning_curve": "what more images would bring",
     "evaluate": "a run's figures, with intervals",
+    "report": "all of a run as one page that opens from disk",
     "runs": "every run below a folder, the best one first",
     "compare": "two runs on the same images: which is better, and where",
     "predict": "the classes of images",

@@ -11,8 +11,9 @@ from headstart.features.errors import UserError
 from headstart.training.auditing.findings import Images, Row
 from headstart.training.auditing.label_errors import logistic_regression
 from headstart.training.auditing.space import Floats
-from headstart.training.evaluation.compare import read_predictions
 from headstart.training.evaluation.intervals import accuracy_interval
+from headstart.training.evaluation.predictions import Predictions
+from headstart.training.runs.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def right_by_run(run: str, images: Images) -> np.ndarray:
     """
     if not images.held_out_split:
         raise UserError("missing-split", f"the store has one split only, so that --run {run!r} has nothing to be scored on")
-    rows = {row["key"]: row["predicted"] == row["truth"] for row in read_predictions(run, images.held_out_split).rows}
+    rows = {
+        row["key"]: row["predicted"] == row["truth"] for row in Predictions.of_run(Run.open(run), images.held_out_split).rows
+    }
     keys = [example.key for example, held in zip(images.examples, images.held_out) if held]
     if missing := [key for key in keys if key not in rows]:
         raise UserError(

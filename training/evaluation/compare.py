@@ -15,7 +15,8 @@ from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
-from headstart.training.runs.run_folder import EVALUATION, METRICS, Run
+from headstart.training.evaluation.predictions import Predictions
+from headstart.training.runs.run_folder import METRICS, Run
 
 COMPARISON = "compared.csv"  # in the second run's evaluation: the images that the two answer differently
 
@@ -66,7 +67,7 @@ def compare(config: CompareConfig) -> Comparison:
     Raises:
         UserError: for a run that is not complete or was not evaluated, or evaluations of other images or labels.
     """
-    first, second = (read_predictions(path, config.split) for path in (config.baseline, config.run))
+    first, second = (Predictions.of_run(Run.open(path), config.split) for path in (config.baseline, config.run))
     if [(row["key"], row["truth"]) for row in first.rows] != [(row["key"], row["truth"]) for row in second.rows]:
         raise UserError(
             "other-dataset",
@@ -107,38 +108,6 @@ def _drop(config: CompareConfig, first: Predictions, second: Predictions, accura
             files.read_json(os.path.join(each.folder, METRICS))[config.metric]["value"] for each in (first, second)
         )
     return after - before if config.metric in LESS_IS_BETTER else before - after
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What an evaluation left: its folder, and a row for each image."""
-
-    folder: str
-    rows: list[dict[str, str]]
-
-
-def read_predictions(path: str, split: str) -> Predictions:
-    """What an evaluation of a run left, its rows by key.
-
-    Args:
-        path: the run's folder.
-        split: the evaluation's name.
-
-    Raises:
-        UserError: for a run that is not complete or has no such evaluation.
-    """
-    run = Run.open(path)
-    folder = os.path.join(run.path, EVALUATION, split)
-    try:
-        with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return Predictions(folder, sorted(csv.DictReader(file), key=lambda row: row["key"]))
-    except FileNotFoundError:
-        held = sorted(os.listdir(os.path.join(run.path, EVALUATION))) if os.path.isdir(os.path.dirname(folder)) else []
-        raise UserError(
-            "missing-input",
-            f"{path!r} has no evaluation {split!r}; it has {', '.join(held) or 'none'}: run headstart evaluate {path} "
-            f"--split {split}",
-        ) from None
 
 
 def _csv(first: Sequence[dict[str, str]], second: Sequence[dict[str, str]]) -> bytes:

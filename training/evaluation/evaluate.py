@@ -26,6 +26,7 @@ from headstart.training.evaluation.operating_point import OperatingPoint, achiev
 from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
 from headstart.training.evaluation.plots.reliability import reliability
+from headstart.training.evaluation.predictions import PREDICTIONS
 from headstart.training.evaluation.scores import Scores, score
 from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_by
 from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
@@ -165,9 +166,7 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     keys, declared = ([getattr(example, name) for example in found.examples] for name in ("key", "group"))
-    report.write_predictions(
-        os.path.join(folder, "predictions.csv"), keys, declared, found.labels, found.probabilities, class_names
-    )
+    report.write_predictions(os.path.join(folder, PREDICTIONS), keys, declared, found.labels, found.probabilities, class_names)
     before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
     title = f"How often a prediction is right, {evaluation.split}"
     bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]

@@ -9,6 +9,7 @@ run/
   checkpoint.npz      of a training that was interrupted: the same command goes on from it
   metrics.json        written last: without it the run is not complete
   evaluation/NAME/    what `headstart evaluate` found
+  report.html         all of it as one page, by `headstart report`
 
 A run in an object store is worked on in a copy on this machine, which is put there with its marker last, and checkpoints as
 they come.
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 
 CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
 CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
-CHECKPOINT, GRID = "checkpoint.npz", "augmented.png"
+CHECKPOINT, GRID, REPORT = "checkpoint.npz", "augmented.png", "report.html"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
-OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION)  # what an older run may have and a newer one lack
+OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT)  # what an older run may have and a newer one lack
 
 Stamp = tuple[int, int]
 

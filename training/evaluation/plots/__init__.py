@@ -1,4 +1,4 @@
-"""Plots for people, a module each: numbers in, PNG files out that are whole or not there.
+"""Plots for people, a module each: numbers in, PNG or SVG files out that are whole or not there.
 
 May import features.
 """

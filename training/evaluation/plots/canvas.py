@@ -1,4 +1,4 @@
-"""What every plot is drawn on: a figure in one style, saved as a PNG, with names that it can show.
+"""What every plot is drawn on: a figure in one style, saved as a PNG or an SVG, with names that it can show.
 
 The same input gives the same bytes with the same matplotlib, which is imported by the functions that draw, and drawn on
 without pyplot, so that no display, thread or setting is involved.
@@ -34,6 +34,8 @@ STYLE: dict[str, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "figure.facecolor": "white",
+    "svg.fonttype": "none",  # text that can be read out, and set in the page's font
+    "svg.hashsalt": "headstart",  # of the ids in it: no others at each start
 }
 FALLBACK_FONTS = (
     "Noto Sans CJK SC",
@@ -46,8 +48,14 @@ FALLBACK_FONTS = (
 
 
 @contextlib.contextmanager
-def canvas(width: float, height: float, path: str) -> Iterator[Figure]:
-    """A figure in inches, in our style whatever the user's settings, saved as a PNG when the block ends well."""
+def canvas(width: float, height: float, path: str, tight: bool = True) -> Iterator[Figure]:
+    """A figure in inches, in our style whatever the user's settings, saved when the block ends well.
+
+    Args:
+        width, height: of it.
+        path: where it goes: an SVG where the name ends so, else a PNG.
+        tight: cut it to what is drawn.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,10 +66,11 @@ def canvas(width: float, height: float, path: str) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        png = io.BytesIO()
-        tight: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.12}  # the layout cuts labels beside a square image
-        figure.savefig(png, format="png", metadata={"Software": None}, **tight)  # a version would change the bytes
-    write_bytes(path, png.getvalue())
+        content, kind = io.BytesIO(), "svg" if path.endswith(".svg") else "png"
+        cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.12}  # the layout cuts labels beside a square image
+        nameless = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}  # a version would change the bytes
+        figure.savefig(content, format=kind, metadata=nameless, **(cut if tight else {}))
+    write_bytes(path, content.getvalue())
 
 
 def label(name: str, longest: int = MAX_LABEL) -> str:

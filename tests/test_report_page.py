@@ -1,0 +1,181 @@
+"""`headstart report`: one page of a run that needs nothing but itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.cli import main
+from headstart.training.reporting import pictures
+from headstart.training.reporting.elements import html, table
+from headstart.training.reporting.pictures import Album
+
+MOST_BYTES = 3_000_000
+HOSTILE = '<script>alert("1")</script>&amp;'
+SECTIONS = ["result", "data", "learning", "confusion", "classes", "certainty", "examples", "map", "attention"]
+SECTIONS += ["augmentation", "repeat"]
+RESOURCES = {"src", "href", "srcset", "data", "poster", "action", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """What a document is made of: elements with their attributes, in order, headings, and the text of each section."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.within = ""
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "section":
+            self.within = dict(attrs)["id"] or ""
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self.within] = self.texts.get(self.within, "") + data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every element of a kind."""
+        return [found for name, found in self.elements if name == tag]
+
+
+def written(run: pathlib.Path, *flags: str) -> tuple[Page, bytes]:
+    """The page of a run."""
+    assert main(["report", str(run), *flags]) == 0
+    content = (run / "report.html").read_bytes()
+    return Page(content.decode()), content
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A run that was evaluated on its test split."""
+    path = pathlib.Path(shutil.copytree(run, tmp_path_factory.mktemp("evaluated") / "run"))
+    assert main(["evaluate", str(path), "--by", "folder"]) == 0
+    return path
+
+
+def test_a_page_that_needs_nothing_but_itself(evaluated: pathlib.Path) -> None:
+    page, content = written(evaluated)
+    assert [each["id"] for each in page.all("section")] == SECTIONS
+    assert len(content) < MOST_BYTES
+    outside = [
+        value for _, found in page.elements for name, value in found.items() if name in RESOURCES
+        if not (value or "").startswith(("#", "data:image/jpeg;base64,", "data:image/png;base64,"))
+    ]  # fmt: skip
+    assert outside == [] and not page.all("script") and not page.all("link")
+    assert b"url(http" not in content and b"@import" not in content
+    assert written(evaluated)[1] == content  # the same bytes again
+    headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(headings))
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    named = {
+        value.removeprefix("#")
+        for _, found in page.elements
+        for name, value in found.items()
+        if value and value[0] == "#" and name in RESOURCES
+    }
+    assert named <= set(ids)
+
+
+def test_the_page_says_what_evaluation_found(evaluated: pathlib.Path) -> None:
+    page, _ = written(evaluated)
+    metrics = json.loads((evaluated / "evaluation" / "test" / "metrics.json").read_text())
+    assert f"{100 * metrics['accuracy']['value']:.1f}% of the 12 images of test are classified rightly" in page.texts["result"]
+    assert "By folder" in page.texts["classes"] and "test/fern" in page.texts["classes"]
+    assert re.search(r"fern\s*12\s*4\s*4\s*20", page.texts["data"])  # train, validation, test, all
+    assert "there is no dead letter" in page.texts["data"]
+    assert "headstart train" in page.texts["repeat"] and "--epochs 20 --batch_size 12" in page.texts["repeat"]
+    points = [found for found in page.all("input") if found["type"] == "radio"]
+    assert len(points) == 12
+    wrong = 12 - round(12 * metrics["accuracy"]["value"])
+    assert sum("taken for" in (found["aria-label"] or "") for found in points) == wrong
+    assert len(page.all("img")) == 12 + 12 + 2 * (min(6, wrong) + min(6, 12 - wrong))
+    assert all("alt" in found for found in page.all("img"))
+
+
+def test_names_are_text_and_nothing_else(evaluated: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    run = pathlib.Path(shutil.copytree(evaluated, tmp_path / "run"))
+    replace_everywhere(run, "fern", HOSTILE)
+    page, content = written(run)
+    assert not page.all("script") and b"<script" not in content
+    assert HOSTILE in page.texts["classes"] and HOSTILE in page.texts["confusion"]
+
+
+def replace_everywhere(run: pathlib.Path, name: str, other: str) -> None:
+    """Gives a class another name in all that a run and its evaluation say; its images' folder is called so too."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {renamed(key): renamed(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [renamed(each) for each in value]
+        return value.replace(name, other) if isinstance(value, str) and "/run" not in value else value
+
+    for path in (run / "config.json", run / "evaluation" / "test" / "metrics.json"):
+        path.write_text(json.dumps(renamed(json.loads(path.read_text()))))
+    quoted = other.replace('"', '""')
+    for path in (run / "examples.csv", run / "evaluation" / "test" / "predictions.csv"):
+        lines = path.read_text().splitlines()
+        cells = [[f'"{cell.replace(name, quoted)}"' if name in cell else cell for cell in line.split(",")] for line in lines]
+        path.write_text("\r\n".join(map(",".join, cells)) + "\r\n")
+
+
+def test_without_images_or_store(
+    run: pathlib.Path, store_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    moved = pathlib.Path(shutil.copytree(run, tmp_path / "moved"))
+    config = json.loads((moved / "config.json").read_text())
+    config["store"] = str(store_copy)
+    (moved / "config.json").write_text(json.dumps(config))
+    assert main(["evaluate", str(moved)]) == 0
+    shutil.rmtree(store_copy)
+    page, _ = written(moved)
+    assert not page.all("img") and not page.all("input")
+    for name in ("examples", "map", "attention"):
+        assert str(store_copy) in page.texts[name] or "no longer" in page.texts[name]
+    assert "headstart train" in page.texts["repeat"]
+
+
+def test_an_image_that_changed_is_not_shown(evaluated: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = pictures.digest_of
+    monkeypatch.setattr(pictures, "digest_of", lambda path, expected: "" if "fern" in path else read(path, expected))
+    page, _ = written(evaluated)
+    assert "4 of these images are gone or have changed" in page.texts["examples"]
+
+
+def test_images_of_another_folder(evaluated: pathlib.Path, flat: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(evaluated), str(flat)]) == 0
+    name = next(path.name for path in (evaluated / "evaluation").iterdir() if path.name.startswith("flat"))
+    page, _ = written(evaluated, "--split", name)
+    assert len([found for found in page.all("input") if found["type"] == "radio"]) == 12
+    assert page.all("img") and f"--split {name}" in page.texts["repeat"]
+
+
+def test_a_run_that_was_not_evaluated(run: pathlib.Path, one_line: Callable[[], str]) -> None:
+    assert main(["report", str(run)]) == 2
+    assert "run headstart evaluate" in one_line()
+
+
+def test_pictures_stop_where_the_page_is_full() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    album = Album(most=10_000)
+    assert [bool(album.picture(image, "noise")) for image in noise] == [True, False]
+    assert 0 <= album.left < 10_000
+
+
+def test_whatever_is_put_into_html_is_escaped() -> None:
+    assert str(html('<a title="{}">{}</a>', '"><b>', "<\x1b")) == '<a title="&#34;&gt;&lt;b&gt;">&lt;?</a>'
+    assert "<td>&lt;i&gt;</td>" in table("t", ("a", "b"), [("x", "<i>")])

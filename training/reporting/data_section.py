@@ -1,0 +1,72 @@
+"""Section: what was run on what: network, tap, images by class and split, and what could not be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from markupsafe import Markup
+
+from headstart.features.dataset.dataset_table import split_counts
+from headstart.features.dataset.splits import in_line
+from headstart.features.spec import FeatureSpec
+from headstart.training.reporting.elements import facts, html, note, section, table
+from headstart.training.reporting.evaluated import Evaluated
+from headstart.training.runs.run_folder import Run
+
+MOST_CLASSES, MOST_LETTERS = 100, 20  # rows
+
+
+def data_section(evaluated: Evaluated) -> Markup:
+    """The spec, a table of counts, and the dead letters."""
+    run = evaluated.run
+    parts = [facts(_facts(run)), _counts(run)]
+    letters = [(each.key, each.label, each.split, each.stage, each.reason) for each in run.table.dead_letters]
+    unread = [(each["key"], "", evaluated.name, each["stage"], each["reason"]) for each in evaluated.metrics["unreadable"]]
+    failed = [*letters, *unread]
+    if failed:
+        shown = f"Could not be read: {len(failed):,}" + (f", the first {MOST_LETTERS}" if len(failed) > MOST_LETTERS else "")
+        parts.append(table(shown, ("image", "class", "split", "stage", "reason"), failed[:MOST_LETTERS], numbers=False))
+    else:
+        parts.append(note("Every image could be read: there is no dead letter."))
+    return section("data", "What was run on what", parts)
+
+
+def _facts(run: Run) -> dict[str, object]:
+    spec, tap = run.spec, run.tap
+    size, shape = (" x ".join(map(str, sides)) for sides in (spec.image_size, tap.shape))
+    return {
+        "Network": html("{} <small>weights {}</small>", spec.backbone, spec.weights_digest[:12]),
+        "Tap": html("{} <small>{}, {:.0%} of the depth</small>", tap.name, shape, tap.depth),
+        "Images": f"{size} pixels, {spec.resize_mode}, {spec.interpolation}, decoded {spec.decode}",
+        "Trained": _trained(run),
+        "Data": run.data_source,
+        "Features": html(
+            "{}, stored as {} <small>spec {}</small>", spec.compute_dtype, spec.store_dtype, spec.fingerprint[:12]
+        ),
+        "Augmentation": _augmentation(run, spec),
+    }
+
+
+def _trained(run: Run) -> str:
+    if "finetune" not in run.config:
+        return f"head: {run.title}"
+    layers = run.config.get("unfrozen", ())
+    what = f"{len(layers)} layers of the network and the head" if layers else "the head alone, the network frozen"
+    return f"fine-tuned: {what}"
+
+
+def _augmentation(run: Run, spec: FeatureSpec) -> str:
+    tuned = run.config.get("finetune", {}).get("augment")
+    if tuned and tuned != "none":
+        return f"{tuned}, of every image anew in each epoch"
+    return f"{spec.augmentation.policy}, {spec.views} stored views of each training image" if spec.views > 1 else "none"
+
+
+def _counts(run: Run) -> Markup:
+    """Images by class and split."""
+    splits, counts = in_line(run.table.splits), split_counts(run.table.stored, run.class_names)
+    total = sum(counts.values(), Counter[str]())
+    rows = [(name, *(f"{each[split]:,}" for split in splits), f"{each.total():,}") for name, each in counts.items()]
+    last = ("all classes", *(f"{total[split]:,}" for split in splits), f"{total.total():,}")
+    caption = "Images by class and split" + (f", the first {MOST_CLASSES} classes" if len(rows) > MOST_CLASSES else "")
+    return table(caption, ("class", *splits, "all"), [*rows[:MOST_CLASSES], last])

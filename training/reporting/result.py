@@ -1,0 +1,78 @@
+"""Section: the result in one sentence, what to hold against it, and the other figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from headstart.training.evaluation.report import FEW_GROUPS, RATES
+from headstart.training.reporting.elements import html, interval, joined, percent, section, table
+from headstart.training.reporting.evaluated import Evaluated
+
+NUMBERS = {"log_loss": "log loss", "brier": "Brier score"}
+FEW_CLASSES = 5  # with so many the truth is always among the first 5
+
+
+def result(evaluated: Evaluated) -> Markup:
+    """The sentence and what belongs to it."""
+    caveats = joined(html("<li>{}</li>", text) for text in _caveats(evaluated.metrics))
+    parts = [
+        html('<p class="result">{}</p>', sentence(evaluated)),
+        html('<ul class="caveats">{}</ul>', caveats),
+        _figures(evaluated),
+    ]
+    return section("result", "The result", parts)
+
+
+def sentence(evaluated: Evaluated) -> Markup:
+    """How good the run is, on what, and compared with what."""
+    metrics = evaluated.metrics
+    found, baseline = metrics["accuracy"], metrics["majority_accuracy"]["value"]
+    ends = interval(found["low"], found["high"])
+    within = f" (95% interval {ends[1:-1].replace(', ', ' to ')})" if ends else ""
+    return html(
+        "<strong>{}</strong> of the {} images of {} are classified rightly{}; guessing the commonest class would get {}.",
+        percent(found["value"]), f"{metrics['examples']:,}", evaluated.name, within, percent(baseline),
+    )  # fmt: skip
+
+
+def _caveats(metrics: dict[str, Any]) -> list[str]:
+    """What the figure must not be read without."""
+    found, groups = [], metrics["groups"]
+    if metrics["used_for_selection"]:
+        found.append("This split chose the model, or was trained on: its figures flatter the run.")
+    elif metrics["seen_in_training"]:
+        found.append(f"{metrics['seen_in_training']:,} of these contents were trained on or chosen by.")
+    if groups < FEW_GROUPS:
+        found.append(f"With {groups} groups of images, intervals are rough or missing.")
+    if metrics["groups_declared"]:
+        found.append(f"Images that belong together count together: {groups:,} groups.")
+    else:
+        found.append("Nobody said which images belong together: each distinct content counts by itself.")
+    return found
+
+
+def _figures(evaluated: Evaluated) -> Markup:
+    metrics = evaluated.metrics
+    names = {name: title for name, title in RATES.items() if name != "top_5" or len(metrics["per_class"]) > FEW_CLASSES}
+    rows = [
+        (title, percent(metrics[name]["value"], 2), interval(metrics[name]["low"], metrics[name]["high"]))
+        for name, title in names.items()
+    ]
+    rows += [(title, _number(metrics[name]["value"]), _ends(metrics[name])) for name, title in NUMBERS.items()]
+    for point in [metrics["operating_point"]] if metrics["operating_point"] else []:
+        where = f"for {point['positive_class']} at the threshold of {point['threshold']:.4g}"
+        rows += [
+            (f"{name} {where}", percent(share["value"], 2), interval(share["low"], share["high"]))
+            for name, share in point["achieved"].items()
+        ]
+    return table("Figures with their 95% intervals", ("figure", "value", "interval"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _ends(score: dict[str, float | None]) -> str:
+    return "" if score["low"] is None else f"[{_number(score['low'])}, {_number(score['high'])}]"
