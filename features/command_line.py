@@ -64,19 +64,22 @@ def as_flags(config_class: type, values: dict[str, Any]) -> list[str]:
         config_class: of the configuration, without parts.
         values: by its fields' names, as `dataclasses.asdict` gives them; JSON's lists for tuples.
     """
-    first, rest = list[str](), list[str]()
+    positionals, named = list[str](), list[str]()
     for name, (_, field, hint) in _flags(config_class).items():
-        value = values.get(name, field.default)
-        if value in (None, field.default, list(field.default) if isinstance(field.default, tuple) else field.default):
+        value, word = values.get(name, field.default), field.metadata.get("flag", f"--{name}")
+        value = tuple(value) if isinstance(value, list) else value
+        if value is None or value == field.default:
             continue
-        word = field.metadata.get("flag", f"--{name}")
+        texts = [str(each) for each in (value if isinstance(value, tuple) else (value,))]
         if field.metadata.get("positional"):
-            first.append(str(value))
+            positionals += texts
         elif hint is bool:
-            rest.append(word)
+            named.append(word)
         else:
-            rest += [each for one in (value if isinstance(value, list | tuple) else [value]) for each in (word, str(one))]
-    return [*first, *rest]
+            named += [each for text in texts for each in ([f"{word}={text}"] if text.startswith("-") else [word, text])]
+    if any(text.startswith("-") for text in positionals):
+        return [*named, "--", *positionals]
+    return [*positionals, *named]
 
 
 def _flags(config_class: type) -> dict[str, Flag]:

@@ -21,7 +21,7 @@ from headstart.commands.fit import FitConfig
 from headstart.commands.info import InfoConfig
 from headstart.commands.notebook import NotebookConfig
 from headstart.commands.verify import VerifyConfig
-from headstart.features.command_line import parse
+from headstart.features.command_line import as_flags, parse
 from headstart.features.config import Bounds
 from headstart.features.errors import UserError
 from headstart.pipelines.extract_config import ExtractConfig
@@ -31,6 +31,7 @@ from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.probing.learning_curve_config import LearningCurveConfig
 from headstart.training.probing.probe_config import ProbeConfig
+from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.train_config import TrainConfig
 
 NAMES = st.text(min_size=1).filter(lambda text: text != "--" and "://" not in text)
@@ -73,6 +74,7 @@ SMALLEST: dict[type, Any] = {
     EvaluateConfig: EvaluateConfig("run"),
     AuditConfig: AuditConfig("store", "audit"),
     LearningCurveConfig: LearningCurveConfig(store="store", run="run"),
+    ReportConfig: ReportConfig("run"),
     PredictConfig: PredictConfig("run", ("a.png",)),
     BackbonesConfig: BackbonesConfig(),
     InfoConfig: InfoConfig("store"),
@@ -140,6 +142,7 @@ def flags(config: Any, *more: str, without: Collection[str] = ()) -> list[str]:
 def test_written_as_flags_and_read_again_it_is_the_same(config_class: type, data: st.DataObject) -> None:
     config = data.draw(configurations(config_class))
     assert parse(config_class, "headstart command", flags(config))[0] == config
+    assert parse(config_class, "headstart command", as_flags(config_class, dataclasses.asdict(config)))[0] == config
 
 
 def joined(extract: ExtractConfig, train: TrainConfig) -> FitConfig:

@@ -34,14 +34,19 @@ def svg(draw: Callable[[str], object], name: str, title: str) -> Markup:
         draw(path)
         text = files.read_bytes(path).decode()
     width, height = (float(number) for number in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
-    body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<defs") : text.rindex("</svg>")], flags=re.DOTALL)
-    body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", body)  # no two charts share a name
-    for colour, variable in VARIABLES.items():
-        body = body.replace(colour, f"var(--{variable})")
+    body = re.sub(r"<[^>]*>", lambda tag: _own(tag[0], name), text[text.index("<defs") : text.rindex("</svg>")])
     start = (
         '<svg role="img" aria-label="{}" viewBox="0 0 {} {}" style="--width: {}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return html(start + "{}</svg>", title, width, height, round(width * 4 / 3), Markup(body))
+
+
+def _own(tag: str, name: str) -> str:
+    """A tag of a chart: no two charts share an id, and its colours are the page's."""
+    tag = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", tag)
+    return re.sub(
+        r"#[0-9a-f]{6}\b", lambda colour: f"var(--{VARIABLES[colour[0]]})" if colour[0] in VARIABLES else colour[0], tag
+    )
 
 
 def chart(draw: Callable[[str], object], name: str, title: str) -> Markup:

@@ -27,6 +27,7 @@ class Evaluated:
         keys: N names of images, in order.
         labels: int64 [N], 0..C-1.
         probabilities: float64 [N, C].
+        predicted: int64 [N], 0..C-1.
         declared: N groups, '' where none was declared.
         seed: of whatever is drawn at random.
     """
@@ -37,6 +38,7 @@ class Evaluated:
     keys: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    predicted: np.ndarray
     declared: list[str]
     seed: int
 
@@ -49,11 +51,19 @@ class Evaluated:
         """
         found = Predictions.of_run(run, name)
         ids = {each: number for number, each in enumerate(run.class_names)}
-        labels = np.array([ids[row["truth"]] for row in found.rows], np.int64)
+        labels, predicted = (np.array([ids[row[column]] for row in found.rows], np.int64) for column in ("truth", "predicted"))
         probabilities = np.array([[float(row[f"p:{each}"]) for each in run.class_names] for row in found.rows])
         keys, groups = ([row[column] for row in found.rows] for column in ("key", "group"))
         return cls(
-            run, name, files.read_json(os.path.join(found.folder, "metrics.json")), keys, labels, probabilities, groups, seed
+            run,
+            name,
+            files.read_json(os.path.join(found.folder, "metrics.json")),
+            keys,
+            labels,
+            probabilities,
+            predicted,
+            groups,
+            seed,
         )
 
     @functools.cached_property
@@ -66,11 +76,6 @@ class Evaluated:
     def groups(self) -> list[str]:
         """Names of what is seen together: the declared group, or the content, or the image."""
         return [group or self.digests.get(key, key) for group, key in zip(self.declared, self.keys)]
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """int64 [N]."""
-        return self.probabilities.argmax(1)
 
     @property
     def correct(self) -> np.ndarray:
@@ -96,5 +101,5 @@ class Evaluated:
 
     def answer(self, row: int) -> tuple[str, str, float]:
         """An image's class, what it was taken for, and with which probability."""
-        names, scores = self.run.class_names, self.probabilities[row]
-        return names[self.labels[row]], names[scores.argmax()], float(scores.max())
+        names, answer = self.run.class_names, self.predicted[row]
+        return names[self.labels[row]], names[answer], float(self.probabilities[row, answer])
