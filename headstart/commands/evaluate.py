@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,16 @@ def _prepare(config: EvaluateConfig) -> None:
 def _evaluate(config: EvaluateConfig) -> None:
     from headstart.training.evaluation.evaluate import evaluate
 
-    print(describe(evaluate(config)))
+    found = evaluate(config)
+    print(describe(found))
+    print(report_line(config.run, found))
+
+
+def report_line(run: str, evaluation: Evaluation) -> str:
+    """The command that shows the same, and more, as a page."""
+    name = evaluation.folder.rpartition("/")[2]
+    words = ["headstart", "report", run, *(["--split", name] if name != "test" else [])]
+    return f"as a page: {shlex.join(words)}"
 
 
 def describe(evaluation: Evaluation) -> str:

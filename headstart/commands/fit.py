@@ -90,4 +90,6 @@ def _prepare(config: FitConfig) -> None:
 
 
 def _fit(config: FitConfig) -> None:
-    print(evaluate_command.describe(fit(config)))
+    found = fit(config)
+    print(evaluate_command.describe(found))
+    print(evaluate_command.report_line(config.train.run, found))
