@@ -5,13 +5,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from conftest import IMAGE_SIZE, raises
 
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.heads import attach_head, build_head
 from headstart.training.reporting.attention import heated
 from headstart.training.reporting.grad_cam import grad_cam
+from tests.conftest import IMAGE_SIZE, raises
 
 CLASSES, CHANNELS = 3, 5
 

@@ -18,6 +18,7 @@ from headstart.cli import main
 from headstart.training.reporting import pictures
 from headstart.training.reporting.elements import html, table
 from headstart.training.reporting.pictures import Album
+from tests.conftest import small_backbone_flags
 
 MOST_BYTES = 3_000_000
 HOSTILE = '<script>alert("1")</script>&amp;'
@@ -162,6 +163,28 @@ def test_images_of_another_folder(evaluated: pathlib.Path, flat: pathlib.Path, c
     page, _ = written(evaluated, "--split", name)
     assert len([found for found in page.all("input") if found["type"] == "radio"]) == 12
     assert page.all("img") and f"--split {name}" in page.texts["repeat"]
+
+
+def test_a_fine_tuned_run(run: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    tuned = tmp_path / "tuned"
+    command = ["finetune", str(photos), "--init_from", str(run), "--run", str(tuned), "--unfreeze_last", "1", "--epochs", "1"]
+    assert main(command) == 0 and main(["evaluate", str(tuned)]) == 0
+    page, _ = written(tuned)
+    assert "1 layers of the network and the head" in page.texts["data"] and "standard, of every image" in page.texts["data"]
+    assert "A row is a training image" in page.texts["augmentation"] and "Not drawn" not in page.texts["map"]
+    assert f"headstart finetune {photos} --run {tuned} --init_from {run} --unfreeze_last 1" in page.texts["repeat"]
+    assert len([found for found in page.all("input") if found["type"] == "radio"]) == 12  # features from the images
+
+
+def test_stored_views_are_shown(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store, run = str(tmp_path / "store"), tmp_path / "run"
+    views = ["--views", "3", "--augment", "light"]
+    assert main(["extract", str(photos), "--store", store, *small_backbone_flags(), *views]) == 0
+    assert main(["train", store, "--run", str(run), "--epochs", "1"]) == 0 and main(["evaluate", str(run)]) == 0
+    page, _ = written(run)
+    assert "light, 3 stored views of each training image" in page.texts["data"]
+    sheet = next(found for found in page.all("img") if "augmented" in (found["alt"] or ""))
+    assert (sheet["width"], sheet["height"]) == ("104", "140")  # four images of 32 pixels, three views of each
 
 
 def test_a_run_that_was_not_evaluated(run: pathlib.Path, one_line: Callable[[], str]) -> None:

@@ -72,6 +72,6 @@ def _pair(evaluated: Evaluated, row: int, pixels: np.ndarray, heat: np.ndarray, 
     truth, answer, sure = evaluated.answer(row)
     seen = album.picture(pixels.round().clip(0, 255).astype(np.uint8), f"{truth}, as the network saw it", SIDE)
     under = album.picture(heat, f"what of it spoke for {answer}", SIDE)
-    taken = f"taken for {answer}" if truth != answer else "taken for it"
+    taken = f"taken for {answer}" if truth != answer else "rightly"
     caption = html("{} <span>{}, {}</span>", truth, taken, percent(sure))
     return html("<li><figure><div>{}{}</div><figcaption>{}</figcaption></figure></li>", seen, under, caption)
