@@ -23,7 +23,7 @@ from headstart.features.dataset.examples import Examples, conflicts, copies_acro
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
-from headstart.features.places.identity import is_content
+from headstart.features.places.identity import read_same
 from headstart.features.store.manifest import (
     GENERATIONS,
     Generation,
@@ -191,9 +191,8 @@ def _sampled(units: Sequence[WorkUnit], dead: set[str]) -> Iterator[SampleImage]
     training = (example for unit in units if unit.split == "train" for example in unit.examples if example.key not in dead)
     for example in training:
         try:
-            found, pieces = place.opened(example.path)
-            encoded = b"".join(pieces)
+            encoded = read_same(example.path, example.digest)
         except (OSError, UserError):
             continue
-        if is_content(example.digest, encoded, found):  # else it is gone or changed since: another one will do
+        if encoded is not None:  # else it has changed since: another one will do
             yield SampleImage(example.key, example.digest, example.labels[0], encoded)

@@ -28,7 +28,7 @@ from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
 from headstart.features.images.resize import resizer
 from headstart.features.places import place
-from headstart.features.places.identity import is_content
+from headstart.features.places.identity import read_same
 from headstart.features.places.requests import REQUESTS_AT_ONCE
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
@@ -154,13 +154,10 @@ def image_loader(
 def _read(file: ImageToRead) -> bytes | Unreadable:
     """A file's content, if it is still the one that was surveyed."""
     try:
-        found, pieces = place.opened(file.path)
-        data = b"".join(pieces)
+        data = read_same(file.path, file.digest)
     except (OSError, ValueError) as error:
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
-    if file.digest and not is_content(file.digest, data, found):
-        return Unreadable("read", "the file changed after it was surveyed")
-    return data
+    return Unreadable("read", "the file changed after it was surveyed") if data is None else data
 
 
 class ByteBudget:

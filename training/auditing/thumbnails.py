@@ -18,7 +18,7 @@ from headstart.features.errors import DecodeError
 from headstart.features.images.decode import decode_image, header_size
 from headstart.features.images.file_kinds import image_format
 from headstart.features.places import place
-from headstart.features.places.identity import is_content
+from headstart.features.places.identity import read_same
 from headstart.features.progress import Progress
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
@@ -74,11 +74,9 @@ class ImageFiles:
         if not path:
             return None
         try:
-            found, pieces = place.opened(path)
-            data = b"".join(pieces)
+            return read_same(path, example.digest)
         except OSError:
             return None
-        return data if is_content(example.digest, data, found) else None
 
     def picture(self, example: Example) -> np.ndarray | None:
         """An image's pixels, uint8 [H, W, 3], RGB, upright, a large JPEG at a fraction of its size; None as `read` says."""
