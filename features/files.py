@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from headstart.features.errors import UserError
@@ -186,10 +188,24 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows, one at least, as a CSV table with a header: the first row's names."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def sha256_of(pieces: Iterable[bytes]) -> str:
+    """The hex sha256 of bytes that come piece by piece."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def sha256_file(path: str) -> str:
     """The hex sha256 of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return sha256_of(iter(lambda: file.read(1 << 20), b""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from headstart.features.files import sha256_of
 from headstart.features.places import place
 from headstart.features.places.entry import Entry
 
@@ -33,9 +34,5 @@ def digest_of(path: str, expected: str = "") -> str:
     Raises:
         OSError: FileNotFoundError when it is not there.
     """
-    digest, (found, pieces) = hashlib.sha256(), place.opened(path)
-    if expected and listed_digest(found) == expected:
-        return expected
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+    found, pieces = place.opened(path)
+    return expected if expected and listed_digest(found) == expected else sha256_of(pieces)

@@ -8,13 +8,13 @@ object store is what its keys have in common before a /.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from headstart.features import files
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import local, remote, web, within
 from headstart.features.places.entry import Entry
@@ -134,10 +134,7 @@ def sha256(path: str) -> str:
     Raises:
         OSError: FileNotFoundError when it is not there.
     """
-    digest = hashlib.sha256()
-    for piece in opened(path)[1]:
-        digest.update(piece)
-    return digest.hexdigest()
+    return files.sha256_of(opened(path)[1])
 
 
 def head(path: str, size: int) -> bytes:

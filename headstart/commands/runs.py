@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
 from headstart.features.errors import UserError
+from headstart.features.files import csv_bytes
 from headstart.features.formatting import display_width, printable
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def _print(config: RunsConfig) -> None:
     if config.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     elif config.csv:
-        sys.stdout.write(as_csv(rows))
+        sys.stdout.write(csv_bytes([asdict(row) for row in rows]).decode("utf-8", "surrogateescape"))
     else:
         print(as_table(rows))
         for warning in _warnings(rows):
@@ -60,15 +59,6 @@ def _warnings(rows: Sequence[RunRow]) -> Iterator[str]:
         yield "warning: these runs are of several datasets, and their accuracies do not compare"
     if chosen := sum(bool(row.used_for_selection) for row in evaluated):
         yield f"warning: {chosen} of {len(rows)} runs were trained on this split or chosen by it, which flatters them"
-
-
-def as_csv(rows: Sequence[RunRow]) -> str:
-    """The rows as CSV, numbers in full."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, asdict(rows[0]).keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()
 
 
 def as_table(rows: Sequence[RunRow]) -> str:

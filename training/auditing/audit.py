@@ -5,8 +5,6 @@ The split that is held out (test, or else validation) chooses nothing here: its 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections import Counter
@@ -190,7 +188,7 @@ def _save(config: AuditConfig, result: Audit, images: Images, image_files: Image
 
     for found in result.findings:
         if found.rows:
-            files.write_bytes(os.path.join(folder, f"{found.kind}.csv"), _csv(found.rows))
+            files.write_bytes(os.path.join(folder, f"{found.kind}.csv"), files.csv_bytes(found.rows))
         if found.strips and image_files:
             title = f"{found.kind.replace('_', ' ')}: {found.count:,}"
             draw_sheet(title, found.strips, pixels, os.path.join(folder, f"{found.kind}.png"))
@@ -213,11 +211,3 @@ def to_json(config: AuditConfig, result: Audit, images: Images) -> Row:
         "findings": found,
         "ranked": [each.kind for each in result.findings if each.count],
     }
-
-
-def _csv(rows: Sequence[Row]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -5,8 +5,6 @@ The test split is never opened: regularisation is chosen inside the training spl
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -236,21 +234,13 @@ def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) ->
     folder = mirror.here(config.run)
     os.makedirs(folder, exist_ok=True)
     rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
-    files.write_bytes(os.path.join(folder, TABLE), _csv(rows))
+    files.write_bytes(os.path.join(folder, TABLE), files.csv_bytes(rows))
     title = "Linear probes: validation accuracy by depth"
     title += f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
     accuracy_by_depth(_points(config.stores, result.probes), os.path.join(folder, PLOT), title)
     summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
     files.write_bytes(os.path.join(folder, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
     mirror.push(config.run, RESULT)
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _points(stores: Sequence[str], probes: Sequence[TapProbe]) -> list[DepthPoint]:
