@@ -5,8 +5,8 @@ The driver reads no image: each chunk's digests come back as one small file.
 
 from __future__ import annotations
 
-import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +24,7 @@ from headstart.features.dataset.record_files import RecordFields, RecordFile, Re
 from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.dataset.sources import Images
 from headstart.features.errors import UserError
+from headstart.features.files import sha256_of
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
 from headstart.features.places.entry import Entry
@@ -66,13 +67,11 @@ def survey_file(path: str) -> Surveyed:
     try:
         found, pieces = place.opened(path)
         head = next(pieces, b"")
-        digest = hashlib.sha256(head)
-        for piece in pieces:
-            digest.update(piece)
+        digest = sha256_of(itertools.chain((head,), pieces))
     except (OSError, ValueError) as error:
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
     problem = "" if image_format(head) else not_an_image(head)
-    return Surveyed(path, found.size, found.time_ns, digest.hexdigest(), problem)
+    return Surveyed(path, found.size, found.time_ns, digest, problem)
 
 
 class SurveyFiles(beam.DoFn):
@@ -188,8 +187,9 @@ def problems(images: Images, surveyed: Survey) -> dict[str, str]:
 
 def _unchanged(paths: Text | Below, known: Survey) -> np.ndarray:
     """Each file's row among the known ones, int64 [N]; -1 where it is not known at its size and time."""
-    names = known.columns["path"]
-    row = np.concatenate([np.empty(0, np.int64), *(part.where_in(names) for part in _texts(paths))])
+    if not len(known):
+        return np.full(len(paths), -1)
+    row = Text.joined(list(_texts(paths))).where_in(known.columns["path"])
     sizes, times = (known.columns[name].array for name in ("size", "time_ns"))
     asked = np.flatnonzero(row >= 0)
     at_once = STATED_AT_ONCE if not isinstance(paths, Below) or not place.is_remote(paths.folder) else max(1, len(asked))

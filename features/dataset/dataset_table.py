@@ -54,7 +54,7 @@ class DatasetTable:
 
     def examples(self, split: str) -> Examples:
         """The stored examples of a split, in the store's order."""
-        return self.stored.by_split().get(split, self.stored[:0])
+        return self.stored.of_split(split)
 
     @property
     def splits(self) -> list[str]:
@@ -71,8 +71,8 @@ def split_counts(examples: Iterable[Example], class_names: Sequence[str]) -> dic
     """Class to split to its number of images."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in class_names}
     table = Examples.of(examples)
-    for split, in_split in table.by_split().items():
-        for labels, count in in_split.labels.counts().items():
+    for split in table.splits.counts():
+        for labels, count in table.of_split(split).labels.counts().items():
             for label in labels:
                 counts[label][split] += count
     return counts

@@ -59,11 +59,10 @@ class Examples(Columns[Example]):
         """The declared groups."""
         return self.columns["group"]
 
-    def by_split(self) -> dict[str, Examples]:
-        """The examples of each split, in the order in which the splits first appear."""
-        names = {name: number for number, name in enumerate(self.splits.counts())}
-        number = self.splits.numbered(names)
-        return {name: self.take(number == own) for name, own in names.items()}
+    def of_split(self, name: str) -> Examples:
+        """The examples of a split, in their order."""
+        names = self.splits.names
+        return self.take(self.splits.codes == (names.index(name) if name in names else -1))
 
 
 def plan_order(table: Examples) -> np.ndarray:
