@@ -41,7 +41,8 @@ def test_what_is_left_out_is_what_a_fit_without_it_says() -> None:
     for fold in range(folds.max() + 1):
         rest = folds != fold
         scale = float(np.square(x.astype(np.float64)).mean())
-        alone = logistic._solved(x[rest].astype(float), y[rest], np.ones(rest.sum()), 2, found.penalty * scale, None, 1e-9)
+        own = (x[rest].astype(float), y[rest], np.ones(rest.sum()))
+        alone = logistic._solved(*own, found.penalty * scale, np.zeros((11, 2)), 1e-9)
         expected = x[~rest] @ alone[:-1] + alone[-1]
         assert np.abs(found.left_out[~rest] - expected).max() < 0.02 * max(1, np.abs(expected).max())
 

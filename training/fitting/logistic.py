@@ -58,22 +58,22 @@ def fit(
     counted = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     rotated, back = _rotated(np.asarray(features, np.float64))
     scale = float(np.square(rotated).sum() / max(1, features.shape[1] * len(labels))) or 1.0
-    folds = fold_of(groups, seed)
+    folds, nothing = fold_of(groups, seed), np.zeros((rotated.shape[1] + 1, classes))
     chosen, left_out, least, worse = 1.0, None, np.inf, 0
     if folds.max() > 0:
-        starts: list[Floats | None] = [None] * (int(folds.max()) + 1)  # the next penalty begins where the last one ended
+        starts = [nothing] * (int(folds.max()) + 1)  # the next penalty begins where the last one ended
         for penalty in PENALTIES:
             logits = np.empty((len(labels), classes))
             for fold in range(len(starts)):
                 rest = folds != fold
                 others = (rotated[rest], labels[rest], counted[rest])
-                starts[fold] = _solved(*others, classes, penalty * scale, starts[fold], ROUGHLY)
+                starts[fold] = _solved(*others, penalty * scale, starts[fold], ROUGHLY)
                 logits[~rest] = _logits(rotated[~rest], starts[fold])
             if (loss := _log_loss(logits, labels, counted)) < least:
                 chosen, left_out, least, worse = penalty, logits, loss, 0
             elif (worse := worse + 1) == WORSE:
                 break
-    solved = _solved(rotated, labels, counted, classes, chosen * scale, None, TOLERANCE)
+    solved = _solved(rotated, labels, counted, chosen * scale, nothing, TOLERANCE)
     return Logistic((back @ solved[:-1]).astype(np.float32), solved[-1].astype(np.float32), chosen, left_out)
 
 
@@ -89,16 +89,14 @@ def _rotated(features: Floats) -> tuple[Floats, Floats]:
     return left[:, kept] * values[kept], right[kept].T
 
 
-def _solved(
-    x: Floats, labels: Ints, counted: Floats, classes: int, penalty: float, start: Floats | None, tolerance: float
-) -> Floats:
+def _solved(x: Floats, labels: Ints, counted: Floats, penalty: float, start: Floats, tolerance: float) -> Floats:
     """The weights, and the bias as their last row, [R + 1, C], at which the mean log loss and the penalty are least."""
     from scipy.optimize import minimize
 
-    share, shape = counted / counted.sum(), (x.shape[1] + 1, classes)
+    share = counted / counted.sum()
 
     def cost(flat: Floats) -> tuple[float, Floats]:
-        own = flat.reshape(shape)
+        own = flat.reshape(start.shape)
         logits = _logits(x, own)
         logits -= logits.max(1, keepdims=True)
         powers = np.exp(logits)
@@ -111,20 +109,19 @@ def _solved(
         slope = np.concatenate([x.T @ error + penalty * own[:-1], error.sum(0)[None]])
         return loss + penalty / 2 * float(np.square(own[:-1]).sum()), slope.ravel()
 
-    begin = np.zeros(shape) if start is None else start
     options = {"maxiter": STEPS, "ftol": tolerance, "gtol": 1e-6}
-    solved: Floats = minimize(cost, begin.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
+    solved: Floats = minimize(cost, start.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(start.shape)
     return solved
 
 
-def _logits(x: Floats, solved: Floats | None) -> Floats:
+def _logits(x: Floats, solved: Floats) -> Floats:
     """[N, C] of [N, R]."""
-    assert solved is not None
     logits: Floats = x @ solved[:-1] + solved[-1]
     return logits
 
 
 def _log_loss(logits: Floats, labels: Ints, counted: Floats) -> float:
-    highest = logits.max(1)
-    loss = np.log(np.exp(logits - highest[:, None]).sum(1)) + highest - logits[np.arange(len(labels)), labels]
+    from scipy.special import logsumexp
+
+    loss = logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
     return float(counted @ loss / counted.sum())
