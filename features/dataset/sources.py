@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.features.dataset.columns import Below, Columns, Few, Text
 from headstart.features.dataset.folder import files_below, images_of
-from headstart.features.dataset.inputs import check_exists
+from headstart.features.dataset.inputs import check_exists, image_root
 from headstart.features.dataset.record_files import RecordImage, read_all
 from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
@@ -133,6 +133,20 @@ def source_of_records(
     if not found:
         raise UserError("bad-input", f"{path!r} holds no images: its {len(records.files)} files have no records")
     return _checked(path, Source(path, found, records.has_splits, False), options, least_classes)
+
+
+def image_paths(path: str, keys: Iterable[str], options: SourceOptions = SourceOptions()) -> dict[str, str]:
+    """Where the images of an input lie, by their keys; only files of records have to be read to know it.
+
+    Args:
+        path: the input.
+        keys: of images; of a key that files of records do not hold, nothing is said.
+        options: how the input is read.
+    """
+    if is_record_input(path):
+        return {image.key: image.path for image in read_source(path, options, least_classes=1).images}
+    root = image_root(path)
+    return {key: place.join(root, key) for key in keys}
 
 
 def _checked(path: str, source: Source, options: SourceOptions, least_classes: int) -> Source:

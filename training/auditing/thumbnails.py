@@ -13,7 +13,7 @@ from PIL import Image
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import image_root
 from headstart.features.dataset.record_inputs import is_record_input
-from headstart.features.dataset.sources import read_source
+from headstart.features.dataset.sources import image_paths
 from headstart.features.errors import DecodeError
 from headstart.features.images.decode import decode_image, header_size
 from headstart.features.images.file_kinds import image_format
@@ -66,7 +66,7 @@ class ImageFiles:
         self.max_pixels, self.intensity = max_pixels, spec.intensity
         records = is_record_input(root)
         self._folder = "" if records else image_root(root)
-        self._paths = {image.key: image.path for image in read_source(root).images} if records else {}
+        self._paths = image_paths(root, ()) if records else {}
 
     def read(self, example: Example) -> bytes | None:
         """An image's bytes; None where they are not at hand, or not those that its features were computed from."""

@@ -12,7 +12,7 @@ import numpy as np
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.dataset.inputs import absolute_input, image_root
 from headstart.features.dataset.record_inputs import RecordOptions, is_record_input
-from headstart.features.dataset.sources import ImageFile, SourceOptions, read_source
+from headstart.features.dataset.sources import ImageFile, SourceOptions, image_paths, read_source
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -161,7 +161,7 @@ def _record_paths(run: Run) -> dict[str, str]:
     """Where the images of a run's own dataset lie that comes in files of records, by their keys."""
     asked = run.config["finetune"]
     options = SourceOptions(**{field.name: asked[field.name] for field in dataclasses.fields(RecordOptions)})
-    return {image.key: image.path for image in read_source(run.config["input"], options).images}
+    return image_paths(run.config["input"], (), options)
 
 
 def _own_images(run: Run, split: str) -> _Images:

@@ -12,13 +12,12 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from headstart.features.dataset.inputs import image_root
 from headstart.features.dataset.record_inputs import is_record_input
-from headstart.features.dataset.sources import read_source
+from headstart.features.dataset.sources import image_paths
 from headstart.features.errors import DecodeError, UserError
 from headstart.features.images.decode import decode_image, least_size
 from headstart.features.places import place
-from headstart.features.places.identity import digest_of
+from headstart.features.places.identity import read_same
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
@@ -43,16 +42,11 @@ class Pictures:
         """Looks where the images were when they were evaluated."""
         try:
             source = _source(evaluated)
-            if is_record_input(source):
-                found = {image.key: image.path for image in read_source(source, least_classes=1).images}
-            elif place.exists(source):
-                root = image_root(source)
-                found = {key: place.join(root, key) for key in evaluated.keys}
-            else:
+            if not is_record_input(source) and not place.exists(source):
                 return cls({}, evaluated, f"the images are no longer at {source!r}")
+            return cls(image_paths(source, evaluated.keys), evaluated)
         except UserError as error:
             return cls({}, evaluated, str(error))
-        return cls(found, evaluated)
 
     def pixels(self, rows: Sequence[int], spec: FeatureSpec | None = None) -> dict[int, np.ndarray]:
         """Decoded images by row, uint8 [any, any, 3]; without those that are gone, changed or damaged.
@@ -69,11 +63,8 @@ class Pictures:
         key, limit = self.evaluated.keys[row], self.evaluated.run.config["max_pixels"]
         least, intensity = (least_size(spec), spec.intensity) if spec else ((2 * SIDE, 2 * SIDE), "auto")
         try:
-            path = self.paths[key]
-            expected = self.evaluated.digests.get(key)
-            if expected and digest_of(path, expected) != expected:
-                return None
-            return decode_image(place.read(path), limit, least, intensity)
+            content = read_same(self.paths[key], self.evaluated.digests.get(key, ""))
+            return None if content is None else decode_image(content, limit, least, intensity)
         except (KeyError, OSError, DecodeError):
             return None
 
