@@ -84,7 +84,7 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
         seed: of the hashes.
     """
     group, names = table.groups.codes()
-    of_content, of_group = _linked(content, len(digests), group, names)
+    of_content, of_group = linked(content, len(digests), group, names)
     declared = np.array([number for number, name in enumerate(names) if name], np.int64)
     alone = np.flatnonzero(~np.isin(of_content, of_group[declared]))
     group_names = (names[number].encode("utf-8", "surrogateescape") for number in declared)
@@ -97,8 +97,15 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
     return _Units(of, np.bincount(of, minlength=len(found)), *_labels(table.labels, of))
 
 
-def _linked(content: np.ndarray, contents: int, group: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which contents and groups belong together, as they share examples: a number for each content, and for each group."""
+def linked(content: np.ndarray, contents: int, group: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which contents and groups belong together, as they share examples: a number for each content, and for each group.
+
+    Args:
+        content: each example's, int64 [N].
+        contents: how many there are.
+        group: each example's, int64 [N].
+        names: of the groups; what is in one without a name is not in one.
+    """
     has_group = np.array([bool(name) for name in names], bool)[group]
     if not has_group.any():
         return np.arange(contents), contents + np.arange(len(names))

@@ -15,6 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart.features import files
+from headstart.features.dataset.columns import Text
+from headstart.features.dataset.dividing import linked
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.errors import UserError
@@ -165,16 +167,8 @@ def _findings(
 
 def together(examples: Sequence[Example], clusters: np.ndarray) -> list[str]:
     """N names: images have the same one when they are copies, or of one declared group, or through others of both."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(examples)
-    numbers: dict[str, int] = {}
-    declared = [numbers.setdefault(example.group or f"\0{n}", len(numbers)) for n, example in enumerate(examples)]
-    rows = np.arange(count)
-    ends = np.concatenate([count + clusters, 2 * count + np.array(declared, np.int64)])  # nodes of clusters, and of groups
-    graph = coo_array((np.ones(2 * count), (np.tile(rows, 2), ends)), shape=(3 * count, 3 * count))
-    return [str(name) for name in connected_components(graph, directed=False)[1][:count]]
+    of_cluster, _ = linked(clusters, len(examples), *Text.of([example.group for example in examples]).codes())
+    return [str(name) for name in of_cluster[clusters]]
 
 
 def _save(config: AuditConfig, result: Audit, images: Images, image_files: ImageFiles | None) -> None:

@@ -154,5 +154,5 @@ def write_rows(config: PredictConfig) -> tuple[int, int]:
         text.flush()
         text.detach()
     if pool:
-        write_review(Run.open(config.run), pool.chosen(), os.path.dirname(config.output))
+        write_review(run, pool.chosen(), os.path.dirname(config.output))
     return count.total(), count[True]
