@@ -12,6 +12,7 @@ Code = Literal[
     "bad-model",  # a model, its weights or a layer can't serve as a backbone, or as asked
     "bad-numbers",  # a number is not finite, or its type can't hold it
     "bad-value",  # a function's argument: its shape, its type or its range
+    "below-requirement",  # of a run, by what its evaluation found: --require
     "changed-images",  # images are not what they were, or can't be read any more
     "damaged",  # a store's file is missing, cut short or not what its digest says
     "disk-full",
@@ -21,7 +22,7 @@ Code = Literal[
     "incomplete",  # a store or a run: the command that makes it has not finished
     "missing-input",  # an input, a model, weights, a store or a run is not there
     "missing-split",  # or the split that is asked for has no examples
-    "model-disagrees",  # the saved model answers otherwise than the head on stored features
+    "model-disagrees",  # the saved model answers otherwise than the head on stored features, or an export than that model
     "no-access",  # an object store denies it
     "not-available",  # this machine, or what is installed on it, can't do it
     "other-dataset",  # other images or classes than those of the store or the run

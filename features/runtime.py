@@ -145,7 +145,7 @@ def _load() -> None:
             configure_gpus()
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
+    with stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
         configure_gpus()
@@ -165,7 +165,8 @@ def _left_out(*packages: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stderr_to_null() -> Iterator[None]:
+def stderr_to_null() -> Iterator[None]:
+    """Holds back what a library writes to stderr from C++ inside the block, where no level can be set."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.evaluation.predict import predict
     from headstart.training.evaluation.predict_config import PredictConfig
+    from headstart.training.exporting.export import export
+    from headstart.training.exporting.export_config import ExportConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
     from headstart.training.probing.learning_curve import learning_curve
@@ -60,6 +62,8 @@ _HOME = {
     "compare": "headstart.training.evaluation.compare",
     "EvaluateConfig": "headstart.training.evaluation.evaluate_config",
     "evaluate": "headstart.training.evaluation.evaluate",
+    "ExportConfig": "headstart.training.exporting.export_config",
+    "export": "headstart.training.exporting.export",
     "Augmentation": "headstart.features.augmentation",
     "FinetuneConfig": "headstart.training.finetuning.finetune_config",
     "finetune": "headstart.training.finetuning.finetune",
@@ -81,6 +85,7 @@ __all__ = [
     "Augmentation",
     "CompareConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "ExtractConfig",
     "FeatureSpec",
     "FeatureStore",
@@ -98,6 +103,7 @@ __all__ = [
     "compare",
     "dry_run",
     "evaluate",
+    "export",
     "extract",
     "finetune",
     "fit",

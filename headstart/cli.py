@@ -33,6 +33,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "runs": "every run below a folder, the best one first",
     "compare": "two runs on the same images: which is better, and where",
     "predict": "the classes of images",
+    "export": "a run as a model to ship: Keras, SavedModel, ONNX, TFLite, OpenVINO",
 }
 
 

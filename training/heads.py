@@ -5,6 +5,8 @@ Everything is made of Keras's own layers, so a saved model loads anywhere, in sa
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,12 +95,18 @@ def attach_head(spec: FeatureSpec, backbone: keras.Model, head: keras.Model) -> 
     import keras
 
     images = keras.Input((None, None, 3), name="image")
-    pixels = resizing_layer(spec)(_in_0_to_255(images))  # [B, H, W, 3], 0..255
-    features = backbone(pixels, training=False)  # BatchNorm stays as it was trained
+    frozen = functools.partial(backbone, training=False)  # BatchNorm stays as it was trained
+    return keras.Model(images, classify(images, resizing_layer(spec), frozen, head), name="classifier")
+
+
+def classify(images: Any, resize: Callable[[Any], Any], backbone: Callable[[Any], Any], head: Callable[[Any], Any]) -> Any:
+    """What `attach_head` makes of images float32 [B, any, any, 3], given what resizes them to [B, H, W, 3] of 0..255."""
+    import keras
+
+    features = backbone(resize(_in_0_to_255(images)))
     feature = features[0] if isinstance(features, (list, tuple)) else features
     negative = keras.ops.min(images, axis=(1, 2, 3)) < 0  # [B]
-    answers = keras.ops.where(negative[:, None], float("nan"), head(feature))
-    return keras.Model(images, answers, name="classifier")
+    return keras.ops.where(negative[:, None], float("nan"), head(feature))
 
 
 def _in_0_to_255(images: Any) -> Any:

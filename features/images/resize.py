@@ -39,13 +39,16 @@ def resize(image: np.ndarray, size: tuple[int, int], mode: str, interpolation: s
     Returns:
         float32 [H, W, 3], 0..255; bicubic values may lie beyond.
     """
-    if mode == "crop":
-        image = _crop(image, size)
-    elif mode == "pad":
-        image = _pad(image, size)
+    image = framed(image, size, mode)
     if abs(image.strides[0]) < abs(image.strides[1]):  # a turned view: along its memory
         return _squash(image.transpose(1, 0, 2), size[::-1], interpolation).transpose(1, 0, 2)
     return _squash(image, size, interpolation)
+
+
+def framed(image: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """What of an image is resized, uint8 [any, any, 3]: all of it, its middle, or it with borders, as the mode says."""
+    frame = {"crop": _crop, "pad": _pad}.get(mode)
+    return frame(image, size) if frame else image
 
 
 def _squash(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

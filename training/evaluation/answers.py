@@ -96,7 +96,7 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
             changed, or when none of them can be read.
     """
     own = not run.config.get("store") and absolute_input(path) == run.config["input"]
-    images = _own_images(run, asked or "test") if own else _other_images(path, asked)
+    images = own_images(run, asked or "test") if own else _other_images(path, asked)
     examples, labels, rows, unreadable = _classified(run, images.chosen, images.digests)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
         raise UserError(
@@ -148,7 +148,7 @@ def _classified(
 
 
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """Image files to measure on."""
 
     chosen: Sequence[ImageFile]
@@ -164,7 +164,7 @@ def _record_paths(run: Run) -> dict[str, str]:
     return image_paths(run.config["input"], (), options)
 
 
-def _own_images(run: Run, split: str) -> _Images:
+def own_images(run: Run, split: str) -> Images:
     """A split of the dataset that the run was trained on, from its images."""
     splits, root = run.table.splits, image_root(run.config["input"])
     if split not in splits:
@@ -178,10 +178,10 @@ def _own_images(run: Run, split: str) -> _Images:
         for example in run.table.examples(split)
     ]
     digests = {example.key: example.digest for example in run.table.examples(split)}
-    return _Images(chosen, split, run.config["groups_declared"], digests)
+    return Images(chosen, split, run.config["groups_declared"], digests)
 
 
-def _other_images(path: str, asked: str) -> _Images:
+def _other_images(path: str, asked: str) -> Images:
     """All of another folder or table, or one of its splits."""
     if not is_record_input(path) and not place.exists(path):
         raise UserError(
@@ -195,7 +195,7 @@ def _other_images(path: str, asked: str) -> _Images:
     if (source.has_splits or asked) and (asked or split) not in splits:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
         raise UserError("missing-split", f"{path!r} has no split {asked or split!r}; it has {held}")
-    return _Images([image for image in source.images if image.split == split], split, source.has_groups, {})
+    return Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
 def _other_name(path: str, digest: str, split: str) -> str:

@@ -88,8 +88,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
     """
     run = Run.open(config.run, config.unsafe)
-    path = config.input or _data_source(run)
-    found = (of_store if _is_store(path) else of_images)(run, path, config.split)
+    path = config.input or data_source(run)
+    found = (of_store if is_store(path) else of_images)(run, path, config.split)
     keys = [example.key for example in found.examples]
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
@@ -133,7 +133,7 @@ def _operating_point(run: Run, found: Answers, groups: Sequence[str]) -> dict[st
     return {**point.to_json(), "achieved": achieved(parse_goal(point.goal), truth, scores, point.threshold, groups)}
 
 
-def _data_source(run: Run) -> str:
+def data_source(run: Run) -> str:
     """Where the run's own splits are.
 
     Raises:
@@ -142,7 +142,7 @@ def _data_source(run: Run) -> str:
     path, beside = run.data_source, place.join(run.home, STORE)
     if is_record_input(path) or place.exists(path):
         return path
-    if run.config.get("store") and _is_store(beside):  # a run that `headstart fit` made has moved with its store in it
+    if run.config.get("store") and is_store(beside):  # a run that `headstart fit` made has moved with its store in it
         return beside
     what = "store" if run.config.get("store") else "images"
     raise UserError(
@@ -152,7 +152,7 @@ def _data_source(run: Run) -> str:
     )
 
 
-def _is_store(path: str) -> bool:
+def is_store(path: str) -> bool:
     return not is_record_input(path) and any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 

@@ -1,0 +1,148 @@
+"""A run, what was measured of it and how its export agrees in; `model_card.md` and `labels.txt` out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headstart.features import files
+from headstart.features.formatting import printable, shortened
+from headstart.training.evaluation.measures import EVERY
+from headstart.training.exporting.call import CALLS
+from headstart.training.exporting.licences import licence_of
+from headstart.training.exporting.requirements import evaluations
+from headstart.training.runs.run_folder import Run
+
+if TYPE_CHECKING:
+    from headstart.training.exporting.agreements import Compared
+
+CARD, LABELS = "model_card.md", "labels.txt"
+MANY = 20  # classes shown one by one
+
+
+def write_labels(folder: str, names: Sequence[str]) -> None:
+    r"""One name a line, in the order of the model's outputs; a line break inside a name as `\n`, as Python writes it."""
+    lines = "".join(f"{in_one_line(name)}\n" for name in names)
+    files.write_bytes(os.path.join(folder, LABELS), lines.encode("utf-8", "surrogateescape"))
+
+
+def in_one_line(name: str) -> str:
+    """A name whose line breaks, of any kind, are escaped."""
+    return "".join(c.encode("unicode_escape").decode() if len(f"{c}x".splitlines()) > 1 else c for c in name)
+
+
+def write_card(folder: str, run: Run, facts: Mapping[str, Any], compared: Compared) -> None:
+    """The model card, after "Model Cards for Model Reporting" (https://arxiv.org/abs/1810.03993).
+
+    Args:
+        folder: of the export.
+        run: what was exported.
+        facts: what export.json holds.
+        compared: how it compares with model.keras.
+    """
+    parts = [
+        [f"# {printable(os.path.basename(run.home.rstrip('/')))}: {len(run.class_names)} classes", "", _summary(run, facts)],
+        ["## Use", "", *_use(run, facts)],
+        ["## Data", "", *_data(run)],
+        ["## How it was made", "", *_making(run, facts)],
+        ["## Metrics", "", *_metrics(run)],
+        ["## Agreement with model.keras", "", *_agreement(facts, compared)],
+        ["## Limits", "", *_limits(run)],
+        ["## Licence", "", *licence_of(run.spec.backbone)],
+    ]
+    text = "\n\n".join("\n".join(part) for part in parts) + "\n"
+    files.write_bytes(os.path.join(folder, CARD), text.encode("utf-8", "surrogateescape"))
+
+
+def _summary(run: Run, facts: Mapping[str, Any]) -> str:
+    names = shortened([f"`{printable(name)}`" for name in run.class_names], MANY)
+    return f"An image classifier in the format {facts['format']}: one of {names} for every image, with probabilities."
+
+
+def _use(run: Run, facts: Mapping[str, Any]) -> list[str]:
+    given = [f"- input `{name}`: {text}" for name, text in facts["inputs"].items()]
+    found = [f"- output `{name}`: {text}" for name, text in facts["outputs"].items()]
+    height, width = run.spec.image_size
+    call = CALLS[facts["format"]].replace("HEIGHT", str(height)).replace("WIDTH", str(width))
+    return [*given, *found, f"- `{LABELS}`: the names, a line each, in the order of the outputs", "", call.strip()]
+
+
+def _data(run: Run) -> list[str]:
+    table, names = run.table, run.class_names
+    lines = ["| split | images | of each class |", "|---|---|---|"]
+    for split in table.splits:
+        examples = table.examples(split)
+        counts = Counter(example.labels[0] for example in examples)
+        shown = [f"{printable(name)} {counts[name]:,}" for name in names]
+        lines.append(f"| {printable(split)} | {len(examples):,} | {shortened(shown, MANY)} |")
+    groups = "were declared" if run.config["groups_declared"] else "were not declared: each distinct content is its own"
+    unreadable = f"{len(table.dead_letters):,} more could not be read."
+    return [*lines, "", f"{unreadable} Groups {groups}. Digest of the dataset: `{run.config['dataset_digest']}`."]
+
+
+def _making(run: Run, facts: Mapping[str, Any]) -> list[str]:
+    spec, how = run.spec, run.config.get("finetune") or run.config["train"]
+    unfrozen = run.config.get("unfrozen") or []
+    shown = {name: how[name] for name in ("head", "epochs", "batch_size", "learning_rate", "dropout", "seed") if name in how}
+    return [
+        f"- backbone: {spec.backbone}, weights `{spec.weights_digest[:16]}`, "
+        f"{len(unfrozen)} of its layers trained further" + ("" if unfrozen else ", as it was"),
+        f"- read at {run.tap.name}; {run.title} head",
+        f"- images: {spec.image_size[0]}x{spec.image_size[1]} (`{spec.resize_mode}`, {spec.interpolation}, antialiased), "
+        f"preprocessing `{spec.preprocessing}`",
+        f"- training: {', '.join(f'{name} {value}' for name, value in shown.items())}",
+        f"- fingerprint of its features: `{run.config['fingerprint']}`; sha256 of model.keras: `{facts['model_sha256']}`",
+    ]
+
+
+def _metrics(run: Run) -> list[str]:
+    found = evaluations(run)
+    if not found:
+        return [f"Not evaluated: `headstart evaluate {run.home}` measures it."]
+    lines = ["95% intervals in brackets.", ""]
+    for name, metrics in found.items():
+        mark = "; it chose the model, so these figures flatter it" if metrics["used_for_selection"] else ""
+        head = f"**{printable(name)}**: {metrics['examples']:,} examples in {metrics['groups']:,} groups{mark}"
+        lines += [head, "", "| metric | value |", "|---|---|"]
+        lines += [f"| {metric.replace('_', ' ')} | {_figure(metrics[metric])} |" for metric in EVERY if metric in metrics]
+        lines += [f"| accuracy of always guessing the largest class | {_figure(metrics['majority_accuracy'])} |", ""]
+    return lines[:-1]
+
+
+def _figure(figure: Mapping[str, float | None]) -> str:
+    ends = [figure.get(end) for end in ("value", "low", "high")]
+    value, low, high = ("undefined" if end is None or math.isnan(end) else f"{end:.4f}" for end in ends)
+    return value if "undefined" in (low, high) else f"{value} [{low}, {high}]"
+
+
+def _agreement(facts: Mapping[str, Any], compared: Compared) -> list[str]:
+    most = facts["tolerance"]
+    limits = f"{most['classes']:.0%} of classes equal and probabilities within {most['mean']:g} in the mean"
+    beside = "those that it was not calibrated on" if facts["int8"] else "which had to agree"
+    return [
+        f"On images of the run's own dataset, {beside}, by the format's own runtime on a CPU, in a process of its own.",
+        f"It was made because it held to: {limits}, {most['largest']:g} at most.",
+        "",
+        *(f"- {what}: {found}" for what, found in compared.checked.items()),
+        *(f"- {what}, which is not headstart's way: {found}" for what, found in compared.measured.items()),
+        *(f"- {note}" for note in compared.notes),
+    ]
+
+
+def _limits(run: Run) -> list[str]:
+    weak = {
+        f"{printable(each['class'])} ({each['count']})"
+        for metrics in evaluations(run).values()
+        for each in metrics["per_class"]
+        if each["note"]
+    }
+    few = [f"- Too few examples of {shortened(sorted(weak))} were measured to trust their recall."] if weak else []
+    return [
+        "- Every image gets one of the classes, also one that shows none of them: probabilities are of these classes only.",
+        "- The figures hold for images like those of the splits above: other cameras, places or times may differ.",
+        "- Nothing here was measured across groups of people, and nothing says that errors are spread evenly over them.",
+        *few,
+    ]
