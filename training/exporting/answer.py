@@ -1,4 +1,4 @@
-"""A process of its own that loads an exported model with its runtime, and answers. It imports nothing of headstart.
+"""A process of its own that loads an exported model with its runtime, and answers; where it can, without headstart.
 
     python answer.py RUNTIME EXPORT INPUTS ANSWERS
 

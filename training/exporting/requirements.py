@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.errors import UserError, nearest
-from headstart.training.runs.run_folder import EVALUATION, METRICS, Run
+
+if TYPE_CHECKING:
+    from headstart.training.runs.run_folder import Run
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -94,6 +96,8 @@ def unmet(run: Run, split: str, conditions: Sequence[str]) -> list[str]:
 
 def evaluations(run: Run) -> dict[str, dict[str, Any]]:
     """What `headstart evaluate` found of a run: each evaluation's metrics.json, by name."""
+    from headstart.training.runs.run_folder import EVALUATION, METRICS
+
     folder = os.path.join(run.path, EVALUATION)
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     paths = {name: os.path.join(folder, name, METRICS) for name in names}
