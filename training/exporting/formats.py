@@ -13,7 +13,8 @@ class Tolerance:
     """How far an exported model's answers may lie from model.keras's.
 
     largest is the largest difference of any probability, mean the mean over images of each one's largest, classes the share
-    of images that must get the same class; one whose two best classes lie closer together than `largest` is no test of that.
+    of images that must get the same class; one whose two best classes lie closer together than the smaller of the two
+    differences is no test of that.
     """
 
     largest: float
