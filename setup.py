@@ -20,6 +20,7 @@ DEVELOP = [
     *SPARK,
     "pyspark<4",
     *OPENVINO,
+    *ONNX,
     *HEIC,
     *JAX,
     *LITE,

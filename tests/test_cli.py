@@ -128,7 +128,7 @@ def test_version_is_the_distributions() -> None:
     assert version("headstart") == headstart.__version__
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("trian", "train"), ("extrat", "extract"), ("Predict", "predict")])
+@pytest.mark.parametrize(("name", "nearest"), [("trian", "train"), ("extracct", "extract"), ("Predict", "predict")])
 def test_unknown_command(name: str, nearest: str, one_line: Callable[[], str]) -> None:
     assert main([name]) == 2
     line = one_line()

@@ -42,7 +42,7 @@ for kind, folder in json.loads(sys.argv[1]).items():
     os.chdir(folder)
     code = re.search(r"```python\\n(.*?)```", open("model_card.md", encoding="utf-8").read(), re.DOTALL)[1]
     if importlib.util.find_spec("ai_edge_litert") is None:
-        code = code.replace("from ai_edge_litert.interpreter import", "from tensorflow.lite import")
+        code = code.replace("from ai_edge_litert.interpreter import", "from tensorflow.lite.python.interpreter import")
     names = {}
     exec(code, names)
     answers[kind] = np.asarray(names["probabilities"] if "probabilities" in names else names["answer"]["probabilities"])
@@ -77,10 +77,30 @@ def installed(kind: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def exports(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    """The session's run in every format whose packages are here."""
+def pretrained(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A linear probe on EfficientNetLite0 with the weights that come along, at 96 pixels."""
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    extract(ExtractConfig(input=str(photos), store=str(folder / "store"), image_size="96"))
+    train(TrainConfig(store=str(folder / "store"), run=str(folder / "run"), epochs=20, batch_size=12))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def runs(run: pathlib.Path, pretrained: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The run that each kind is an export of. A network of random weights does not stand 8 bits."""
+    return {kind: pretrained if kind == "int8" else run for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def exports(runs: dict[str, pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """Every kind whose packages are here."""
     folder = tmp_path_factory.mktemp("exports")
-    return {kind: exported(run, folder / kind, kind) for kind in KINDS if installed(kind)}
+    return {kind: exported(run, folder / kind, kind) for kind, run in runs.items() if installed(kind)}
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +123,30 @@ def loaded(
 
 
 @pytest.fixture(scope="module")
-def expected(run: pathlib.Path, photos: pathlib.Path) -> np.ndarray:
-    """What model.keras answers to the photo, and to another."""
-    model = Run.open(str(run)).model()
+def expected(runs: dict[str, pathlib.Path], photos: pathlib.Path) -> dict[str, np.ndarray]:
+    """What each run's model.keras answers to the photo, and to another."""
     images = [decode_image((photos / "test" / name).read_bytes()) for name in ("fern/00.jpg", "gentian/01.png")]
-    return np.concatenate([np.asarray(model(image[None], training=False)) for image in images])
+    models = {path: Run.open(str(path)).model() for path in set(runs.values())}
+    answers = {
+        path: np.concatenate([np.asarray(model(image[None], training=False)) for image in images])
+        for path, model in models.items()
+    }
+    return {kind: answers[path] for kind, path in runs.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_format_is_called_as_its_card_says(
-    kind: str, exports: dict[str, Exported], loaded: dict[str, np.ndarray], expected: np.ndarray
+    kind: str, exports: dict[str, Exported], loaded: dict[str, np.ndarray], expected: dict[str, np.ndarray]
 ) -> None:
     if kind not in exports:
         pytest.skip(f"what {kind} needs is not installed")
     atol = {"tflite": 0.05, "int8": 0.2}.get(kind, FLOAT.largest)  # the caller resizes
-    np.testing.assert_allclose(loaded[kind], expected[:1], atol=atol)
-    assert loaded[kind].argmax() == expected[0].argmax()
+    np.testing.assert_allclose(loaded[kind], expected[kind][:1], atol=atol)
+    assert loaded[kind].argmax() == expected[kind][0].argmax()
 
 
-def test_the_encoded_signature_takes_what_rest_sends(loaded: dict[str, np.ndarray], expected: np.ndarray) -> None:
-    np.testing.assert_allclose(loaded["served"], expected, atol=FLOAT.largest)
+def test_the_encoded_signature_takes_what_rest_sends(loaded: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    np.testing.assert_allclose(loaded["served"], expected["saved_model"], atol=FLOAT.largest)
     assert loaded["classes"].tolist() == [[name.encode() for name in CLASSES]] * 2
 
 
@@ -140,6 +164,16 @@ def test_an_export_tells_what_it_is(exports: dict[str, Exported], store: pathlib
         assert (facts["tolerance"]["largest"] == FLOAT.largest) == (kind != "int8")
     measured = exports["tflite"].compared.measured
     assert len(measured) == 2 and all(found.largest_difference > 1e-5 for found in measured.values())  # they do change it
+
+
+def test_a_card_has_the_threshold(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    metrics = json.loads((run_copy / "metrics.json").read_text(encoding="utf-8"))
+    point = {"goal": "recall@precision=0.95", "positive_class": "fern", "threshold": 0.4375, "best": 1.0}
+    (run_copy / "metrics.json").write_text(json.dumps({**metrics, "operating_point": point}), encoding="utf-8")
+    exported(run_copy, tmp_path / "export", "keras")
+    assert json.loads((tmp_path / "export" / "export.json").read_text(encoding="utf-8"))["operating_point"] == point
+    line = "- `fern` where its probability is at least 0.4375: chosen on validation for recall@precision=0.95"
+    assert line in (tmp_path / "export" / "model_card.md").read_text(encoding="utf-8")
 
 
 def test_names_that_are_odd(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -304,7 +338,7 @@ def test_a_requirement_that_is_met(run_copy: pathlib.Path, tmp_path: pathlib.Pat
     ("flags", "said"),
     [
         (["--require", "accuracy=0.97"], "--require takes a condition such as accuracy>=0.97"),
-        (["--require", "acuracy>=0.97"], "names no metric. Did you mean accuracy?"),
+        (["--require", "acuracy>=0.97"], "names no metric. Did you mean accuracy or auroc?"),
         (["--require", "accuracy>=0.9", "--split", "new"], "it has test: run headstart evaluate"),
         (["--int8"], "--int8 goes with --format tflite, not keras"),
         (["--output", "s3://bucket/export"], "--output is a folder of this machine"),
@@ -351,24 +385,11 @@ def test_a_turned_photo_is_left_out_of_the_comparison_of_files() -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def pretrained(photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A linear probe on EfficientNetLite0 with the weights that come along, at 96 pixels."""
-    from headstart.pipelines.extract import extract
-    from headstart.pipelines.extract_config import ExtractConfig
-    from headstart.training.train import train
-    from headstart.training.train_config import TrainConfig
-
-    folder = tmp_path_factory.mktemp("pretrained")
-    extract(ExtractConfig(input=str(photos), store=str(folder / "store"), image_size="96"))
-    train(TrainConfig(store=str(folder / "store"), run=str(folder / "run"), epochs=20, batch_size=12))
-    return folder / "run"
-
-
-@pytest.mark.parametrize("kind", ["openvino", "onnx", "int8"])
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
 def test_a_pretrained_network(kind: str, pretrained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     found = exported(pretrained, tmp_path / "export", kind)
     (agreement,) = found.compared.checked.values()
-    assert agreement.same_class == agreement.images == (18 if kind == "int8" else 36)
-    assert agreement.mean_difference < (INT8 if kind == "int8" else FLOAT).mean
-    assert "EfficientNetLite0: Apache-2.0" in (tmp_path / "export" / "model_card.md").read_text(encoding="utf-8")
+    assert agreement.same_class == agreement.images == 36
+    assert "EfficientNetLite0: of TensorFlow's EfficientNet-Lite, Apache-2.0" in (
+        tmp_path / "export" / "model_card.md"
+    ).read_text(encoding="utf-8")

@@ -82,7 +82,7 @@ def tflite(folder: str) -> Answer:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tensorflow.lite import Interpreter
+        from tensorflow.lite.python.interpreter import Interpreter
     interpreter = Interpreter(os.path.join(folder, "model.tflite"))
     answer = interpreter.get_signature_runner("serving_default")
     dtype = interpreter.get_input_details()[0]["dtype"]

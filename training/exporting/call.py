@@ -49,7 +49,7 @@ session = onnxruntime.InferenceSession("model.onnx")
     "tflite": f"""
 ```python
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # or: from tensorflow.lite import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # or: Interpreter = tensorflow.lite.Interpreter
 from PIL import Image, ImageOps
 
 {_LABELS}

@@ -17,6 +17,7 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import quietly
+from headstart.training.evaluation.operating_point import OperatingPoint
 from headstart.training.exporting.export_config import ExportConfig
 from headstart.training.exporting.formats import FLOAT, FORMATS, INT8
 from headstart.training.exporting.requirements import unmet
@@ -126,7 +127,7 @@ def _facts(config: ExportConfig, run: Run, model: keras.Model, compared: Compare
     import tensorflow as tf
 
     classes = len(run.class_names)
-    outputs = {"probabilities": f"float32 [B, {classes}]"}
+    outputs, point = {"probabilities": f"float32 [B, {classes}]"}, OperatingPoint.of_run(run)
     inputs = {"image": ANY_SIZE}
     if FORMATS[config.format].fixed_size:
         height, width = run.spec.image_size
@@ -144,6 +145,7 @@ def _facts(config: ExportConfig, run: Run, model: keras.Model, compared: Compare
         "class_names": run.class_names,
         "inputs": inputs,
         "outputs": outputs,
+        "operating_point": point.to_json() if point else None,
         "model_sha256": files.sha256_file(os.path.join(run.path, MODEL)),
         "spec": run.spec.to_json(),
         "dataset_digest": run.config["dataset_digest"],

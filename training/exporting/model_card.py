@@ -67,7 +67,15 @@ def _use(run: Run, facts: Mapping[str, Any]) -> list[str]:
     found = [f"- output `{name}`: {text}" for name, text in facts["outputs"].items()]
     height, width = run.spec.image_size
     call = CALLS[facts["format"]].replace("HEIGHT", str(height)).replace("WIDTH", str(width))
-    return [*given, *found, f"- `{LABELS}`: the names, a line each, in the order of the outputs", "", call.strip()]
+    names = f"- `{LABELS}`: the names, a line each, in the order of the outputs"
+    return [*given, *found, names, *_threshold(facts["operating_point"]), "", call.strip()]
+
+
+def _threshold(point: Mapping[str, Any] | None) -> list[str]:
+    if point is None:
+        return []
+    name = printable(point["positive_class"])
+    return [f"- `{name}` where its probability is at least {point['threshold']:.6g}: chosen on validation for {point['goal']}"]
 
 
 def _data(run: Run) -> list[str]:
