@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.cli import main
 from headstart.training.evaluation import report
 from headstart.training.evaluation.compare import compare
 from headstart.training.evaluation.compare_config import CompareConfig
 from headstart.training.evaluation.comparisons import mcnemar
+from headstart.training.evaluation.differing import Differing
 
 NAMES = ["fern", "gentian"]
 
@@ -25,7 +28,9 @@ def evaluated(folder: pathlib.Path, right: np.ndarray, order: int = 1, keys: int
     probabilities = np.where(right[:, None] == (labels[:, None] == np.arange(2)), 0.75, 0.25)
     path = folder / "evaluation" / split
     path.mkdir(parents=True)
-    for name, content in (("config.json", {"train": {"head": "linear"}}), ("metrics.json", {})):
+    config = {"train": {"head": "linear"}, "max_pixels": 10**6}
+    metrics = {"input": str(folder / "photos"), "dataset_digest": "another's", "split": split}
+    for name, content in (("config.json", config), ("metrics.json", {}), (f"evaluation/{split}/metrics.json", metrics)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     named = [f"{number + keys}.jpg" for number in range(len(right))]
     rows = (named[::order], [""] * len(right), labels[::order], probabilities[::order])
@@ -48,7 +53,8 @@ def test_what_two_runs_differ_by(pair: tuple[str, str]) -> None:
     assert (found.better, found.worse, found.p) == (12, 2, mcnemar(12, 2))
     assert found.difference.difference == pytest.approx(0.1)
     assert found.difference.low > 0 and found.difference.significant
-    assert [(each.name, each.count, each.better, each.worse) for each in found.classes] == [
+    assert found.why_not == f"the images are no longer at {str(pathlib.Path(pair[1]) / 'photos')!r}"
+    assert [(each.value, each.count, each.better, each.worse) for each in found.parts["class"]] == [
         ("fern", 50, 6, 1), ("gentian", 50, 6, 1)
     ]  # fmt: skip
     with open(found.table, encoding="utf-8", newline="") as file:
@@ -83,7 +89,9 @@ def test_the_command_and_its_status(
 
 def test_a_run_is_no_better_than_itself(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", pair[0], pair[0], "--max_drop", "0"]) == 0
-    assert "+0.00 points [+0.00, +0.00]: no difference was seen" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "+0.00 points [+0.00, +0.00]: no difference was seen" in told
+    assert told.endswith("no pictures: the two answer all images alike\n")
 
 
 def test_other_images_are_refused(pair: tuple[str, str], tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
@@ -114,3 +122,41 @@ def test_two_real_runs(store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pa
     argv = ["compare", str(run_copy), other.path, "--metric", "log_loss", "--max_drop"]
     assert losses[1] > losses[0]  # of one epoch
     assert main([*argv, str(losses[1] - losses[0] + 1e-6)]) == 0 and main([*argv, str(losses[1] - losses[0] - 1e-6)]) == 1
+
+
+def test_by_group_and_by_a_column(pair: tuple[str, str], tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
+    table = tmp_path / "cameras.csv"
+    rows = [f"{number}.jpg,{'old' if number < 62 else 'new'}" for number in range(100)]
+    table.write_text("\n".join(["path,camera", *rows]), encoding="utf-8")
+    found = compare(CompareConfig(*pair, by=("camera",), by_table=str(table)))
+    assert list(found.parts) == ["class", "camera"]
+    new, old = found.parts["camera"]
+    assert (new.value, new.count, new.accuracy, new.other, new.better, new.worse) == ("new", 38, 0.0, 10 / 38, 10, 0)
+    assert (old.value, old.count, old.accuracy, old.other, old.better, old.worse) == ("old", 62, 60 / 62, 60 / 62, 2, 2)
+    (tmp_path / "b/photos").mkdir()
+    assert main(["compare", *pair, "--by", "camera"]) == 2
+    assert "is no table with such a column" in one_line()
+    assert main(["compare", *pair, "--by_table", str(table)]) == 2
+    assert "--by_table belongs to --by COLUMN" in one_line()
+
+
+def test_pictures(pair: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    photos = tmp_path / "b" / "photos"
+    photos.mkdir()
+    for number in range(100):
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(photos / f"{number}.jpg")
+    found = compare(CompareConfig(*pair))
+    assert not found.why_not
+    with Image.open(found.sheet) as sheet:
+        assert sheet.width > 8 * 150 and sheet.height > 2 * 150  # 14 of them
+    shutil.rmtree(photos)
+    found = compare(CompareConfig(*pair))
+    assert found.sheet == "" and not (tmp_path / "b/evaluation/test/compared.png").exists()  # of other answers, perhaps
+
+
+def test_which_alone_is_right() -> None:
+    right, wrong, other = (
+        {"key": "1", "truth": "fern", "predicted": name, f"p:{name}": "0.5"} for name in ("fern", "gentian", "moss")
+    )
+    both = Differing([wrong, right, wrong, right], [right, wrong, other, right])
+    assert [(row, both.kind(row)) for row in both.rows] == [(0, 0), (1, 1), (2, 2)]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
-from headstart.training.reporting import pictures
+from headstart.training.evaluation import pictures
+from headstart.training.reporting.album import Album
 from headstart.training.reporting.elements import html, table
-from headstart.training.reporting.pictures import Album
 from tests.conftest import small_backbone_flags
 
 MOST_BYTES = 3_000_000

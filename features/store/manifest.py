@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.dataset.splits import Division
 from headstart.features.errors import UserError
 from headstart.features.files import json_bytes
@@ -220,6 +221,11 @@ def read_manifest(folder: str) -> Manifest:
         raise UserError(
             "other-version", f"{path!r} is of another version ({error}): delete the store and extract again"
         ) from error
+
+
+def is_store(path: str) -> bool:
+    """Whether a path is a store's, complete or not, rather than an input of images."""
+    return not is_record_input(path) and any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def no_store(path: str) -> UserError:

@@ -11,9 +11,9 @@ from headstart.features.formatting import printable
 from headstart.training.evaluation.compare_config import CompareConfig
 
 if TYPE_CHECKING:
-    from headstart.training.evaluation.compare import Comparison
+    from headstart.training.evaluation.compare import Comparison, Part
 
-MAX_CLASSES = 20  # those on which the two differ most
+MAX_ROWS = 20  # classes, or values of a column, on which the two differ most
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -52,14 +52,18 @@ def describe(config: CompareConfig, found: Comparison) -> str:
         f"  B {100 * found.other:.2f}%  {config.run}",
         f"  difference {100 * gap.difference:+.2f} points {interval}",
         f"  B alone right on {found.better:,}, A alone on {found.worse:,} (McNemar's exact p {found.p:.2g})",
-        f"  {'class':<18} {'count':>6} {'A':>6} {'B':>6} {'gained':>7} {'lost':>5} {'p':>7}",
     ]
-    most = sorted(found.classes, key=lambda each: -abs(each.better - each.worse))
-    for each in most[:MAX_CLASSES]:
-        lines.append(
-            f"  {printable(each.name)[:18]:<18} {each.count:>6} {100 * each.recall:>6.1f} {100 * each.other:>6.1f} "
-            f"{each.better:>7} {each.worse:>5} {each.p:>7.2g}"
-        )
-    if len(most) > MAX_CLASSES:
-        lines.append(f"  and {len(most) - MAX_CLASSES} more classes")
-    return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
+    for by, parts in found.parts.items():
+        lines.append(f"  {printable(by)[:18]:<18} {'count':>6} {'A':>6} {'B':>6} {'gained':>7} {'lost':>5} {'p':>7}")
+        lines += [_line(part) for part in parts[:MAX_ROWS]]
+        if len(parts) > MAX_ROWS:
+            lines.append(f"  and {len(parts) - MAX_ROWS} more")
+    pictures = f"as pictures: {found.sheet}" if found.sheet else f"no pictures: {found.why_not}"
+    return "\n".join([*lines, f"answered differently, image by image: {found.table}", pictures])
+
+
+def _line(part: Part) -> str:
+    return (
+        f"  {printable(part.value)[:18]:<18} {part.count:>6} {100 * part.accuracy:>6.1f} {100 * part.other:>6.1f} "
+        f"{part.better:>7} {part.worse:>5} {part.p:>7.2g}"
+    )

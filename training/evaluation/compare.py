@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,36 +9,50 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.features import files
+from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
+from headstart.training.evaluation.differing import Differing, draw_differing, table_of
 from headstart.training.evaluation.predictions import Predictions
-from headstart.training.runs.run_folder import METRICS, Run
+from headstart.training.evaluation.subgroups import values_by
+from headstart.training.runs.run_folder import Run
 
-COMPARISON = "compared.csv"  # in the second run's evaluation: the images that the two answer differently
+TABLE, SHEET = "compared.csv", "compared.png"  # in the second run's evaluation: the images that the two answer differently
 
 
 @dataclass(frozen=True)
-class ClassComparison:
-    """One class: its images, the recall of both, and of the images on which one alone is right how many each has."""
+class Part:
+    """The images of one class, or of one value: how many, each run's accuracy, and those on which one run alone is right."""
 
-    name: str
+    value: str
     count: int
-    recall: float
+    accuracy: float
     other: float
     better: int
     worse: int
 
     @property
     def p(self) -> float:
-        """McNemar's exact test that both find it equally well."""
+        """McNemar's exact test that both are equally accurate."""
         return mcnemar(self.better, self.worse)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images; difference is the second's accuracy less the first's, drop how much worse its metric is."""
+    """Two runs on the same images.
+
+    Args:
+        examples: how many images.
+        accuracy, other: of the first run, and of the second.
+        difference: the second's accuracy less the first's.
+        drop: how much worse the second run's metric is.
+        better, worse: images on which the second run alone is right, and the first alone.
+        parts: by `class`, and by each column that was asked for: its values, those with the largest change first.
+        table: the path of the images that the two answer differently.
+        sheet: the path of their pictures; '' where there are none, or they are not at hand, which why_not tells.
+    """
 
     examples: int
     accuracy: float
@@ -49,8 +61,10 @@ class Comparison:
     drop: float
     better: int
     worse: int
-    classes: list[ClassComparison]
+    parts: dict[str, list[Part]]
     table: str
+    sheet: str
+    why_not: str
 
     @property
     def p(self) -> float:
@@ -59,7 +73,7 @@ class Comparison:
 
 
 def compare(config: CompareConfig) -> Comparison:
-    """Compares two runs, and leaves a table of the images that they answer differently beside the second's predictions.
+    """Compares two runs, and leaves the images that they answer differently beside the second's predictions.
 
     Args:
         config: what `headstart compare` takes.
@@ -74,49 +88,52 @@ def compare(config: CompareConfig) -> Comparison:
             f"{config.baseline!r} and {config.run!r} were not evaluated on the same images with the same labels "
             f"({len(first.rows)} and {len(second.rows)}): evaluate both on one folder, headstart evaluate RUN FOLDER",
         )
+    values = {"class": [row["truth"] for row in first.rows]}
+    values |= {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
     groups = [row["group"] or row["key"] for row in first.rows]
     hits = [np.array([row["predicted"] == row["truth"] for row in each.rows]) for each in (first, second)]
-    better, worse = hits[1] & ~hits[0], hits[0] & ~hits[1]
-    truths = np.array([row["truth"] for row in first.rows], object)
-    classes = []
-    for name in sorted(set(truths)):
-        own = truths == name
-        recall, other = (float(each[own].mean()) for each in hits)
-        counts = int(better[own].sum()), int(worse[own].sum())
-        classes.append(ClassComparison(name, int(own.sum()), recall, other, *counts))
-    table = os.path.join(second.folder, COMPARISON)
-    files.write_bytes(table, _csv(first.rows, second.rows))
-    push_files(table)
+    before, after = (float(each.mean()) for each in hits)
+    table, sheet, why_not = _save(Differing(first.rows, second.rows), second)
     return Comparison(
         len(first.rows),
-        float(hits[0].mean()),
-        float(hits[1].mean()),
+        before,
+        after,
         against_best(hits, groups, config.seed)[1],
-        _drop(config, first, second, [float(each.mean()) for each in hits]),
-        int(better.sum()),
-        int(worse.sum()),
-        classes,
+        _drop(config, first, second) if config.metric != "accuracy" else before - after,
+        int((hits[1] & ~hits[0]).sum()),
+        int((hits[0] & ~hits[1]).sum()),
+        {by: _parts(each, *hits) for by, each in values.items()},
         table,
+        sheet,
+        why_not,
     )
 
 
-def _drop(config: CompareConfig, first: Predictions, second: Predictions, accuracies: Sequence[float]) -> float:
+def _examples(predictions: Predictions) -> list[Example]:
+    return [Example(row["key"], "", (row["truth"],), "", row["group"]) for row in predictions.rows]
+
+
+def _parts(values: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Part]:
+    """A row for each value, those first whose images changed sides most; bool [N] says where each run was right."""
+    named, rows = np.array(values, object), []
+    for value in sorted(set(values)):
+        before, after = first[named == value], second[named == value]
+        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        rows.append(Part(value, len(before), float(before.mean()), float(after.mean()), gained, lost))
+    return sorted(rows, key=lambda row: -abs(row.better - row.worse))
+
+
+def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> float:
     """By how much the second run is worse, by the metric that was asked for."""
-    before, after = accuracies
-    if config.metric != "accuracy":
-        before, after = (
-            files.read_json(os.path.join(each.folder, METRICS))[config.metric]["value"] for each in (first, second)
-        )
+    before, after = (float(each.metrics[config.metric]["value"]) for each in (first, second))
     return after - before if config.metric in LESS_IS_BETTER else before - after
 
 
-def _csv(first: Sequence[dict[str, str]], second: Sequence[dict[str, str]]) -> bytes:
-    """key, truth, what each predicted and with which probability, of the images that the two answer differently."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("key", "truth", "predicted_a", "probability_a", "predicted_b", "probability_b"))
-    for one, other in zip(first, second):
-        if one["predicted"] != other["predicted"]:
-            answers = [value for row in (one, other) for value in (row["predicted"], row[f"p:{row['predicted']}"])]
-            writer.writerow((one["key"], one["truth"], *answers))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def _save(differing: Differing, second: Predictions) -> tuple[str, str, str]:
+    """Writes the table and the sheet; gives their paths, '' for one that is not there, and why the sheet is not."""
+    table, sheet = (os.path.join(second.folder, name) for name in (TABLE, SHEET))
+    files.write_bytes(table, table_of(differing))
+    why_not = draw_differing(differing, second, sheet)
+    for path in [table] if why_not else [table, sheet]:
+        push_files(path)
+    return table, "" if why_not else sheet, why_not

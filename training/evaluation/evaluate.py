@@ -17,7 +17,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
-from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
+from headstart.features.store.manifest import is_store
 from headstart.training.evaluation import report
 from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
@@ -150,10 +150,6 @@ def data_source(run: Run) -> str:
         f"the {what} that {run.home!r} was trained on {'is' if what == 'store' else 'are'} no longer at {path!r}: name the "
         f"new place, headstart evaluate {run.home} {what.upper()}",
     )
-
-
-def is_store(path: str) -> bool:
-    return not is_record_input(path) and any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def _split_digest(examples: Sequence[Example]) -> str:

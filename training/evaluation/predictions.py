@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from dataclasses import dataclass
+from typing import Any
 
+from headstart.features import files
 from headstart.features.errors import UserError
-from headstart.training.runs.run_folder import EVALUATION, Run
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import is_store
+from headstart.training.runs.run_folder import EVALUATION, METRICS, Run
 
 PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """An evaluation's folder, and its rows by key: key, group, truth, predicted, and 'p:NAME' for each class."""
+    """A run's evaluation: its folder, and its rows by key: key, group, truth, predicted, and 'p:NAME' for each class."""
 
+    run: Run
     folder: str
     rows: list[dict[str, str]]
 
@@ -29,7 +35,7 @@ class Predictions:
         folder = os.path.join(run.path, EVALUATION, name)
         try:
             with open(os.path.join(folder, PREDICTIONS), encoding="utf-8", errors="surrogateescape", newline="") as file:
-                return cls(folder, sorted(csv.DictReader(file), key=lambda row: row["key"]))
+                return cls(run, folder, sorted(csv.DictReader(file), key=lambda row: row["key"]))
         except FileNotFoundError:
             above = os.path.dirname(folder)
             held = sorted(os.listdir(above)) if os.path.isdir(above) else []
@@ -38,3 +44,30 @@ class Predictions:
                 f"{run.home!r} has no evaluation {name!r}; it has {', '.join(held) or 'none'}: run headstart evaluate "
                 f"{run.home} --split {name}",
             ) from None
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Its metrics.json."""
+        found: dict[str, Any] = files.read_json(os.path.join(self.folder, METRICS))
+        return found
+
+    @functools.cached_property
+    def source(self) -> str:
+        """The folder, table or files of records that the images are of.
+
+        Raises:
+            UserError: when that is known by a store which is gone.
+        """
+        path: str = self.metrics["input"]
+        return FeatureStore.open(path).manifest.provenance.input if is_store(path) else path
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """The images' names, in order."""
+        return [row["key"] for row in self.rows]
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        """Content digests by key, where the images are of the run's own dataset."""
+        own = self.metrics["dataset_digest"] == self.run.config.get("dataset_digest")
+        return {example.key: example.digest for example in self.run.table.examples(self.metrics["split"])} if own else {}

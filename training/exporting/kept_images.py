@@ -10,9 +10,10 @@ from headstart.features.errors import UserError
 from headstart.features.images.decode import decode_image
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import is_store
 from headstart.features.store.sample import MAX_BYTES, MAX_IMAGES, MIN_IMAGES
 from headstart.training.evaluation.answers import own_images
-from headstart.training.evaluation.evaluate import data_source, is_store
+from headstart.training.evaluation.evaluate import data_source
 from headstart.training.runs.run_folder import Run
 
 

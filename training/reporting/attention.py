@@ -10,10 +10,11 @@ from PIL import Image
 
 from headstart.features.errors import UserError
 from headstart.features.images.resize import resizer
+from headstart.training.evaluation.pictures import Pictures
+from headstart.training.reporting.album import Album
 from headstart.training.reporting.elements import html, joined, note, percent, section
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.grad_cam import grad_cam
-from headstart.training.reporting.pictures import Album, Pictures
 
 if TYPE_CHECKING:
     import keras

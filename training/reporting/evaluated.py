@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from headstart.features import files
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.runs.run_folder import Run
 
@@ -21,10 +18,8 @@ class Evaluated:
     """A run, measured.
 
     Args:
-        run: that was measured.
+        predictions: of the run that was measured.
         name: of the evaluation: a split, or what `headstart evaluate` called it.
-        metrics: its metrics.json.
-        keys: N names of images, in order.
         labels: int64 [N], 0..C-1.
         probabilities: float64 [N, C].
         predicted: int64 [N], 0..C-1.
@@ -32,10 +27,8 @@ class Evaluated:
         seed: of whatever is drawn at random.
     """
 
-    run: Run
+    predictions: Predictions
     name: str
-    metrics: dict[str, Any]
-    keys: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
     predicted: np.ndarray
@@ -53,29 +46,27 @@ class Evaluated:
         ids = {each: number for number, each in enumerate(run.class_names)}
         labels, predicted = (np.array([ids[row[column]] for row in found.rows], np.int64) for column in ("truth", "predicted"))
         probabilities = np.array([[float(row[f"p:{each}"]) for each in run.class_names] for row in found.rows])
-        keys, groups = ([row[column] for row in found.rows] for column in ("key", "group"))
-        return cls(
-            run,
-            name,
-            files.read_json(os.path.join(found.folder, "metrics.json")),
-            keys,
-            labels,
-            probabilities,
-            predicted,
-            groups,
-            seed,
-        )
+        return cls(found, name, labels, probabilities, predicted, [row["group"] for row in found.rows], seed)
 
-    @functools.cached_property
-    def digests(self) -> dict[str, str]:
-        """Content digests by key, where the images are of the run's own dataset."""
-        own = self.metrics["dataset_digest"] == self.run.config.get("dataset_digest")
-        return {example.key: example.digest for example in self.run.table.examples(self.metrics["split"])} if own else {}
+    @property
+    def run(self) -> Run:
+        """The run that was measured."""
+        return self.predictions.run
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The evaluation's metrics.json."""
+        return self.predictions.metrics
+
+    @property
+    def keys(self) -> list[str]:
+        """N names of images, in order."""
+        return self.predictions.keys
 
     @property
     def groups(self) -> list[str]:
         """Names of what is seen together: the declared group, or the content, or the image."""
-        return [group or self.digests.get(key, key) for group, key in zip(self.declared, self.keys)]
+        return [group or self.predictions.digests.get(key, key) for group, key in zip(self.declared, self.keys)]
 
     @property
     def correct(self) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from headstart.training.evaluation.pictures import Pictures
+from headstart.training.reporting.album import Album
 from headstart.training.reporting.elements import html, joined, note, percent, section
 from headstart.training.reporting.evaluated import Evaluated
-from headstart.training.reporting.pictures import Album, Pictures
 
 EACH = 18  # images of either kind
 

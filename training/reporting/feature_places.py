@@ -11,8 +11,9 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import is_store
+from headstart.training.evaluation.pictures import Pictures
 from headstart.training.reporting.evaluated import Evaluated
-from headstart.training.reporting.pictures import Pictures, is_store
 
 if TYPE_CHECKING:
     import keras

@@ -1,7 +1,7 @@
 """headstart report: a run and an evaluation of it in, one page out that opens from disk.
 
 1. what evaluation left                             training/reporting/evaluated.py
-2. the images, where they still are                 training/reporting/pictures.py
+2. the images, where they still are                 training/evaluation/pictures.py
 3. sections, a module each; those that show most come first to the bytes that a page has for pictures
 4. the document                                     training/reporting/page.py
 """
@@ -16,6 +16,8 @@ from headstart.features import files
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
+from headstart.training.evaluation.pictures import Pictures
+from headstart.training.reporting.album import Album
 from headstart.training.reporting.attention import attention
 from headstart.training.reporting.augmentation_section import augmentation_section
 from headstart.training.reporting.certainty import certainty
@@ -27,7 +29,6 @@ from headstart.training.reporting.examples_section import examples_section
 from headstart.training.reporting.learning import learning
 from headstart.training.reporting.map_section import map_section
 from headstart.training.reporting.page import page
-from headstart.training.reporting.pictures import Album, Pictures
 from headstart.training.reporting.repeat import repeat
 from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.reporting.result import result
@@ -60,7 +61,7 @@ def report(config: ReportConfig) -> str:
 
 
 def _sections(evaluated: Evaluated) -> list[Markup]:
-    run, album, pictures = evaluated.run, Album(), Pictures.of(evaluated)
+    run, album, pictures = evaluated.run, Album(), Pictures.of(evaluated.predictions)
     model = run.model()
     examples = examples_section(evaluated, pictures, album)
     looks = attention(evaluated, pictures, model, album)
