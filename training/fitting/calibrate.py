@@ -23,7 +23,7 @@ from headstart.training.fitting.pipeline import Source
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
 SAME = 1e-3  # between two ways to a probability, in float32
-NO_VALIDATION = "there is no validation split"
+NO_VALIDATION = "there is no validation split (`headstart train --refit` calibrates without one)"
 NOT_ASKED = "--no_calibrate"
 NO_LOGITS = "the head does not end in a dense layer and a softmax"
 
