@@ -19,6 +19,7 @@ COMMANDS = {  # each a module of its name in headstart/commands/
     "notebook": "the notebook's two techniques side by side on your images",
     "extract": "a folder or table of images to a feature store",
     "backbones": "the networks, and the layers of one of them",
+    "doctor": "what this machine has for headstart, and what it lacks",
     "info": "what a store holds",
     "verify": "reads every shard of a store and checks it",
     "clean": "removes what a store was before it was made anew",
