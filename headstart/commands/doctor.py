@@ -56,7 +56,7 @@ class Finding:
 
 def doctor(config: DoctorConfig) -> list[Finding]:
     """Looks at the machine and at what is installed; loads TensorFlow, where it is there."""
-    computing = _computing() if _version("tensorflow") else ()
+    computing = _computing() if _has_tensorflow(config) else ()
     return [*_versions(), *_machine(), *computing, *_runners(), *_extras()]
 
 
@@ -177,9 +177,11 @@ def describe(findings: Sequence[Finding]) -> str:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1 when something is missing that headstart can't do without."""
-    return run_command(
-        "headstart doctor", DoctorConfig, argv, _doctor, needs_tensorflow=lambda config: bool(_version("tensorflow"))
-    )
+    return run_command("headstart doctor", DoctorConfig, argv, _doctor, needs_tensorflow=_has_tensorflow)
+
+
+def _has_tensorflow(config: DoctorConfig) -> bool:
+    return bool(_version("tensorflow"))
 
 
 def _doctor(config: DoctorConfig) -> int:
