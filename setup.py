@@ -58,6 +58,7 @@ setup(
         "threadpoolctl>=3",  # scikit-learn brings it
         "psutil>=5.9",
         "markupsafe>=2.1.1",  # TensorBoard brings it; escapes what a report shows
+        "tomli>=2; python_version < '3.11'",
         "pyarrow>=14",  # Beam brings it; tables in Parquet
     ],
     extras_require={

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from headstart.features.config import from_text, notes
+from headstart.features.config_file import read_config
 from headstart.features.errors import UserError, nearest
 from headstart.features.runtime import CACHE, CACHE_SIZE
 
@@ -36,8 +37,8 @@ class OtherFlags(Protocol):
 def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None) -> tuple[Config, bool]:
     """Flags to (configuration, verbose); somebody else's flags go into the configuration's `pipeline_options`.
 
-    Flags are taken with `-` or `_` between their words. The parser of `others` (Beam's) is only made when a flag is not the
-    command's own.
+    Flags are taken with `-` or `_` between their words, and from a file that `--config` names; those of the command line win.
+    The parser of `others` (Beam's) is only made when a flag is not the command's own.
 
     Raises:
         UserError: for an unknown flag (with the nearest name), a bad value, or a missing one.
@@ -46,8 +47,18 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
     parser = _make_parser(config_class, flags, prog, others)
     end = argv.index("--") if "--" in argv else len(argv)  # what follows is no flag
     mine, theirs = _divide([_underscored(argument) for argument in argv[:end]], parser, others)
+    file = _config_file(mine)
+    if file:
+        _expect_nothing(parser, flags)
     values = vars(parser.parse_args([*mine, *argv[end:]]))
     verbose = values.pop("verbose")
+    del values["config"]
+    if file:
+        stored, of_others = _from_file(file, prog.rpartition(" ")[2], flags, others)
+        values = {**_defaults(flags), **stored, **values}
+        theirs = [*of_others, *theirs]
+        if missing := [name for name in flags if name not in values]:
+            raise UserError("bad-flag", f"{' and '.join(missing)} must be given, in {file!r} or as flags")
     for name, variable in (("cache", CACHE), ("cache_size", CACHE_SIZE)):
         if (given := values.pop(name)) is not None:
             os.environ[variable] = given  # for worker processes too
@@ -55,6 +66,45 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
         if isinstance(values[name], str):
             values[name] = from_text(values[name], field, hint)
     return _filled(config_class, {**values, "pipeline_options": tuple(theirs)}), verbose
+
+
+def _config_file(argv: list[str]) -> str:
+    """What --config names, or ''."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default="")
+    return str(parser.parse_known_args(argv)[0].config)
+
+
+def _expect_nothing(parser: argparse.ArgumentParser, flags: dict[str, Flag]) -> None:
+    """Has a parser give no value for what is not on the command line."""
+    for action in parser._actions:
+        if action.dest in flags:
+            action.default, action.required = argparse.SUPPRESS, False
+            if not action.option_strings:
+                action.nargs = "*" if action.nargs in ("+", "*") else "?"
+
+
+def _from_file(path: str, command: str, flags: dict[str, Flag], others: OtherFlags | None) -> tuple[dict[str, Any], list[str]]:
+    """A file's values for a command's flags, by field; and those for somebody else's, as words of a command line.
+
+    Raises:
+        UserError: for a name that nobody has.
+    """
+    words = {field.metadata.get("flag", f"--{name}")[2:]: name for name, (_, field, _) in flags.items()}
+    words |= {name: name for name in flags}
+    values, theirs, known = dict[str, Any](), list[str](), others.names() if others else set[str]()
+    for name, value in read_config(path, command).items():
+        if name in words:
+            values[words[name]] = value
+        elif f"--{name}" in known:
+            theirs += [f"--{name}"] if value is True else [f"--{name}={value}"]
+        else:
+            raise UserError("bad-flag", f"--config {path!r} has an unknown flag {name}.{nearest(name, list(words))}")
+    return values, theirs
+
+
+def _defaults(flags: dict[str, Flag]) -> dict[str, Any]:
+    return {name: field.default for name, (_, field, _) in flags.items() if field.default is not dataclasses.MISSING}
 
 
 def as_flags(config_class: type, values: dict[str, Any]) -> list[str]:
@@ -121,6 +171,7 @@ def _make_parser(config_class: type, flags: dict[str, Flag], prog: str, others: 
         if group not in groups:
             groups[group] = parser.add_argument_group(_summary(owner).removesuffix("."))
         _add_field(groups[group], field, hint)
+    parser.add_argument("--config", metavar="FILE", help="a TOML file of flags, such as a run's command.toml")
     parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
     copies = parser.add_argument_group("Copies of files that lie in object stores")
     copies.add_argument("--cache", metavar="DIR", help=f"where they are kept (default: {CACHE}, or your cache folder)")
@@ -183,7 +234,7 @@ class _Append(argparse.Action):
     """A flag that may be repeated, into a tuple."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), values))
 
 
 def _underscored(argument: str) -> str:

@@ -80,7 +80,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
-    from headstart.training.runs.save_run import save_classifier, save_dataset, save_history
+    from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
 
     started, own = time.monotonic(), head is not None or loss is not None
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
@@ -112,6 +112,8 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
         metrics = {**fitted.figures, **decided}
     save_classifier(run, attach_head(store.spec, backbone, trained))
     save_dataset(run, store.dataset_table, ("train", metrics["used_for_selection"]))
+    if not own:
+        save_command(run, "train", config)
     agreement = check_agreement(run, store, tap, trained)
     metrics = {**metrics, "agreement": agreement, "seconds": round(time.monotonic() - started, 2)}
     run_folder.finish(work, metrics, () if metrics["interrupted"] else (run_folder.CHECKPOINT,))

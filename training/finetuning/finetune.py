@@ -121,7 +121,7 @@ def _finish(
     from headstart.training.fitting.calibrate import Decisions, decide
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
-    from headstart.training.runs.save_run import save_classifier, save_dataset, save_history
+    from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
 
     network = begin.network
     spec = _spec_after(begin.spec, network)
@@ -142,6 +142,7 @@ def _finish(
     decided = decide(network.head, network.trained, begin.source, held_out, Decisions.of(config, begin.class_names))
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
     save_dataset(run, begin.table, ("train", fitted.used_for_selection))
+    save_command(run, "finetune", config)
     metrics = {
         **fitted.figures,
         **decided,

@@ -1,6 +1,7 @@
 """A run's folder: where training leaves its model and what evaluation and prediction read back.
 
 run/
+  command.toml        its flags: `headstart train --config run/command.toml --run again`
   config.json         the training's configuration, the spec and tap, class names, digests
   model.keras         images of 0..255 in, probabilities out
   history.csv, learning_curve.png, logs/
@@ -42,10 +43,19 @@ if TYPE_CHECKING:
 
 CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
 CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
-CHECKPOINT, GRID, REPORT = "checkpoint.npz", "augmented.png", "report.html"
+CHECKPOINT, GRID, REPORT, COMMAND = "checkpoint.npz", "augmented.png", "report.html", "command.toml"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
-OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT)  # what an older run may have and a newer one lack
+OPTIONAL = (
+    CHECKPOINT,
+    GRID,
+    HISTORY,
+    CURVE,
+    LOGS,
+    EVALUATION,
+    REPORT,
+    COMMAND,
+)  # what an older run may have and a newer one lack
 
 Stamp = tuple[int, int]
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.backbones.keras_file import save_model
+from headstart.features.config_file import config_toml
+from headstart.features.dataset.inputs import absolute_input
+from headstart.features.places import place
 from headstart.training.evaluation.plots.learning_curve import learning_curve
 from headstart.training.runs import run_folder
 
@@ -19,12 +23,24 @@ if TYPE_CHECKING:
     from headstart.features.dataset.dataset_table import DatasetTable
     from headstart.training.runs.run_folder import Run
 
+PATHS = ("store", "from_store", "init_from", "label_names", "data_dir")  # flags of trainings
+
 
 def save_history(run: Run, history: dict[str, list[float]], best_epoch: int) -> None:
     """Every epoch's figures as a table and as a plot, the best one marked; epoch 0 is before the first."""
     files.write_bytes(os.path.join(run.path, run_folder.HISTORY), _csv(history))
     title = f"{run.spec.backbone} {run.tap.name}, {run.title}"
     learning_curve(history, os.path.join(run.path, run_folder.CURVE), title, best_epoch or None)
+
+
+def save_command(run: Run, command: str, config: Any) -> None:
+    """The command that makes the run, as a file for its `--config`; paths are absolute, and where to leave it is not in it."""
+    values = dataclasses.asdict(config)
+    del values["run"]
+    values |= {name: place.absolute(values[name]) for name in PATHS if values.get(name)}
+    if values.get("input"):
+        values["input"] = absolute_input(values["input"])
+    files.write_bytes(os.path.join(run.path, run_folder.COMMAND), config_toml(command, values))
 
 
 def save_classifier(run: Run, classifier: keras.Model) -> None:
