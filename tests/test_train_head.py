@@ -84,8 +84,8 @@ def test_linear_learns_colours_and_leaves_every_file(store: pathlib.Path, run: p
     assert metrics["agreement"]["images"] == 36
     assert metrics["agreement"]["largest_difference"] <= metrics["agreement"]["tolerance"] < 0.01
     assert set(os.listdir(run)) == {
-        "config.json", "dead_letters.jsonl", "examples.csv", "history.csv", "learning_curve.png", "logs", "metrics.json",
-        "model.keras", "seen.txt",
+        "command.toml", "config.json", "dead_letters.jsonl", "examples.csv", "history.csv", "learning_curve.png", "logs",
+        "metrics.json", "model.keras", "seen.txt",
     }  # fmt: skip
     for name in ("dead_letters.jsonl", "examples.csv"):
         assert (run / name).read_bytes() == (generation(store) / name).read_bytes()
