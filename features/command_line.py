@@ -8,7 +8,7 @@ import itertools
 import os
 import typing
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from headstart.features.config import from_text, notes
 from headstart.features.config_file import read_config
@@ -34,8 +34,17 @@ class OtherFlags(Protocol):
         """Knows how many values each of them takes."""
 
 
-def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None) -> tuple[Config, bool]:
-    """Flags to (configuration, verbose); somebody else's flags go into the configuration's `pipeline_options`.
+class Manner(NamedTuple):
+    """How a command speaks: whether libraries underneath do too, and whether its result is JSON."""
+
+    verbose: bool
+    json: bool
+
+
+def parse(
+    config_class: type[Config], prog: str, argv: Sequence[str], others: OtherFlags | None = None
+) -> tuple[Config, Manner]:
+    """Flags to a configuration, and how the command is to speak; somebody else's flags go into its `pipeline_options`.
 
     Flags are taken with `-` or `_` between their words, and from a file that `--config` names; those of the command line win.
     The parser of `others` (Beam's) is only made when a flag is not the command's own.
@@ -51,7 +60,7 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
     if file:
         _expect_nothing(parser, flags)
     values = vars(parser.parse_args([*mine, *argv[end:]]))
-    verbose = values.pop("verbose")
+    manner = Manner(values.pop("verbose"), values.pop("json"))
     del values["config"]
     if file:
         stored, of_others = _from_file(file, prog.rpartition(" ")[2], flags, others)
@@ -65,7 +74,7 @@ def parse(config_class: type[Config], prog: str, argv: Sequence[str], others: Ot
     for name, (_, field, hint) in flags.items():
         if isinstance(values[name], str):
             values[name] = from_text(values[name], field, hint)
-    return _filled(config_class, {**values, "pipeline_options": tuple(theirs)}), verbose
+    return _filled(config_class, {**values, "pipeline_options": tuple(theirs)}), manner
 
 
 def _config_file(argv: list[str]) -> str:
@@ -172,6 +181,7 @@ def _make_parser(config_class: type, flags: dict[str, Flag], prog: str, others: 
             groups[group] = parser.add_argument_group(_summary(owner).removesuffix("."))
         _add_field(groups[group], field, hint)
     parser.add_argument("--config", metavar="FILE", help="a TOML file of flags, such as a run's command.toml")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--verbose", action="store_true", help="show what the libraries underneath have to say")
     copies = parser.add_argument_group("Copies of files that lie in object stores")
     copies.add_argument("--cache", metavar="DIR", help=f"where they are kept (default: {CACHE}, or your cache folder)")

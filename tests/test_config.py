@@ -62,8 +62,8 @@ class Others:
 
 def parsed(*argv: str) -> Config:
     given = LEAST[1:] if "--" in argv else LEAST
-    config, verbose = parse(Config, "headstart thing", [*given, *argv])
-    assert not verbose
+    config, manner = parse(Config, "headstart thing", [*given, *argv])
+    assert manner == (False, False)
     return config
 
 
@@ -91,7 +91,8 @@ def test_flags_are_taken_with_dashes_or_underscores(argv: list[str], field: str,
 
 
 def test_verbose_is_every_command_s() -> None:
-    assert parse(Config, "p", [*LEAST, "--verbose"])[1] is True
+    assert parse(Config, "p", [*LEAST, "--verbose"])[1] == (True, False)
+    assert parse(Config, "p", [*LEAST, "--json"])[1] == (False, True)
 
 
 @pytest.mark.parametrize(

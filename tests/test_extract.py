@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
-from headstart.commands.info import InfoConfig, info
+from headstart.commands.info import lines_of
 from headstart.features import files
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.dead_letter import DeadLetter
@@ -343,7 +343,7 @@ def test_small_classes_are_told(photos: Path, tmp_path: Path, capsys: pytest.Cap
     assert "warning: 1 of 3 classes have fewer than 3 images in test: 'red' (0 of 2)" in lines
     store = extract(config(photos, tmp_path / "store"))
     assert store.manifest.division.min_per_split == 1
-    told = "\n".join(info(InfoConfig(store=store.path)))
+    told = "\n".join(lines_of(store))
     for text in (capsys.readouterr().err, told):
         assert "class      red: 2 (train 2, validation 0, test 0)" in text
         assert "warning: 1 of 3 classes have no image in validation: 'red' (0 of 2)" in text

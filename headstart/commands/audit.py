@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome, read_result
 from headstart.commands.runner import run_command
 from headstart.features.formatting import printable
 from headstart.training.auditing.audit_config import AuditConfig
@@ -24,15 +25,13 @@ def _check_names(config: AuditConfig) -> None:
     check_names(config)
 
 
-def _audit(config: AuditConfig) -> int:
-    from headstart.training.auditing.audit import audit
+def _audit(config: AuditConfig) -> Outcome:
+    from headstart.training.auditing.audit import RESULT, audit
 
     result = audit(config)
-    print(describe(config, result))
     failed = [kind for kind in config.failing if result.count(kind)]
-    if failed:
-        print(f"found what --fail_on names: {', '.join(failed)}")
-    return int(bool(failed))
+    told = f"\nfound what --fail_on names: {', '.join(failed)}" if failed else ""
+    return Outcome(f"{describe(config, result)}{told}", read_result(config.output, RESULT), int(bool(failed)))
 
 
 def describe(config: AuditConfig, result: Audit) -> str:

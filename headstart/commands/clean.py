@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
 
@@ -32,7 +33,7 @@ def _check_name(config: CleanConfig) -> None:
     FeatureStore.open(config.store)
 
 
-def _clean(config: CleanConfig) -> None:
+def _clean(config: CleanConfig) -> Outcome:
     from headstart.features.places.claim import claimed
     from headstart.features.store.generations import clean, older
     from headstart.features.store.manifest import read_manifest
@@ -40,12 +41,13 @@ def _clean(config: CleanConfig) -> None:
     with claimed(config.store, "extraction", "STORE"):
         removed, left = clean(config.store, config.grace, time.time()), older(config.store, read_manifest(config.store))
     if removed:
-        print(f"{config.store}: removed {len(removed)} older {_generations(len(removed))}")
+        text = f"removed {len(removed)} older {_generations(len(removed))}"
     elif left:
         keeps = f"{len(left)} older {_generations(len(left))} {'is' if len(left) == 1 else 'are'} kept until"
-        print(f"{config.store}: nothing to remove: {keeps} it is {config.grace:g} hours old; --grace 0 removes it now")
+        text = f"nothing to remove: {keeps} it is {config.grace:g} hours old; --grace 0 removes it now"
     else:
-        print(f"{config.store}: nothing to remove")
+        text = "nothing to remove"
+    return Outcome(f"{config.store}: {text}", {"store": config.store, "removed": removed, "kept": left})
 
 
 def _generations(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
 
@@ -31,13 +32,13 @@ def _check_name(config: CompactConfig) -> None:
     FeatureStore.open(config.store)
 
 
-def _compact(config: CompactConfig) -> None:
+def _compact(config: CompactConfig) -> Outcome:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.compact import compact
 
     before = len(FeatureStore.open(config.store).manifest.generations)
+    value = {"store": config.store, "generations_before": before}
     if before == 1:
-        print(f"{config.store}: nothing to do, it has one generation")
-        return
+        return Outcome(f"{config.store}: nothing to do, it has one generation", value)
     store = compact(config.store, config.examples_per_shard)
-    print(f"{config.store}: one generation of {before}, {store.manifest.totals.stored:,} examples")
+    return Outcome(f"{config.store}: one generation of {before}, {store.manifest.totals.stored:,} examples", value)

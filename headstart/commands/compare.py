@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.formatting import printable
 from headstart.training.evaluation.compare_config import CompareConfig
@@ -28,15 +29,14 @@ def _check_names(config: CompareConfig) -> None:
         Run.open(path)
 
 
-def _compare(config: CompareConfig) -> int:
+def _compare(config: CompareConfig) -> Outcome:
     from headstart.training.evaluation.compare import compare
 
     found = compare(config)
-    print(describe(config, found))
-    dropped = config.max_drop is not None and found.drop > config.max_drop + 1e-12
-    if dropped:
-        print(f"{config.metric} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows")
-    return int(dropped)
+    lines = [describe(config, found)]
+    if dropped := config.max_drop is not None and found.drop > config.max_drop + 1e-12:
+        lines.append(f"{config.metric} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows")
+    return Outcome("\n".join(lines), found, int(dropped))
 
 
 def describe(config: CompareConfig, found: Comparison) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.probe import describe as describe_probes
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag
@@ -107,5 +108,6 @@ def main(argv: Sequence[str]) -> int | None:
     return run_command("headstart demo", DemoConfig, argv, _demo, lambda config: limit_intra_op_threads())
 
 
-def _demo(config: DemoConfig) -> None:
-    print(describe(config, demo(config)))
+def _demo(config: DemoConfig) -> Outcome:
+    result = demo(config)
+    return Outcome(describe(config, result), {"tap": result.tap, "evaluation": result.evaluation})

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields
 from headstart.features.formatting import human_bytes
@@ -184,10 +185,9 @@ def _has_tensorflow(config: DoctorConfig) -> bool:
     return bool(_version("tensorflow"))
 
 
-def _doctor(config: DoctorConfig) -> int:
+def _doctor(config: DoctorConfig) -> Outcome:
     found = doctor(config)
-    print(describe(found))
     missing = [each.name for each in found if each.needed and each.lacking]
     if missing:
         print(f"error: headstart can't work without {', '.join(missing)}", file=sys.stderr)
-    return int(bool(missing))
+    return Outcome(describe(found), found, int(bool(missing)))

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.commands.train import threshold_line
 from headstart.features.dataset.inputs import check_exists
@@ -30,19 +31,17 @@ def _prepare(config: EvaluateConfig) -> None:
     limit_intra_op_threads()
 
 
-def _evaluate(config: EvaluateConfig) -> None:
+def _evaluate(config: EvaluateConfig) -> Outcome:
     from headstart.training.evaluation.evaluate import evaluate
 
-    found = evaluate(config)
-    print(describe(found))
-    print(report_line(config.run, found))
+    return outcome(config.run, evaluate(config))
 
 
-def report_line(run: str, evaluation: Evaluation) -> str:
-    """The command that shows the same, and more, as a page."""
+def outcome(run: str, evaluation: Evaluation) -> Outcome:
+    """An evaluation, with the command that shows the same, and more, as a page."""
     name = evaluation.folder.rpartition("/")[2]
     words = ["headstart", "report", run, *(["--split", name] if name != "test" else [])]
-    return f"as a page: {shlex.join(words)}"
+    return Outcome(f"{describe(evaluation)}\nas a page: {shlex.join(words)}", evaluation)
 
 
 def describe(evaluation: Evaluation) -> str:

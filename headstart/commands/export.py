@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.formatting import human_bytes, printable
 from headstart.training.exporting.export_config import ExportConfig
@@ -36,14 +37,13 @@ def _unmet(config: ExportConfig) -> list[str]:
     return unmet(Run.open(config.run), config.split, config.require)
 
 
-def _export(config: ExportConfig) -> int:
+def _export(config: ExportConfig) -> Outcome:
     if lines := _unmet(config):
-        print(f"not exported: {'; '.join(lines)}")
-        return 1
+        return Outcome(f"not exported: {'; '.join(lines)}", {"unmet": lines}, status=1)
     from headstart.training.exporting.export import export
 
-    print(describe(export(config)))
-    return 0
+    exported = export(config)
+    return Outcome(describe(exported), exported)
 
 
 def describe(exported: Exported) -> str:

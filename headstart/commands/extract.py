@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headstart.commands.beam_flags import BeamFlags
+from headstart.commands.info import summary
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.pipelines.extract_config import ExtractConfig, check_names
@@ -20,10 +22,10 @@ def _prepare(config: ExtractConfig) -> None:
     limit_intra_op_threads()
 
 
-def _extract(config: ExtractConfig) -> None:
+def _extract(config: ExtractConfig) -> Outcome:
     from headstart.pipelines.extract import dry_run, extract
 
     if config.dry_run:
-        print("\n".join(dry_run(config)))
-    else:
-        extract(config)
+        lines = dry_run(config)
+        return Outcome("\n".join(lines), {"plan": lines})
+    return Outcome(value=summary(extract(config)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
-from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines
+from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines, outcome
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
@@ -36,12 +37,11 @@ def _check_names(config: FinetuneConfig) -> None:
         check_dataset(config.operating_point, config.positive_class, run.class_names, run.table.splits)
 
 
-def _finetune(config: FinetuneConfig) -> int:
+def _finetune(config: FinetuneConfig) -> Outcome:
     from headstart.training.finetuning.finetune import finetune
 
     run = finetune(config)
-    print(describe(run))
-    return 130 if run.metrics["interrupted"] else 0
+    return outcome(run, describe(run))
 
 
 def describe(run: Run) -> str:

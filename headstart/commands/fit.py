@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from headstart.commands import evaluate as evaluate_command
 from headstart.commands import train as train_command
 from headstart.commands.beam_flags import BeamFlags
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, part
 from headstart.features.engines.options import has_openvino
@@ -89,7 +90,5 @@ def _prepare(config: FitConfig) -> None:
         limit_intra_op_threads()
 
 
-def _fit(config: FitConfig) -> None:
-    found = fit(config)
-    print(evaluate_command.describe(found))
-    print(evaluate_command.report_line(config.train.run, found))
+def _fit(config: FitConfig) -> Outcome:
+    return evaluate_command.outcome(config.train.run, fit(config))

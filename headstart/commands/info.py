@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, positional
 from headstart.features.formatting import human_bytes
@@ -29,15 +30,8 @@ class InfoConfig:
         check_fields(self)
 
 
-def info(config: InfoConfig) -> list[str]:
-    """Spec, splits, classes, groups, counts, bytes and dead letters, as lines.
-
-    Raises:
-        UserError: when there is no complete store.
-    """
-    from headstart.features.store.feature_store import FeatureStore
-
-    store = FeatureStore.open(config.store)
+def lines_of(store: FeatureStore) -> list[str]:
+    """Spec, splits, classes, groups, counts, bytes and dead letters, as lines."""
     spec, manifest = store.spec, store.manifest
     height, width = spec.image_size
     lines = [
@@ -110,8 +104,31 @@ def _proportions(splits: Mapping[str, float]) -> str:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart info", InfoConfig, argv, _print, needs_tensorflow=lambda config: False)
+    return run_command("headstart info", InfoConfig, argv, _info, needs_tensorflow=lambda config: False)
 
 
-def _print(config: InfoConfig) -> None:
-    print("\n".join(info(config)))
+def _info(config: InfoConfig) -> Outcome:
+    from headstart.features.store.feature_store import FeatureStore
+
+    store = FeatureStore.open(config.store)
+    return Outcome("\n".join(lines_of(store)), summary(store))
+
+
+def summary(store: FeatureStore) -> dict[str, Any]:
+    """A store for programs."""
+    manifest = store.manifest
+    return {
+        "store": store.path,
+        "spec": store.spec,
+        "fingerprint": store.spec.fingerprint,
+        "class_names": store.class_names,
+        "splits": manifest.splits,
+        "totals": manifest.totals,
+        "dead_by_class": manifest.dead_by_class,
+        "dead_by_split": manifest.dead_by_split,
+        "groups_declared": manifest.groups_declared,
+        "copies_across_splits": manifest.copies_across_splits,
+        "groups_across_splits": manifest.groups_across_splits,
+        "dataset_digest": manifest.dataset_digest,
+        "generations": len(manifest.generations),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome, read_result
 from headstart.commands.runner import run_command
 from headstart.training.probing.learning_curve_config import LearningCurveConfig
 
@@ -23,10 +24,11 @@ def _check_names(config: LearningCurveConfig) -> None:
     check_names(config)
 
 
-def _learning_curve(config: LearningCurveConfig) -> None:
-    from headstart.training.probing.learning_curve import learning_curve
+def _learning_curve(config: LearningCurveConfig) -> Outcome:
+    from headstart.training.probing.learning_curve import RESULT, learning_curve
 
-    print(describe(config, learning_curve(config)))
+    result = learning_curve(config)
+    return Outcome(describe(config, result), read_result(config.run, RESULT))
 
 
 def describe(config: LearningCurveConfig, result: LearningCurve) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features import files
 from headstart.features.config import check_fields, flag, positional
@@ -232,5 +233,6 @@ def _check_names(config: NotebookConfig) -> None:
     check_names(ExtractConfig(**names, store=config.folder))
 
 
-def _notebook(config: NotebookConfig) -> None:
-    print(describe(config, notebook(config)))
+def _notebook(config: NotebookConfig) -> Outcome:
+    rows = notebook(config)
+    return Outcome(describe(config, rows), rows)

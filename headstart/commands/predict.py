@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
@@ -30,7 +31,7 @@ def _names_a_path(config: PredictConfig) -> bool:
     return any(map(place.exists, config.images))  # else there is nothing to load a model for
 
 
-def _predict(config: PredictConfig) -> int:
+def _predict(config: PredictConfig) -> Outcome:
     from headstart.training.evaluation.predict import write_rows
     from headstart.training.evaluation.review import LIST, SHEET
 
@@ -40,4 +41,4 @@ def _predict(config: PredictConfig) -> int:
         print(f"{PROG}: to label next: {beside[0]}, {beside[1]}", file=sys.stderr)
     if failed:
         print(f"{PROG}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
-    return 1 if failed else 0
+    return Outcome(value={"images": total, "failed": failed, "output": config.output}, status=1 if failed else 0)

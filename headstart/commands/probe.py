@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome, read_result
 from headstart.commands.runner import run_command
 from headstart.features.formatting import human_bytes
 from headstart.training.probing.probe_config import ProbeConfig
@@ -28,10 +29,11 @@ def _check_names(config: ProbeConfig) -> None:
         FeatureStore.open(store)
 
 
-def _probe(config: ProbeConfig) -> None:
-    from headstart.training.probing.probe import probe
+def _probe(config: ProbeConfig) -> Outcome:
+    from headstart.training.probing.probe import RESULT, probe
 
-    print(describe(config, probe(config)))
+    result = probe(config)
+    return Outcome(describe(config, result), read_result(config.run, RESULT))
 
 
 def describe(config: ProbeConfig, result: ProbeResult) -> str:

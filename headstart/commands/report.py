@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.reporting.report_config import ReportConfig
@@ -22,7 +23,8 @@ def _prepare(config: ReportConfig) -> None:
     limit_intra_op_threads()
 
 
-def _report(config: ReportConfig) -> None:
+def _report(config: ReportConfig) -> Outcome:
     from headstart.training.reporting.report import report
 
-    print(report(config))
+    path = report(config)
+    return Outcome(path, {"report": path})

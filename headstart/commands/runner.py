@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from headstart.commands.outcome import Outcome, plain
 from headstart.features.command_line import OtherFlags, parse
 from headstart.features.runtime import import_tensorflow_quietly
 
@@ -15,18 +19,18 @@ def run_command(
     prog: str,
     config_class: type[Config],
     argv: Sequence[str],
-    work: Callable[[Config], int | None],
+    work: Callable[[Config], Outcome],
     prepare: Callable[[Config], None] = lambda config: None,
     needs_tensorflow: Callable[[Config], bool] = lambda config: True,
     beam_flags: OtherFlags | None = None,
-) -> int | None:
-    """Runs a command from its flags.
+) -> int:
+    """Runs a command from its flags; returns its exit status.
 
     Args:
         prog: the command as it is typed, such as `headstart train`.
         config_class: the dataclass that its flags fill.
         argv: the flags.
-        work: does it, prints what came of it, and returns the exit status where that is not 0. It imports the implementation.
+        work: does it. It imports the implementation. With --json, what it prints on its way goes to stderr.
         prepare: looks for all that the configuration names, before anything heavy is loaded, and sets up threads.
         needs_tensorflow: whether the work does.
         beam_flags: Beam's, where the command takes them; they go into the configuration's `pipeline_options`.
@@ -34,8 +38,14 @@ def run_command(
     Raises:
         UserError: for a wrong flag, a name that is not there, or whatever the work raises.
     """
-    config, verbose = parse(config_class, prog, argv, beam_flags)
+    config, manner = parse(config_class, prog, argv, beam_flags)
     prepare(config)
     if needs_tensorflow(config):
-        import_tensorflow_quietly(verbose)
-    return work(config)
+        import_tensorflow_quietly(manner.verbose)
+    with contextlib.redirect_stdout(sys.stderr) if manner.json else contextlib.nullcontext():
+        outcome = work(config)
+    if manner.json:
+        print(json.dumps(plain(outcome.value), indent=1))
+    elif outcome.text:
+        print(outcome.text)
+    return outcome.status

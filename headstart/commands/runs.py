@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
-from headstart.features.errors import UserError
 from headstart.features.files import csv_bytes
 from headstart.features.formatting import display_width, printable
 
@@ -24,32 +23,27 @@ class RunsConfig:
 
     folder: str = positional("a folder with runs below it", metavar="DIR")
     split: str = flag("test", "the evaluation to list: a split, or what `headstart evaluate` called it")
-    json: bool = flag(False, "as JSON")
     csv: bool = flag(False, "as CSV")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.json and self.csv:
-            raise UserError("bad-flag", "--json and --csv are two ways to print the same: leave one out")
 
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart runs", RunsConfig, argv, _print, needs_tensorflow=lambda config: False)
+    return run_command("headstart runs", RunsConfig, argv, _runs, needs_tensorflow=lambda config: False)
 
 
-def _print(config: RunsConfig) -> None:
+def _runs(config: RunsConfig) -> Outcome:
     from headstart.training.runs.listing import list_runs
 
     rows = list_runs(config.folder, config.split)
-    if config.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    elif config.csv:
-        sys.stdout.write(csv_bytes([asdict(row) for row in rows]).decode("utf-8", "surrogateescape"))
-    else:
-        print(as_table(rows))
-        for warning in _warnings(rows):
-            print(warning, file=sys.stderr)
+    if config.csv:
+        table = csv_bytes([asdict(row) for row in rows]).decode("utf-8", "surrogateescape")
+        return Outcome(table.removesuffix("\n"), rows)
+    for warning in _warnings(rows):
+        print(warning, file=sys.stderr)
+    return Outcome(as_table(rows), rows)
 
 
 def _warnings(rows: Sequence[RunRow]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
@@ -31,12 +32,16 @@ def _check_names(config: TrainConfig) -> None:
     check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
 
 
-def _train(config: TrainConfig) -> int:
+def _train(config: TrainConfig) -> Outcome:
     from headstart.training.train import train
 
     run = train(config)
-    print(describe(run))
-    return 130 if run.metrics["interrupted"] else 0
+    return outcome(run, describe(run))
+
+
+def outcome(run: Run, text: str) -> Outcome:
+    """A training's; 130 when it was interrupted."""
+    return Outcome(text, {"run": run.home, **run.metrics}, 130 if run.metrics["interrupted"] else 0)
 
 
 def describe(run: Run) -> str:

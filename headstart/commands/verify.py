@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
 
@@ -31,15 +32,13 @@ def _check_name(config: VerifyConfig) -> None:
     faults(config.store)  # refuses what is no store, and reads nothing yet
 
 
-def _verify(config: VerifyConfig) -> int:
+def _verify(config: VerifyConfig) -> Outcome:
     from headstart.features.store.manifest import read_manifest
     from headstart.features.store.verify import faults
 
-    sound = True
-    for fault in faults(config.store, config.unsafe):
-        print(fault)
-        sound = False
-    if sound:
-        totals = read_manifest(config.store).totals
-        print(f"{config.store}: sound, {totals.stored:,} examples and {totals.dead:,} dead letters")
-    return 0 if sound else 1
+    found = list(faults(config.store, config.unsafe))
+    if found:
+        return Outcome("\n".join(found), {"store": config.store, "faults": found}, status=1)
+    totals = read_manifest(config.store).totals
+    text = f"{config.store}: sound, {totals.stored:,} examples and {totals.dead:,} dead letters"
+    return Outcome(text, {"store": config.store, "faults": found, "totals": totals})
