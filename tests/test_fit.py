@@ -26,6 +26,7 @@ FILES = {
     "examples.csv",
     "history.csv",
     "learning_curve.png",
+    "command.toml",
     "logs",
     "metrics.json",
     "seen.txt",

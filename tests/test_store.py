@@ -87,7 +87,7 @@ def test_one_example_of_a_split(made: FeatureStore) -> None:
     for row in (0, 3, len(examples) - 1):
         found = made.example("train", row)
         assert (found.key, found.digest, found.label) == (examples[row].key, examples[row].digest, arrays.labels[row])
-        assert found.features[made.spec.taps[0].name].tobytes() == arrays.features[row].tobytes()
+        assert found.features[made.tap().name].tobytes() == arrays.features[row].tobytes()
         assert list(found.features) == [tap.name for tap in made.spec.taps]
     with pytest.raises(IndexError, match="there is no 10000"):
         made.example("train", 10_000)
@@ -276,3 +276,11 @@ def test_a_tap_is_named_as_in_extraction(asked: str | None, found: str) -> None:
     else:
         with pytest.raises(UserError, match=f"several taps of {asked!r}, name one: {found}" if found else "It holds: block"):
             store.tap(asked)
+
+
+def test_without_a_name_it_is_the_deepest_tap(photos: Path, tmp_path: Path) -> None:
+    options = {"backbone": "MobileNetV2", "weights": "random:1", "image_size": "32"}
+    store = extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), taps=("auto",), **options))
+    depths = [tap.depth for tap in store.spec.taps]
+    assert depths == sorted(depths) and depths[0] < depths[-1]
+    assert store.tap() == next(tap for tap in store.spec.taps if tap.depth == depths[-1])  # of several, the first

@@ -22,7 +22,7 @@ class TrainConfig:
     store: str = positional("the folder of a feature store", metavar="STORE")
     run: str = required("the folder to leave the model and its figures in", metavar="RUN")
     head: str = flag("linear", "linear: a linear probe; mlp: Dense 256, ReLU, dropout, softmax", choices=HEADS)
-    tap: str = flag("", "which of the store's taps, as LAYER:POOL (default: its first)")
+    tap: str = flag("", "which of the store's taps, as LAYER:POOL (default: the deepest)")
     epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split", least=1)
     patience: int = flag(10, "epochs without a better --monitor before it stops", least=1)
     batch_size: int = flag(32, "examples a step", least=1)

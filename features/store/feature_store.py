@@ -99,7 +99,7 @@ class FeatureStore:
         return self.manifest.splits[split]
 
     def tap(self, name: str | None = None) -> Tap:
-        """One of the spec's taps; the first when no name is given.
+        """One of the spec's taps; the deepest when no name is given, and the first of several that are as deep.
 
         Args:
             name: as it is stored, or LAYER:POOL as `headstart extract --tap` takes it, or a layer alone: its average where
@@ -108,7 +108,9 @@ class FeatureStore:
         Raises:
             UserError: when there is no such tap, or a layer alone may mean several.
         """
-        return self.spec.taps[0] if name is None else find_tap(self.spec.taps, name, self.path)
+        if name is None:
+            return max(self.spec.taps, key=lambda tap: tap.depth)
+        return find_tap(self.spec.taps, name, self.path)
 
     def dataset(
         self,

@@ -34,7 +34,7 @@ class FitConfig:
     extract: ExtractConfig = part(
         store=flag("", "where to keep the features (default: RUN/store)", metavar="STORE"), batch_size=0, dry_run=False
     )
-    train: TrainConfig = part(store="", tap="")  # the head is trained on the first --tap
+    train: TrainConfig = part(store="", tap="")  # the head is trained on the deepest --tap
 
     def __post_init__(self) -> None:
         check_fields(self)

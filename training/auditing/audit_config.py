@@ -16,7 +16,7 @@ class AuditConfig:
 
     store: str = positional("the folder of a feature store", metavar="STORE")
     output: str = required("the folder to leave tables and contact sheets in", metavar="DIR")
-    tap: str | None = flag(None, "the tap whose features are compared, by its name (default: the first)")
+    tap: str | None = flag(None, "the tap whose features are compared, by its name (default: the deepest)")
     images: str = flag("", "where the images lie, if no longer where they were extracted from", metavar="INPUT")
     run: str = flag("", "whose score is told with and without copies (default: a linear probe's)", metavar="RUN")
     fail_on: str = flag("", f"exit with status 1 when any of these was found, by commas: {', '.join(KINDS)}", metavar="KINDS")

@@ -13,7 +13,7 @@ class LearningCurveConfig:
 
     store: str = positional("the folder of a feature store", metavar="STORE")
     run: str = required("the folder to leave the table and the plot in", metavar="RUN")
-    tap: str | None = flag(None, "the tap whose features are learned from, by its name (default: the first)")
+    tap: str | None = flag(None, "the tap whose features are learned from, by its name (default: the deepest)")
     more: int = flag(0, "images a class, whose gain is told (default: as many again)", least=0)
     sizes: int = flag(8, "numbers of images that are tried", least=4, most=20)
     draws: int = flag(6, "random draws of the training images at each", least=3, most=50)
