@@ -66,5 +66,5 @@ def test_a_split_s_last_batch_counts(tmp_path: pathlib.Path) -> None:
         )
     )
     assert store.count("train") == 10
-    assert store.to_numpy("train").features.shape == (10, 2, 2, 512)
+    assert store.to_numpy("train", "block4_pool:none").features.shape == (10, 2, 2, 512)
     assert store.to_numpy("train", "block5_pool:none").features.shape == (10, 1, 1, 512)
