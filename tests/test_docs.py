@@ -85,7 +85,7 @@ def test_every_link_leads_somewhere(document: pathlib.Path) -> None:
 
 def test_every_document_is_linked_from_the_readme() -> None:
     linked = {ROOT / link.partition("#")[0] for link in LINK.findall(prose(DOCUMENTS[0]))}
-    assert set(DOCUMENTS[1:]) <= linked
+    assert set(DOCUMENTS[1:]) - {ROOT / "docs" / "index.md"} <= linked  # which is the site's own first page
 
 
 @documents

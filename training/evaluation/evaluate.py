@@ -48,7 +48,9 @@ class Evaluation:
         seen_in_training: how many of them.
         groups_declared: someone said which examples belong together.
         unreadable: images that there is no score of.
-        dataset_digest, split_digest, spec_fingerprint: of what was measured.
+        dataset_digest: of the dataset that was measured on.
+        split_digest: of those of its examples that were.
+        spec_fingerprint: of the features.
         without_temperature: log loss, Brier score and calibration error as they would be had the run not been calibrated, and
             the temperature; empty where it was not.
         operating_point: the run's threshold, and what it achieves here; empty where the run has none.
