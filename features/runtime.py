@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 SHARE_OF_MEMORY = 0.25  # of what is free
 CACHE, CACHE_SIZE = "HEADSTART_CACHE", "HEADSTART_CACHE_SIZE"  # of copies of remote files: a folder, and gigabytes
-ONLY_WRAPPED = ("sklearn", "matplotlib")  # Keras imports them for wrappers that no command uses, which takes a second
+ONLY_WRAPPED = ("sklearn", "matplotlib", "jax")  # TensorFlow and Keras import them for what no command uses: over a second
 LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
 
 
@@ -141,15 +141,20 @@ def _load() -> None:
     if "tensorflow" in sys.modules:
         return
     if _speaking:
-        with interruption.at_once(2), _left_out(*ONLY_WRAPPED):
+        with interruption.at_once(2), _left_out(*_unused()):
             configure_gpus()
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with stderr_to_null(), _left_out(*ONLY_WRAPPED):  # TensorFlow's first words come from C++, before any level can be set
+    with stderr_to_null(), _left_out(*_unused()):  # TensorFlow's first words come from C++, before any level can be set
         import tensorflow as tf
 
         configure_gpus()
         tf.constant(0)
+
+
+def _unused() -> Iterator[str]:
+    """Of ONLY_WRAPPED, what is not the backend that Keras computes with."""
+    return (name for name in ONLY_WRAPPED if name != os.environ.get("KERAS_BACKEND"))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -312,10 +313,14 @@ def test_the_nearest_names() -> None:
 def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
     code = (
         "import sys; from headstart.features.runtime import import_tensorflow_quietly; import_tensorflow_quietly(); "
-        "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib'} & set(sys.modules); "
+        "assert 'tensorflow' in sys.modules and not {'sklearn', 'matplotlib', 'jax'} & set(sys.modules); "
         "import sklearn.datasets, matplotlib.figure, keras; assert keras.Model"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    if importlib.util.find_spec("jax"):
+        code = code.replace(", 'jax'", "") + "; import jax; assert keras.backend.backend() == 'jax'"
+        environment = {**os.environ, "KERAS_BACKEND": "jax"}
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
 
 
 def test_an_error_keeps_its_code_between_processes() -> None:
