@@ -137,6 +137,21 @@ class FeatureSpec:
         """The same without views."""
         return dataclasses.replace(self, views=1)
 
+    def check_same(self, asked: FeatureSpec, store: str) -> None:
+        """Raises UserError when a store, whose spec this is, was asked for another one (with both values)."""
+        if asked != self:
+            raise UserError(
+                "other-features",
+                f"{store!r} holds other features than asked for ({'; '.join(self.differences(asked))}): "
+                f"extract into another --store, or ask for what it holds",
+            )
+
+    @property
+    def words(self) -> str:
+        """The spec in a line, as far as people tell features by it."""
+        (height, width), taps = self.image_size, (f"{tap.name} {'x'.join(map(str, tap.shape))}" for tap in self.taps)
+        return f"{self.backbone} at {height}x{width}: {', '.join(taps)} ({self.store_dtype})"
+
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

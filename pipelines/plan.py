@@ -119,7 +119,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     old = FeatureStore.open(config.store) if place.entry(place.join(config.store, MANIFEST)) else None
     backbone = _backbone(config)
     if old:
-        old.check_spec(_spec(config, backbone))
+        old.spec.check_same(_spec(config, backbone), old.path)
     surveyed = _surveyed(config, source.images.paths, token) if found is None else found
     return plan_of(config, token, source, surveyed, backbone, old)
 

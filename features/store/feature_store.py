@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.cache import RemoteFile, local_path, local_paths
 from headstart.features.runtime import fits_in_memory
+from headstart.features.shown import Shown, thumbnails
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
@@ -28,7 +30,7 @@ from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
 from headstart.features.store.sample import SAMPLE, SampleImage, read_sample
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
-from headstart.features.store.store_files import BACKBONE, load_base, missing_files, read_spec, read_verified
+from headstart.features.store.store_files import BACKBONE, check_whole, load_base, read_spec, read_verified
 
 if TYPE_CHECKING:
     import keras
@@ -36,9 +38,11 @@ if TYPE_CHECKING:
 
 DATASET_NAME = "features"
 
+SHOWN = 8  # images in a notebook
 
-@dataclasses.dataclass(frozen=True)
-class FeatureStore:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class FeatureStore(Shown):
     """A complete store. `FeatureStore.open(path)` makes one."""
 
     path: str
@@ -65,23 +69,18 @@ class FeatureStore:
             raise no_store(path) from None
         store = cls(path, read_spec(path, manifest), manifest, unsafe)
         if spec is not None:
-            store.check_spec(spec)
-        if missing := missing_files(path, manifest):
-            raise UserError(
-                "damaged",
-                f"the store {path!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it "
-                f"again, or delete it and extract again; `headstart verify` lists every fault",
-            )
+            store.spec.check_same(spec, path)
+        check_whole(path, manifest)
         return store
 
-    def check_spec(self, spec: FeatureSpec) -> None:
-        """Raises UserError when the store's spec is another one (with both values)."""
-        if spec != self.spec:
-            raise UserError(
-                "other-features",
-                f"{self.path!r} holds other features than asked for ({'; '.join(self.spec.differences(spec))}): "
-                f"extract into another --store, or ask for what it holds",
-            )
+    def words(self) -> str:
+        """What it holds."""
+        splits = ", ".join(f"{name} {self.count(name):,}" for name in self.splits)
+        return f"feature store {self.path!r}, {len(self.class_names)} classes: {splits}\n{self.spec.words}"
+
+    def pictures(self) -> Iterable[tuple[str, bytes]]:
+        """The first of the images that it keeps, small."""
+        return thumbnails(image.encoded for image in itertools.islice(self.sample(), SHOWN))
 
     @property
     def class_names(self) -> list[str]:

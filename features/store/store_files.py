@@ -35,12 +35,18 @@ def read_spec(store: str, manifest: Manifest) -> FeatureSpec:
         ) from error
 
 
-def missing_files(store: str, manifest: Manifest) -> list[str]:
-    """Files that a reader needs and that are not there, and shards of another size than they should have; below the store."""
+def check_whole(store: str, manifest: Manifest) -> None:
+    """Raises UserError when a file is missing that a reader needs, or a shard has another size than it should have."""
     held = {f"{GENERATIONS}/{entry.name}": entry.size for entry in place.entries(place.join(store, GENERATIONS))}
     tables = [f"{each.folder}/{name}" for each in manifest.generations for name in (TABLE, DEAD_LETTERS)]
     shards = {path: shard.bytes for split in manifest.splits for path, shard in manifest.shards(split)}
-    return [*(path for path in tables if path not in held), *(path for path, size in shards.items() if held.get(path) != size)]
+    missing = [*(path for path in tables if path not in held), *(path for path in shards if held.get(path) != shards[path])]
+    if missing:
+        raise UserError(
+            "damaged",
+            f"the store {store!r} is not whole: {missing[0]} is missing or cut short ({len(missing)} in all): copy it again, "
+            f"or delete it and extract again; `headstart verify` lists every fault",
+        )
 
 
 def read_verified(store: str, path: str, digests: Mapping[str, str]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
+from headstart.features.shown import Shown, plots
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
 from headstart.training.evaluation.differing import Differing, draw_differing, table_of
@@ -39,8 +40,8 @@ class Part:
         return mcnemar(self.better, self.worse)
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Two runs on the same images.
 
     Args:
@@ -65,6 +66,19 @@ class Comparison:
     table: str
     sheet: str
     why_not: str
+
+    def words(self) -> str:
+        """The difference, and whether it is one."""
+        gap = self.difference
+        seen = "" if gap.significant else ": no difference was seen"
+        return (
+            f"{self.examples:,} examples: A {self.accuracy:.2%}, B {self.other:.2%}; B less A "
+            f"{100 * gap.difference:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
+        )
+
+    def pictures(self) -> Iterable[tuple[str, bytes]]:
+        """The images that the two answer differently."""
+        return plots(self.sheet)
 
     @property
     def p(self) -> float:

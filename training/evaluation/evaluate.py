@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
+from headstart.features.shown import Shown, plots
 from headstart.features.store.manifest import is_store
 from headstart.training.evaluation import report
 from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
@@ -34,9 +35,11 @@ from headstart.training.runs.run_folder import EVALUATION, STORE, Run
 
 MAX_CLASSES_IN_A_MATRIX = 40
 
+MATRIX, RELIABILITY = "confusion_matrix.png", "reliability.png"
 
-@dataclass(frozen=True)
-class Evaluation:
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """A run measured on some examples.
 
     Args:
@@ -71,6 +74,14 @@ class Evaluation:
     without_temperature: dict[str, float]
     operating_point: dict[str, Any]
     by: dict[str, list[Subgroup]]
+
+    def words(self) -> str:
+        """The figures, with their intervals."""
+        return report.summary(self.scores, self.split, self.used_for_selection, self.groups_declared)
+
+    def pictures(self) -> Iterable[tuple[str, bytes]]:
+        """The confusion matrix, and how far probabilities hold."""
+        return plots(*(place.join(self.folder, name) for name in (MATRIX, RELIABILITY)))
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -168,9 +179,9 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
     before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
     title = f"How often a prediction is right, {evaluation.split}"
     bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]
-    reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, "reliability.png"), title)
+    reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, RELIABILITY), title)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
-        confusion_matrix(scores.confusion, class_names, os.path.join(folder, "confusion_matrix.png"))
+        confusion_matrix(scores.confusion, class_names, os.path.join(folder, MATRIX))
     else:
         confused_pairs(
             [(pair.truth, pair.predicted, pair.count) for pair in scores.most_confused],

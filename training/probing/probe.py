@@ -23,6 +23,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
+from headstart.features.shown import Shown
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.comparisons import PairedDifference, against_best
@@ -55,14 +56,20 @@ class TapProbe:
     correct: np.ndarray  # bool [N], for comparing pairs
 
 
-@dataclass(frozen=True)
-class ProbeResult:
+@dataclass(frozen=True, repr=False)
+class ProbeResult(Shown):
     """All probes, the most accurate first (ties by cross-validation), each compared with the first, and what to do."""
 
     probes: list[TapProbe]
     against_best: list[PairedDifference]
     advice: str
     seconds: float
+
+    def words(self) -> str:
+        """Each tap's accuracy on validation, and the advice."""
+        width = max(len(found.tap) for found in self.probes)
+        rows = [f"{found.tap:<{width}} {found.accuracy:6.1%} [{found.low:.1%}, {found.high:.1%}]" for found in self.probes]
+        return "\n".join([*rows, f"Advice: {self.advice}"])
 
 
 @quietly

@@ -26,7 +26,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from headstart.features.errors import Code, UserError
 from headstart.features.places import claim, mirror, place
 from headstart.features.places.claim import CLAIMS
 from headstart.features.runtime import configure_gpus
+from headstart.features.shown import Shown, plots
 from headstart.features.spec import FeatureSpec, Tap
 
 if TYPE_CHECKING:
@@ -46,22 +47,14 @@ CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "see
 CHECKPOINT, GRID, REPORT, COMMAND = "checkpoint.npz", "augmented.png", "report.html", "command.toml"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
-OPTIONAL = (
-    CHECKPOINT,
-    GRID,
-    HISTORY,
-    CURVE,
-    LOGS,
-    EVALUATION,
-    REPORT,
-    COMMAND,
-)  # what an older run may have and a newer one lack
+# what an older run may have and a newer one lack
+OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT, COMMAND)
 
 Stamp = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """A complete run, opened."""
 
     path: str
@@ -86,6 +79,20 @@ class Run:
         if not stamp:
             raise UserError(*_why_not(path, folder))
         return cls(folder, files.read_json(os.path.join(folder, CONFIG)), unsafe, stamp, path)
+
+    def words(self) -> str:
+        """What was trained on what, and what came of it by the split that chose."""
+        metrics = self.metrics
+        name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
+        chosen = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+        return (
+            f"run {self.home!r}: {self.title} head on {self.spec.backbone} at {self.tap.name}, "
+            f"{len(self.class_names)} classes; {metrics[name]:.2%} ({chosen})"
+        )
+
+    def pictures(self) -> Iterable[tuple[str, bytes]]:
+        """The learning curve, where there is one; and what the network saw of augmented images."""
+        return plots(*(os.path.join(self.path, name) for name in (CURVE, GRID)))
 
     @property
     def home(self) -> str:
