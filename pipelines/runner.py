@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import apache_beam as beam
+from apache_beam import pipeline as beam_module
 from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
@@ -14,6 +15,7 @@ from headstart.features.errors import Code, UserError, extract_user_error
 from headstart.pipelines.spark_runner import spark_runner
 
 SPARK_RUNNERS = ("spark", "sparkrunner")  # the names by which Beam finds its own, in lower case
+OF_CELLS = {"alter_label_if_ipython": lambda transform, value: None, "is_in_ipython": lambda: False}  # Beam's own questions
 IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 
 
@@ -26,14 +28,37 @@ def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
     standard = parsed.view_as(pipeline_options.StandardOptions)
     if standard.runner in IN_PROCESS_RUNNERS:
         standard.runner = None
-        return beam.Pipeline(runner=FnApiRunner(), options=parsed)
+        return _Pipeline(runner=FnApiRunner(), options=parsed)
     if standard.runner.lower() in SPARK_RUNNERS:
         standard.runner = None
-        return beam.Pipeline(runner=spark_runner(options, parsed), options=parsed)
+        return _Pipeline(runner=spark_runner(options, parsed), options=parsed)
     try:
-        return beam.Pipeline(options=parsed)
+        return _Pipeline(options=parsed)
     except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
         raise UserError("bad-flag", f"--runner {standard.runner}: {error}") from error
+
+
+class _Pipeline(beam.Pipeline):
+    """A pipeline that is nobody's cell: what a notebook's cell defines is labelled by pandas, and its files are kept."""
+
+    def __enter__(self) -> beam.Pipeline:
+        self._elsewhere = contextlib.ExitStack()
+        self._elsewhere.enter_context(_of_no_cell())
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        with self._elsewhere:
+            super().__exit__(*raised)
+
+
+@contextlib.contextmanager
+def _of_no_cell() -> Iterator[None]:
+    kept = {name: getattr(beam_module, name) for name in OF_CELLS}
+    vars(beam_module).update(OF_CELLS)
+    try:
+        yield
+    finally:
+        vars(beam_module).update(kept)
 
 
 @contextlib.contextmanager

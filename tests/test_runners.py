@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -13,6 +15,7 @@ from headstart.features.store.manifest import read_manifest
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.plan import make_plan
+from headstart.pipelines.runner import beam_pipeline
 from tests.conftest import extracted, small_backbone, small_backbone_flags
 
 LIMIT = 10 << 20  # bytes: what Dataflow takes
@@ -38,3 +41,15 @@ def test_prism_makes_the_same_store(photos: pathlib.Path, tmp_path: pathlib.Path
     here = extracted(photos, tmp_path / "here")
     made, expected = (read_manifest(str(folder)).generations[0] for folder in (store, here))
     assert made.splits == expected.splits
+
+
+def test_in_a_notebook_a_pipeline_is_no_cell_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam would import pandas there, which may be missing or of another version; and keep its temporary folder."""
+    beam_module = importlib.import_module("apache_beam.pipeline")
+    asked = list[Any]()
+    monkeypatch.setattr(beam_module, "alter_label_if_ipython", lambda *given: asked.append(given))
+    monkeypatch.setattr(beam_module, "is_in_ipython", lambda: bool(asked.append(())) or True)
+    before = beam_module.alter_label_if_ipython
+    with beam_pipeline([]) as pipeline:
+        _ = pipeline | beam.Create([1]) | beam.Map(str)
+    assert not asked and beam_module.alter_label_if_ipython is before
