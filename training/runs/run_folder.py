@@ -47,8 +47,12 @@ CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "see
 CHECKPOINT, GRID, REPORT, COMMAND = "checkpoint.npz", "augmented.png", "report.html", "command.toml"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
-# what an older run may have and a newer one lack
-OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT, COMMAND)
+OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT, COMMAND)  # a newer run may lack them
+ACCURACIES = {  # of a training's metrics, the first that it has: what it is
+    "val_accuracy": "validation accuracy, used for selection",
+    "cross_validated_accuracy": "cross-validated accuracy, used for selection",
+    "accuracy": "training accuracy",
+}
 
 Stamp = tuple[int, int]
 
@@ -75,23 +79,19 @@ class Run(Shown):
             UserError: when there is none, or when its training did not end.
         """
         folder = mirror.pull(path, METRICS, NOT_OF_IT)
-        stamp = _stamp(folder)
-        if not stamp:
+        if not (stamp := _stamp(folder)):
             raise UserError(*_why_not(path, folder))
         return cls(folder, files.read_json(os.path.join(folder, CONFIG)), unsafe, stamp, path)
 
     def words(self) -> str:
         """What was trained on what, and what came of it by the split that chose."""
         metrics = self.metrics
-        name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
-        chosen = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
-        return (
-            f"run {self.home!r}: {self.title} head on {self.spec.backbone} at {self.tap.name}, "
-            f"{len(self.class_names)} classes; {metrics[name]:.2%} ({chosen})"
-        )
+        name, chosen = next((name, chosen) for name, chosen in ACCURACIES.items() if name in metrics)
+        head = f"{self.title} head on {self.spec.backbone} at {self.tap.name}, {len(self.class_names)} classes"
+        return f"run {self.home!r}: {head}; {metrics[name]:.2%} ({chosen})"
 
     def pictures(self) -> Iterable[tuple[str, bytes]]:
-        """The learning curve, where there is one; and what the network saw of augmented images."""
+        """The learning curve, and augmented images, where they are there."""
         return plots(*(os.path.join(self.path, name) for name in (CURVE, GRID)))
 
     @property
