@@ -11,6 +11,7 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import begin
 from headstart.pipelines.extract import claimed_store
+from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.finish import finish, save_backbone
 from headstart.pipelines.markers import markers_of
 from headstart.pipelines.plan import ExtractionPlan
@@ -41,7 +42,7 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
             return old
         plan = _plan(old, claim.token, examples_per_shard)
         begin(plan)
-        run_units(plan, ())
+        run_units(plan, ExtractShard(plan.job), "compact", ())
         finish(plan, old.manifest.provenance, save_backbone(plan))
         place.remove_folder(place.join(path, WORK_FOLDER))
     return FeatureStore.open(path)

@@ -44,6 +44,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.features.store.generations import GRACE_HOURS, clean
     from headstart.features.store.manifest import WORK_FOLDER, Provenance
     from headstart.pipelines.begin import begin
+    from headstart.pipelines.extract_shard import ExtractShard
     from headstart.pipelines.finish import finish, save_backbone, versions
     from headstart.pipelines.plan import check_problems, is_done, make_plan
     from headstart.pipelines.plan_report import describe, estimate
@@ -68,7 +69,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
         started = time.monotonic()
         with ThreadPoolExecutor(1) as beside:  # the network is saved while it works: a second that nobody waits for
             saved = beside.submit(save_backbone, plan)
-            run_units(plan, config.pipeline_options)  # 3. one Beam pipeline, one unit a shard
+            run_units(plan, ExtractShard(plan.job), "extract", config.pipeline_options)  # 3. one unit a shard
             backbone = saved.result()
         interruption.check()
         copied = plan.old.manifest.provenance.engines if plan.old else ()

@@ -13,7 +13,7 @@ from typing import Any
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
-from headstart.pipelines.shard_job import ShardJob
+from headstart.pipelines.unit_job import UnitJob
 from headstart.pipelines.work_unit import WorkUnit
 
 MARKER_SUFFIX, HEARTBEAT_SUFFIX, UNIT_SUFFIX = ".json", ".progress", ".unit"  # behind a shard's name
@@ -73,7 +73,7 @@ def _marker(path: str) -> ShardMarker | None:
         return None
 
 
-def markers_of(job: ShardJob, units: Sequence[WorkUnit]) -> dict[str, ShardMarker]:
+def markers_of(job: UnitJob, units: Sequence[WorkUnit]) -> dict[str, ShardMarker]:
     """What earlier starts of the same job finished, by the shard: its bytes are there, and would not be better now."""
     sizes = {entry.name: entry.size for entry in place.entries(job.folder)}
     digests = {unit.shard: unit.digest for unit in units}

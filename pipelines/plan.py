@@ -79,6 +79,16 @@ class ExtractionPlan:
         return len(self.examples) - len(self.of_generation)
 
     @property
+    def lost(self) -> tuple[DeadLetter, ...]:
+        """What is a dead letter before any unit runs."""
+        return (*self.carried, *self.unread)
+
+    @property
+    def settled(self) -> int:
+        """Images of which no unit decides."""
+        return len(self.unread) + self.standing
+
+    @property
     def planned(self) -> int:
         """Images found, readable or not."""
         return len(self.examples) + len(self.unread)

@@ -1,4 +1,4 @@
-"""Work units in, shards out: one Beam pipeline, watched from what its workers leave, which is the same for every runner."""
+"""Work units in, their files out: one Beam pipeline, watched from what workers leave, which is the same for every runner."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import apache_beam as beam
 
@@ -14,10 +15,10 @@ from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.progress import Progress
-from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.markers import (
     HEARTBEAT_SUFFIX,
     MARKER_SUFFIX,
+    ShardMarker,
     ask_to_stop,
     read_heartbeat,
     read_marker,
@@ -25,22 +26,47 @@ from headstart.pipelines.markers import (
     save_unit,
     why_to_stop,
 )
-from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
+from headstart.pipelines.unit_job import UnitJob
+from headstart.pipelines.work_unit import WorkUnit
+from headstart.pipelines.write_unit import WriteUnit
 
 POLL_S, REMOTE_POLL_S = 0.5, 5.0
 SILENCE_S = 120.0  # without a worker that has begun, from which on it is told
 NOBODY = (
     f"warning: no worker has begun a unit in {SILENCE_S:.0f} s. Look at the runner's logs: do workers start, is headstart "
-    f"installed there, can they reach input and store? Still waiting; Ctrl-C ends it"
+    f"installed there, can they reach input and output? Still waiting; Ctrl-C ends it"
 )
 
 
-def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
+class UnitPlan(Protocol):
+    """What is known of a job before its units run.
+
+    done are the markers of units that earlier starts finished; lost are images that are dead letters already, and settled
+    counts those of which no unit decides.
+    """
+
+    @property
+    def job(self) -> UnitJob: ...
+    @property
+    def to_do(self) -> list[WorkUnit]: ...
+    @property
+    def done(self) -> Mapping[str, ShardMarker]: ...
+    @property
+    def planned(self) -> int: ...
+    @property
+    def lost(self) -> Sequence[DeadLetter]: ...
+    @property
+    def settled(self) -> int: ...
+
+
+def run_units(plan: UnitPlan, step: WriteUnit, what: str, options: Sequence[str]) -> None:
     """Runs every unit of a plan that is not done yet.
 
     Args:
-        plan: its unread files, and what its finished units lost, count toward those that a job may lose.
+        plan: what is lost already, and what its finished units lost, count toward the images that a job may lose.
+        step: does a unit.
+        what: is done, for the progress.
         options: Beam's pipeline options, as on a command line.
 
     Raises:
@@ -50,14 +76,14 @@ def run_units(plan: ExtractionPlan, options: Sequence[str]) -> None:
         return
     shards = [unit.shard for unit in plan.to_do]
     place.at_once(lambda unit: save_unit(plan.job.work, unit), plan.to_do, plan.job.work)
-    with _watched(plan), beam_pipeline(options) as pipeline:
-        _ = pipeline | "Units" >> beam.Create(shards) | "ExtractShard" >> beam.ParDo(ExtractShard(plan.job))
+    with _watched(plan, what), beam_pipeline(options) as pipeline:
+        _ = pipeline | "Units" >> beam.Create(shards) | type(step).__name__ >> beam.ParDo(step)
 
 
 @contextlib.contextmanager
-def _watched(plan: ExtractionPlan) -> Iterator[None]:
+def _watched(plan: UnitPlan, what: str) -> Iterator[None]:
     """Shows progress, and stops a job that loses too many images before it has cost all it may."""
-    board, ended = _Board(plan), threading.Event()
+    board, ended = _Board(plan, what), threading.Event()
     every = REMOTE_POLL_S if place.is_remote(plan.job.store) else POLL_S
 
     def watch() -> None:
@@ -82,16 +108,12 @@ def _watched(plan: ExtractionPlan) -> Iterator[None]:
 class _Board:
     """What markers and heartbeats say of a running job."""
 
-    def __init__(self, plan: ExtractionPlan) -> None:
+    def __init__(self, plan: UnitPlan, what: str) -> None:
         self.job = plan.job
         self.waiting = {unit.shard: unit for unit in plan.to_do}
-        self.done = len(plan.unread) + plan.standing + sum(marker.planned for marker in plan.done.values())
-        self.dead_letters = [
-            *plan.carried,
-            *plan.unread,
-            *(letter for marker in plan.done.values() for letter in marker.dead_letters),
-        ]
-        self.progress = Progress("extract", plan.planned)
+        self.done = plan.settled + sum(marker.planned for marker in plan.done.values())
+        self.dead_letters = [*plan.lost, *(letter for marker in plan.done.values() for letter in marker.dead_letters)]
+        self.progress = Progress(what, plan.planned)
         self.silent_since: float | None = time.monotonic()  # until a worker has begun
 
     def look(self) -> None:

@@ -23,7 +23,7 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.places.claim import claimed
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record
-from headstart.pipelines import extract_shard
+from headstart.pipelines import extract_shard, write_unit
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.markers import MARKER_SUFFIX, read_marker, save_unit
 from headstart.pipelines.shard_job import ShardJob
@@ -106,7 +106,7 @@ def test_a_shard_whose_worker_died_before_its_marker_is_taken_over(
     unit: WorkUnit, job: ShardJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A runner gives its unit to another worker, who makes the same bytes."""
-    monkeypatch.setattr(extract_shard, "MARKER_WAIT_S", 0.1)
+    monkeypatch.setattr(write_unit, "MARKER_WAIT_S", 0.1)
     first = extract_shard.extract_unit(unit, job)
     marker = os.path.join(job.work, unit.shard + MARKER_SUFFIX)
     os.remove(marker)

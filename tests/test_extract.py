@@ -33,7 +33,7 @@ from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import ShardEntry, Totals
 from headstart.features.store.verify import faults
-from headstart.pipelines import extract_shard, finish, run_units, runner
+from headstart.pipelines import extract_shard, finish, run_units, runner, write_unit
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.markers import ShardMarker, write_marker
@@ -390,8 +390,8 @@ def test_a_marker_counts_for_the_unit_that_it_is_of(unit: str, tmp_path: Path) -
     letter = DeadLetter("x", "", "", "train", "decode", "cut short")
     write_marker(str(tmp_path), ShardMarker(shard, "train", 5, 4, None, (letter,)))
     job = SimpleNamespace(work=str(tmp_path), too_many_dead=lambda letters: "")
-    plan = SimpleNamespace(job=job, to_do=[work], done={}, unread=(), carried=(), standing=0, planned=5)
-    board = run_units._Board(plan)  # type: ignore[arg-type]
+    plan = SimpleNamespace(job=job, to_do=[work], done={}, lost=(), settled=0, planned=5)
+    board = run_units._Board(plan, "extract")  # type: ignore[arg-type]
     board.look()
     assert (board.done, len(board.dead_letters)) == ((5, 1) if unit == "its own" else (0, 0))
 
@@ -409,7 +409,7 @@ def test_a_failed_unit_goes_on_where_it_stopped(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = extract(config(photos, tmp_path / "whole"))
-    real, calls = extract_shard.write_marker, []
+    real, calls = write_unit.write_marker, []
 
     def dies_at_the_third_marker(work: str, marker: ShardMarker) -> bool:
         calls.append(marker)
@@ -417,10 +417,10 @@ def test_a_failed_unit_goes_on_where_it_stopped(
             raise RuntimeError("pulled the plug")
         return real(work, marker)
 
-    monkeypatch.setattr(extract_shard, "write_marker", dies_at_the_third_marker)
+    monkeypatch.setattr(write_unit, "write_marker", dies_at_the_third_marker)
     with pytest.raises(Exception, match="pulled the plug"):
         extract(config(photos, tmp_path / "store"))
-    monkeypatch.setattr(extract_shard, "write_marker", real)
+    monkeypatch.setattr(write_unit, "write_marker", real)
     seen = count_inferences(monkeypatch)
     capsys.readouterr()
     resumed = extract(config(photos, tmp_path / "store"))

@@ -85,9 +85,9 @@ def test_workers_that_share_no_folder_make_the_same_store(
 def test_workers_that_never_begin_are_told_of(
     photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from headstart.pipelines import extract_shard
+    from headstart.pipelines import write_unit
 
-    original = extract_shard.load_unit
+    original = write_unit.load_unit
 
     def late(work: str, shard: str) -> object:
         time.sleep(1.5)
@@ -95,7 +95,7 @@ def test_workers_that_never_begin_are_told_of(
 
     monkeypatch.setattr(run_units, "SILENCE_S", 0.2)
     monkeypatch.setattr(run_units, "POLL_S", 0.1)
-    monkeypatch.setattr(extract_shard, "load_unit", late)
+    monkeypatch.setattr(write_unit, "load_unit", late)
     extracted(photos, tmp_path / "store")
     told = capsys.readouterr().err
     assert told.count("warning: no worker has begun a unit") == 1
