@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headstart.features.store.feature_store import FeatureStore
     from headstart.pipelines.extract import dry_run, extract
     from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.predicting.predict_files import predict_files
     from headstart.training.auditing.audit import audit
     from headstart.training.auditing.audit_config import AuditConfig
     from headstart.training.evaluation.compare import compare
@@ -71,6 +72,7 @@ _HOME = {
     "learning_curve": "headstart.training.probing.learning_curve",
     "PredictConfig": "headstart.training.evaluation.predict_config",
     "predict": "headstart.training.evaluation.predict",
+    "predict_files": "headstart.predicting.predict_files",
     "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",
     "ReportConfig": "headstart.training.reporting.report_config",
@@ -110,6 +112,7 @@ __all__ = [
     "learning_curve",
     "list_runs",
     "predict",
+    "predict_files",
     "probe",
     "report",
     "train",

@@ -41,7 +41,9 @@ MARKER_WAIT_S = 10.0  # for the marker of a file that another worker made: it co
 class UnitWriter(Protocol):
     """What writes a unit's file, an example after the other."""
 
-    examples: int  # written so far
+    @property
+    def examples(self) -> int:
+        """How many were written so far."""
 
     def write(self, example: UnitExample, result: Any) -> None:
         """Takes the next example, and what was computed of it."""

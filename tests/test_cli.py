@@ -116,7 +116,7 @@ def test_help_describes_each_flag(name: str, capsys: pytest.CaptureFixture[str])
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert told.startswith(f"usage: headstart {name}")
-    assert "--verbose" in told and ("Beam" in told) is (name in ("fit", "extract"))
+    assert "--verbose" in told and ("Beam" in told) is (name in ("fit", "extract", "predict"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def flags_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     takes = set(re.findall(r"--\w+", capsys.readouterr().out.partition("\n\n")[0]))
-    return takes | {"--help"} | (BeamFlags().names() if command == "extract" else set())
+    return takes | {"--help"} | (BeamFlags().names() if command in ("extract", "predict") else set())
 
 
 @pytest.fixture

@@ -135,8 +135,8 @@ def test_frozen_trains_the_head_alone(
     assert told.out.startswith("trained 2 epochs in ") and "agrees with what was trained on 36 images" in told.out
     assert moved(weights_of(maps_run), weights_of(run)) == {"head/logits"}
     assert set(os.listdir(run)) == {
-        "augmented.png", "config.json", "dead_letters.jsonl", "examples.csv", "history.csv", "learning_curve.png", "logs",
-        "metrics.json", "model.keras", "seen.txt",
+        "augmented.png", "command.toml", "config.json", "dead_letters.jsonl", "examples.csv", "history.csv",
+        "learning_curve.png", "logs", "metrics.json", "model.keras", "seen.txt",
     }  # fmt: skip
     with Image.open(run / "augmented.png") as image:
         image.load()

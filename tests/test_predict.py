@@ -200,7 +200,7 @@ def test_no_run(tmp_path: pathlib.Path, mixed: list[str], one_line: Callable[[],
 def test_configuration_is_checked(run: pathlib.Path) -> None:
     with pytest.raises(UserError, match="--top_k must be at least 1, not 0"):
         PredictConfig(run=str(run), images=["a"], top_k=0)
-    with pytest.raises(UserError, match=r"--output ends in .csv or .jsonl, not 'out.txt'"):
+    with pytest.raises(UserError, match=r"--output ends in .csv or .jsonl, or names a folder, not 'out.txt'"):
         PredictConfig(run=str(run), images=["a"], output="out.txt")
 
 

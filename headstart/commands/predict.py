@@ -1,4 +1,4 @@
-"""headstart predict: a run and images in, a row for every file out, in the order given."""
+"""headstart predict: a run and images in; a row for every image out, or a table in parts by a Beam job."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 
+from headstart.commands.beam_flags import BeamFlags
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.evaluation.predict_config import STANDARD_INPUT, PredictConfig
 
 PROG = "headstart predict"
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """The command; returns its exit status: 1 when a file failed."""
-    return run_command(PROG, PredictConfig, argv, _predict, _prepare, _names_a_path)
+    """The command; returns its exit status: 1 when an image failed."""
+    return run_command(PROG, PredictConfig, argv, _predict, _prepare, _needs_a_model, beam_flags=BeamFlags())
 
 
 def _prepare(config: PredictConfig) -> None:
@@ -27,18 +28,34 @@ def _prepare(config: PredictConfig) -> None:
     limit_intra_op_threads()
 
 
-def _names_a_path(config: PredictConfig) -> bool:
-    return any(map(place.exists, config.images))  # else there is nothing to load a model for
+def _needs_a_model(config: PredictConfig) -> bool:
+    """Whether any name may be of an image; else there is nothing to load a model for."""
+    return config.in_parts or any(name == STANDARD_INPUT or ":" in name or place.exists(name) for name in config.images)
 
 
 def _predict(config: PredictConfig) -> Outcome:
+    return _in_parts(config) if config.in_parts else _in_order(config)
+
+
+def _in_parts(config: PredictConfig) -> Outcome:
+    from headstart.predicting.predict_files import DEAD_LETTERS, predict_files
+
+    found = predict_files(config)
+    text = f"{config.output}: {found.images - found.failed:,} of {found.images:,} images predicted"
+    if found.failed:
+        text += f"; {found.failed:,} dead letters, each with its reason in {place.join(config.output, DEAD_LETTERS)}"
+    return Outcome(text, found, 1 if found.failed else 0)
+
+
+def _in_order(config: PredictConfig) -> Outcome:
     from headstart.training.evaluation.predict import write_rows
     from headstart.training.evaluation.review import LIST, SHEET
 
-    total, failed = write_rows(config)
+    total, failed, rows = write_rows(config)
     if config.review:
         beside = [os.path.join(os.path.dirname(config.output), name) for name in (LIST, SHEET)]
         print(f"{PROG}: to label next: {beside[0]}, {beside[1]}", file=sys.stderr)
     if failed:
         print(f"{PROG}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
-    return Outcome(value={"images": total, "failed": failed, "output": config.output}, status=1 if failed else 0)
+    value = {"output": config.output, "images": total, "failed": failed} if config.output else rows
+    return Outcome(value=value, status=1 if failed else 0)

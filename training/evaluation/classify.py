@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
@@ -25,6 +27,30 @@ class Answer(NamedTuple):
     feature: np.ndarray
 
 
+class Classifier:
+    """A run's model, loaded: the backbone inside `model.keras` on an engine, as in extraction, and the head.
+
+    A file gets what its stored feature would. Several threads may ask at once.
+    """
+
+    def __init__(self, run: Run) -> None:
+        model = run.model()
+        self.run, self.head = run, model.get_layer("head")
+        self.engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
+        self._turn = threading.Lock()
+
+    def answers(self, paths: Iterable[str], watch: Stopwatch | None = None) -> Iterator[Answer | Unreadable]:
+        """Each file's answer, in order; or why there is none. watch adds up what each step takes."""
+        limit = self.run.config["max_pixels"]
+        features = stream_features(map(ImageToRead, paths), self.run.spec, self.engine, limit, watch=watch)
+        while rows := list(islice(features, HEAD_BATCH)):
+            readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
+            with self._turn:
+                found = iter(self.head.predict_on_batch(np.stack(readable))) if readable else iter(())
+            for row in rows:
+                yield row if isinstance(row, Unreadable) else Answer(next(found), row[0])
+
+
 def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:
     """Each file's probabilities, float32 [classes], in order; or why there are none."""
     for answer in answer_files(run, paths):
@@ -32,19 +58,8 @@ def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unre
 
 
 def answer_files(run: Run, paths: Sequence[str]) -> Iterator[Answer | Unreadable]:
-    """Each file's answer, in order; or why there is none.
-
-    The backbone inside `model.keras` runs as it does in extraction, so a file gets what its stored feature would.
-    """
-    model = run.model()
-    engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
-    head = model.get_layer("head")
-    features = stream_features(map(ImageToRead, paths), run.spec, engine, run.config["max_pixels"])
-    while rows := list(islice(features, HEAD_BATCH)):
-        readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
-        answers = iter(head.predict_on_batch(np.stack(readable))) if readable else iter(())
-        for row in rows:
-            yield row if isinstance(row, Unreadable) else Answer(next(answers), row[0])
+    """Each file's answer, in order; the model is loaded for the first of them."""
+    yield from Classifier(run).answers(paths)
 
 
 def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,20 +10,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from headstart.features import files
-from headstart.features.dataset.folder import image_files
 from headstart.features.engines.stream import Unreadable
-from headstart.features.places import place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly_each
 from headstart.training.evaluation.classify import answer_files
 from headstart.training.evaluation.operating_point import OperatingPoint
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.review import Pool, write_review
+from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import Run
 
 
@@ -55,29 +54,37 @@ def predict(config: PredictConfig) -> Iterator[Prediction]:
 
 def _predicted(config: PredictConfig, pool: Pool | None) -> Iterator[Prediction]:
     """The same; every image that is classified goes into the pool too."""
-    run, rows = Run.open(config.run, config.unsafe), _rows(config.images)
+    run, rows = Run.open(config.run, config.unsafe), to_predict(config.images)
     found = _predictions(run, rows, config.top_k, pool)
     return found if all(row.error for row in rows) else quietly_each(found)
 
 
-def _predictions(run: Run, rows: Sequence[Prediction], top_k: int, pool: Pool | None) -> Iterator[Prediction]:
-    answers = answer_files(run, [row.key for row in rows if not row.error])  # loads the model for the first of them
-    progress, dead, decide = Progress("predict", len(rows)), 0, _decider(run)
+def _predictions(run: Run, rows: Sequence[ToPredict], top_k: int, pool: Pool | None) -> Iterator[Prediction]:
+    answers = answer_files(run, [row.path for row in rows if not row.error])  # loads the model for the first of them
+    progress, dead, named = Progress("predict", len(rows)), 0, naming(run, top_k)
     for done, row in enumerate(rows, 1):
         answer = None if row.error else next(answers)
-        if isinstance(answer, Unreadable):
-            row = Prediction(row.key, error=f"{answer.stage}: {answer.reason}")
-        elif answer is not None:
-            each = answer.probabilities
-            best = (-each).argsort(kind="stable")[:top_k]
-            names, shares = tuple(run.class_names[i] for i in best), tuple(float(each[i]) for i in best)
-            row = Prediction(row.key, names, shares, decision=decide(each))
+        if answer is None or isinstance(answer, Unreadable):
+            dead += 1
+            yield Prediction(row.key, error=row.error if answer is None else f"{answer.stage}: {answer.reason}")
+        else:
             if pool:
-                pool.add(row.key, *answer)
-        dead += bool(row.error)
-        yield row
+                pool.add(row.path, *answer)
+            yield named(row.key, answer.probabilities)
         progress.update(done, dead)
     progress.close()
+
+
+def naming(run: Run, top_k: int) -> Callable[[str, np.ndarray], Prediction]:
+    """What makes a prediction of a file's name and its probabilities, float32 [classes]."""
+    decide = _decider(run)
+
+    def named(key: str, answer: np.ndarray) -> Prediction:
+        best = (-answer).argsort(kind="stable")[:top_k]
+        names, shares = tuple(run.class_names[i] for i in best), tuple(float(answer[i]) for i in best)
+        return Prediction(key, names, shares, decision=decide(answer))
+
+    return named
 
 
 def _decider(run: Run) -> Callable[[np.ndarray], str]:
@@ -88,24 +95,6 @@ def _decider(run: Run) -> Callable[[np.ndarray], str]:
     name, number = point.positive_class, run.class_names.index(point.positive_class)
     other = run.class_names[1 - number] if len(run.class_names) == 2 else f"not {name}"
     return lambda answer: name if answer[number] >= point.threshold else other
-
-
-def _rows(given: Sequence[str]) -> list[Prediction]:
-    """A row to fill in for every image, and one with its error for each path that gives none."""
-    return [row for path in given for row in (_in_folder(path) if place.is_folder(path) else [_of_file(path)])]
-
-
-def _of_file(path: str) -> Prediction:
-    return Prediction(path, error="" if place.exists(path) else "read: it does not exist")
-
-
-def _in_folder(path: str) -> list[Prediction]:
-    images, others, unlisted = image_files(path)
-    if others:
-        print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
-    rows = [Prediction(image) for image in images]
-    rows += [Prediction(error.filename, error=f"read: the folder can't be listed: {error.strerror}") for error in unlisted]
-    return rows or [Prediction(path, error="read: the folder holds no images")]
 
 
 def write_csv(predictions: Iterable[Prediction], top_k: int, file: Any, decides: bool = False) -> None:
@@ -128,23 +117,33 @@ def write_jsonl(predictions: Iterable[Prediction], file: Any) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def write_rows(config: PredictConfig) -> tuple[int, int]:
-    """Writes a row for every file to the output, or to the terminal: how many there are, and how many of them failed.
+class Written(NamedTuple):
+    """How many rows were written, how many of them have an error; and the rows themselves, when they went to the terminal."""
+
+    images: int
+    failed: int
+    rows: list[Prediction]
+
+
+def write_rows(config: PredictConfig) -> Written:
+    """Writes a row for every file to the output, or to the terminal.
 
     With `review`, a list and a sheet of the images to label next are left beside the output.
     """
-    count, run = Counter[bool](), Run.open(config.run)
+    count, run, rows = Counter[bool](), Run.open(config.run), list[Prediction]()
     top_k, decides = min(config.top_k, len(run.class_names)), OperatingPoint.of_run(run) is not None
     pool = Pool(config.review) if config.review else None
 
     def counted() -> Iterator[Prediction]:
         for row in _predicted(config, pool):
             count[bool(row.error)] += 1
+            if not config.output:
+                rows.append(row)
             yield row
 
     if not config.output:
         write_csv(counted(), top_k, sys.stdout, decides)
-        return count.total(), count[True]
+        return Written(count.total(), count[True], rows)
     with files.atomic(config.output) as raw:
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
         if config.output.endswith(".csv"):
@@ -155,4 +154,4 @@ def write_rows(config: PredictConfig) -> tuple[int, int]:
         text.detach()
     if pool:
         write_review(run, pool.chosen(), os.path.dirname(config.output))
-    return count.total(), count[True]
+    return Written(count.total(), count[True], rows)

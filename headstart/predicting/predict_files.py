@@ -1,0 +1,176 @@
+"""headstart predict --output DIR: images in, their predictions in parts out, by one Beam pipeline. Any runner takes it.
+
+1. the run; every image that is named     training/evaluation/to_predict.py
+2. units of equal size, by name alone; what earlier starts finished is kept
+3. one Beam pipeline, a part a unit       headstart/predicting/predict_unit.py
+4. dead letters; and last the summary, which says that all of it is there
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from headstart.features import files
+from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
+from headstart.features.errors import UserError
+from headstart.features.places import place
+from headstart.features.places.claim import CLAIMS, check_claim, claimed
+from headstart.features.runtime import quietly
+from headstart.features.store.generations import names_below
+from headstart.features.store.manifest import WORK_FOLDER
+from headstart.pipelines.begin import take_over
+from headstart.pipelines.markers import ShardMarker, markers_of
+from headstart.pipelines.run_units import run_units
+from headstart.pipelines.work_unit import UnitExamples, WorkUnit
+from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart
+from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.evaluation.to_predict import ToPredict, to_predict
+from headstart.training.runs.run_folder import MODEL, Run
+
+SUMMARY, DEAD_LETTERS = "summary.json", "dead_letters.jsonl"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions of many images: their folder, how many images were named, and how many of them failed."""
+
+    folder: str
+    images: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done; see `run_units.UnitPlan`."""
+
+    job: PredictJob
+    units: list[WorkUnit]
+    done: Mapping[str, ShardMarker]
+    lost: Sequence[DeadLetter]
+
+    @property
+    def to_do(self) -> list[WorkUnit]:
+        return [unit for unit in self.units if unit.shard not in self.done]
+
+    @property
+    def settled(self) -> int:
+        return len(self.lost)
+
+    @property
+    def planned(self) -> int:
+        return self.settled + sum(len(unit.examples) for unit in self.units)
+
+
+@quietly
+def predict_files(config: PredictConfig) -> Predicted:
+    """Predicts every image that is named, and leaves a table in parts, dead letters and a summary in a folder.
+
+    Killed at any moment and called again, it goes on, and ends with the same bytes.
+
+    Args:
+        config: what `headstart predict` takes, its output a folder.
+
+    Raises:
+        UserError: for a run that is not complete, a folder that holds something else or other predictions, or one that
+            another prediction is writing to.
+    """
+    run, output = Run.open(config.run, config.unsafe), place.absolute(config.output)
+    check_output(config.output)
+    with claimed(output, "prediction", "--output") as claim:
+        plan = _planned(config, run, output, claim.token, to_predict(config.images))
+        if place.exists(place.join(output, SUMMARY)):
+            return _finished(config, plan.job)
+        for name in names_below(place.join(output, WORK_FOLDER)) - {plan.job.generation}:
+            place.remove_folder(place.join(output, WORK_FOLDER, name))
+        take_over(plan.job, plan.done)
+        run_units(plan, PredictPart(plan.job), "predict", config.pipeline_options)
+        predicted = _finish(config, run, plan)
+        place.remove_folder(place.join(output, WORK_FOLDER))
+    return predicted
+
+
+def check_output(path: str) -> None:
+    """Raises UserError when a folder holds something else than predictions, finished or not."""
+    held = place.names_in(path, "--output") - {CLAIMS}
+    if held and not held & {SUMMARY, PARTS, WORK_FOLDER}:
+        raise UserError("output-taken", f"--output {path!r} holds something else than predictions: give a new or empty folder")
+
+
+def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Sequence[ToPredict]) -> _Plan:
+    model = files.sha256_file(os.path.join(run.path, MODEL))
+    decides = json.dumps([model, run.metrics.get("operating_point"), config.format, config.top_k, config.with_features])
+    fingerprint = hashlib.sha256(decides.encode()).hexdigest()
+    lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named if row.error]
+    units = _units([row for row in named if not row.error], config, run, fingerprint)
+    job = PredictJob(
+        store=output,
+        generation=hashlib.sha256(json.dumps([fingerprint, *(unit.digest for unit in units)]).encode()).hexdigest()[:16],
+        token=token,
+        class_names=tuple(run.class_names),
+        max_dead=len(named),  # each has its dead letter, and the rest goes on
+        run=place.absolute(config.run),
+        unsafe=config.unsafe,
+        form=config.format,
+        top_k=config.top_k,
+        with_features=config.with_features,
+    )
+    return _Plan(job, units, markers_of(job, units), lost)
+
+
+def _units(rows: Sequence[ToPredict], config: PredictConfig, run: Run, fingerprint: str) -> list[WorkUnit]:
+    """Cuts images, in their order, into units of about equal size."""
+    parts = -(-len(rows) // config.images_per_file)
+    bounds = [len(rows) * part // parts for part in range(parts + 1)] if parts else []
+    units = []
+    for part, (first, end) in enumerate(pairwise(bounds)):
+        own = ((row.key, place.absolute(row.path), "", (), None) for row in rows[first:end])
+        name = f"part-{part:05}-of-{parts:05}.{config.format}"
+        units.append(WorkUnit(name, "", fingerprint, UnitExamples.of_values(own), run.config["max_pixels"]))
+    return units
+
+
+def _finished(config: PredictConfig, job: PredictJob) -> Predicted:
+    """What the folder holds, if it is what is asked for."""
+    summary = place.read_json(place.join(job.store, SUMMARY))
+    if summary["job"] != job.generation:
+        raise UserError(
+            "output-taken",
+            f"--output {config.output!r} holds predictions of another run, of other images or in another form: "
+            f"give a new folder",
+        )
+    return Predicted(config.output, summary["images"], summary["failed"])
+
+
+def _finish(config: PredictConfig, run: Run, plan: _Plan) -> Predicted:
+    """Dead letters, then the summary, when every part is there."""
+    job, found = plan.job, markers_of(plan.job, plan.units)
+    if missing := [unit.shard for unit in plan.units if unit.shard not in found]:
+        raise UserError("worker-failed", f"{missing[0]} was not finished ({len(missing)} in all): run the same command again")
+    markers = [found[unit.shard] for unit in plan.units]
+    letters = sorted([*plan.lost, *(each for marker in markers for each in marker.dead_letters)], key=lambda each: each.key)
+    predicted = Predicted(config.output, plan.planned, len(letters))
+    summary: dict[str, Any] = {
+        "job": job.generation,
+        "run": run.home,
+        "model_sha256": files.sha256_file(os.path.join(run.path, MODEL)),
+        "format": job.form,
+        "top_k": job.top_k,
+        "images": predicted.images,
+        "failed": predicted.failed,
+        "dead_by_stage": dict(sorted(Counter(letter.stage for letter in letters).items())),
+        "files": [
+            {"name": f"{PARTS}/{each.shard.name}", "rows": each.shard.examples, "sha256": each.shard.sha256}
+            for each in markers
+        ],
+    }
+    check_claim(job.store, job.token)
+    place.write(place.join(job.store, DEAD_LETTERS), to_json_lines(letters))
+    place.write(place.join(job.store, SUMMARY), files.json_bytes(summary))
+    return predicted

@@ -1,0 +1,167 @@
+"""One work unit in, a part of the predictions and its marker out: read, decode, resize, backbone and head, a row."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from headstart.features.engines.stopwatch import Stopwatch
+from headstart.features.engines.stream import Unreadable
+from headstart.features.places import place
+from headstart.features.store.manifest import ShardEntry
+from headstart.pipelines.markers import ShardMarker
+from headstart.pipelines.unit_job import UnitJob
+from headstart.pipelines.work_unit import UnitExample, WorkUnit
+from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
+from headstart.training.evaluation.classify import Classifier
+from headstart.training.evaluation.operating_point import OperatingPoint
+from headstart.training.evaluation.predict import Prediction, naming, write_csv, write_jsonl
+from headstart.training.runs.run_folder import Run
+
+PARTS = "predictions"  # below the output
+
+
+@dataclass(frozen=True)
+class PredictJob(UnitJob):
+    """A prediction's job, whose units are parts of the predictions; store is the output, generation what decides its bytes."""
+
+    store: str
+    generation: str
+    token: str
+    class_names: tuple[str, ...]
+    max_dead: int
+    run: str
+    unsafe: bool
+    form: str
+    top_k: int
+    with_features: bool
+
+    @property
+    def folder(self) -> str:
+        """Where the parts go."""
+        return place.join(self.store, PARTS)
+
+
+class Row(NamedTuple):
+    """An image's prediction, and the feature that it comes from, float32 [*tap.shape]."""
+
+    prediction: Prediction
+    feature: np.ndarray
+
+
+class PredictPart(WriteUnit):
+    """A unit's name in, and out again when its part and its marker are written."""
+
+    job: PredictJob
+
+    def do(self, unit: WorkUnit) -> ShardMarker:
+        """Writes the unit's part."""
+        classifier = _classifier(self.job.run, self.job.unsafe)
+
+        def begin(watch: Stopwatch) -> UnitWork:
+            return UnitWork(
+                results=_rows(unit, classifier, self.job.top_k, watch),
+                writer=lambda file: _PartWriter(file, unit, self.job, OperatingPoint.of_run(classifier.run) is not None),
+                computed=len(unit.examples),
+                engine=classifier.engine.options.provenance,
+            )
+
+        return write_unit(unit, self.job, begin)
+
+
+_loading = threading.Lock()
+
+
+def _classifier(run: str, unsafe: bool) -> Classifier:
+    """The run's model, loaded once a process."""
+    with _loading:
+        return _loaded(run, unsafe)
+
+
+@functools.lru_cache(1)
+def _loaded(run: str, unsafe: bool) -> Classifier:
+    return Classifier(Run.open(run, unsafe))
+
+
+def _rows(
+    unit: WorkUnit, classifier: Classifier, top_k: int, watch: Stopwatch
+) -> Iterator[tuple[UnitExample, Row | Unreadable]]:
+    named = naming(classifier.run, top_k)
+    examples = list(unit.examples)
+    for example, answer in zip(examples, classifier.answers([each.path for each in examples], watch)):
+        if isinstance(answer, Unreadable):
+            yield example, answer
+        else:
+            yield example, Row(named(example.key, answer.probabilities), answer.feature)
+
+
+class _PartWriter:
+    """Holds a unit's rows, and writes them as one table."""
+
+    def __init__(self, file: BinaryIO, unit: WorkUnit, job: PredictJob, decides: bool) -> None:
+        self.file, self.unit, self.job, self.decides = file, unit, job, decides
+        self.rows = list[Row]()
+
+    @property
+    def examples(self) -> int:
+        """How many rows there are so far."""
+        return len(self.rows)
+
+    def write(self, example: UnitExample, result: Any) -> None:
+        """Takes a row."""
+        self.rows.append(result)
+
+    def finish(self) -> ShardEntry:
+        """Writes the table."""
+        top_k = min(self.job.top_k, len(self.job.class_names))
+        content = encoded(self.rows, self.job.form, top_k, self.decides, self.job.with_features)
+        self.file.write(content)
+        digest = hashlib.sha256(content).hexdigest()
+        return ShardEntry(self.unit.shard, len(self.rows), len(content), 0, digest, self.unit.digest)
+
+
+def encoded(rows: list[Row], form: str, top_k: int, decides: bool, with_features: bool) -> bytes:
+    """Rows as a table.
+
+    Args:
+        rows: in order.
+        form: parquet, csv or jsonl.
+        top_k: classes a row.
+        decides: whether the run has a threshold: `decision` is a column then.
+        with_features: whether `feature` is a column, a list of float32 in C order; of Parquet alone.
+    """
+    if form == "parquet":
+        return _parquet(rows, top_k, decides, with_features)
+    text = io.StringIO(newline="")
+    predictions = [row.prediction for row in rows]
+    if form == "csv":
+        write_csv(predictions, top_k, text, decides)
+    else:
+        write_jsonl(predictions, text)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _parquet(rows: list[Row], top_k: int, decides: bool, with_features: bool) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = [row.prediction for row in rows]
+    keys = [each.key.encode("utf-8", "backslashreplace").decode() for each in found]
+    columns = {"key": pa.array(keys, pa.string())}
+    for rank in range(top_k):
+        columns[f"class_{rank + 1}"] = pa.array([each.classes[rank] for each in found], pa.string())
+        columns[f"probability_{rank + 1}"] = pa.array([each.probabilities[rank] for each in found], pa.float32())
+    if decides:
+        columns["decision"] = pa.array([each.decision for each in found], pa.string())
+    if with_features:
+        columns["feature"] = pa.array([row.feature.ravel() for row in rows], pa.list_(pa.float32()))
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()

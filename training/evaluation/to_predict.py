@@ -1,0 +1,75 @@
+"""What a person names in: images, folders, tables, records, standard input; every image with its path out, in that order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from headstart.features.dataset.folder import image_files
+from headstart.features.dataset.inputs import image_root
+from headstart.features.dataset.record_inputs import is_record_input
+from headstart.features.dataset.sources import image_paths
+from headstart.features.dataset.table_rows import read_table
+from headstart.features.errors import UserError
+from headstart.features.places import place
+from headstart.training.evaluation.predict_config import STANDARD_INPUT
+
+TABLES = (".csv", ".tsv", ".parquet")
+COLUMN = "path"
+
+
+class ToPredict(NamedTuple):
+    """An image by its name and its path; or a name that gives none, and why, as STAGE: REASON."""
+
+    key: str
+    path: str
+    error: str = ""
+
+
+def to_predict(given: Sequence[str]) -> list[ToPredict]:
+    """Every image that is named: of a folder all below it, by name; of a table those of its column `path`; of records all.
+
+    A name that does not exist, a folder that can't be listed and one without images have a row that says so.
+
+    Raises:
+        UserError: for a table without that column, or records that can't be read.
+    """
+    return [row for name in given for row in _named(name)]
+
+
+def _named(name: str) -> Iterator[ToPredict]:
+    if name == STANDARD_INPUT:
+        for line in sys.stdin:
+            yield _of_file(line.rstrip("\n"))
+    elif is_record_input(name):
+        yield from (ToPredict(key, path) for key, path in image_paths(name, ()).items())
+    elif place.is_folder(name):
+        yield from _in_folder(name)
+    elif name.lower().endswith(TABLES) and place.exists(name):
+        yield from _in_table(name)
+    else:
+        yield _of_file(name)
+
+
+def _of_file(path: str) -> ToPredict:
+    return ToPredict(path, path, "" if place.exists(path) else "read: it does not exist")
+
+
+def _in_folder(path: str) -> list[ToPredict]:
+    images, others, unlisted = image_files(path)
+    if others:
+        print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
+    rows = [ToPredict(image, image) for image in images]
+    rows += [ToPredict(error.filename, "", f"read: the folder can't be listed: {error.strerror}") for error in unlisted]
+    return rows or [ToPredict(path, "", "read: the folder holds no images")]
+
+
+def _in_table(path: str) -> Iterator[ToPredict]:
+    columns, rows = read_table(path, {COLUMN})
+    if COLUMN not in columns:
+        raise UserError("bad-input", f"the table {path!r} has no column {COLUMN!r}; it has {', '.join(columns)}")
+    root = image_root(path)
+    for row in rows:
+        key = (row.get(COLUMN) or "").strip()
+        yield ToPredict(key, place.join(root, key), "" if key else "read: the row names no image")
