@@ -41,7 +41,9 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
     from headstart.training.probing.probe import PLOT, RESULT, TABLE
 
     width = max(len(found.tap) for found in result.probes)
-    where = max(len(found.store) for found in result.probes) + 1 if len(config.stores) > 1 else 0
+    where = (
+        max(len(name) for name in ("store", *(found.store for found in result.probes))) + 1 if len(config.stores) > 1 else 0
+    )
     lines = [
         "validation accuracy of linear probes, used for selection; 95% intervals in brackets, those against the best for all "
         "of them together"
