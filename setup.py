@@ -37,6 +37,7 @@ DEVELOP = [
 setup(
     name="headstart",
     version="0.1.0",
+    license="Apache-2.0",
     description="Transfer learning for images: a feature store made by Beam, heads trained on it, models of images out",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
