@@ -62,7 +62,7 @@ OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text h
     EvaluateConfig: {"by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
-    PredictConfig: {"output": st.sampled_from(["a b.csv", "-.jsonl"]), "with_features": st.just(False)},
+    PredictConfig: {"output": st.sampled_from(["a b", "-/"]), "with_features": st.just(False), "review": st.just(0)},
     AuditConfig: {"fail_on": st.sampled_from(["", "leaks", "leaks,label_errors"])},
     ProbeConfig: {"stores": st.lists(st.sampled_from(["a", "-b", "c d"]), min_size=1, unique=True).map(tuple)},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -20,9 +21,12 @@ from PIL import Image
 
 from headstart.cli import main
 from headstart.features.places.claim import claimed
+from headstart.predicting import predict_unit
 from headstart.training.evaluation.predict import predict
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.runs.run_folder import Run
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
 from tests.conftest import raises
 
 
@@ -124,8 +128,9 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ended_half_way_it_goes_on(
-    how: signal.Signals, whole: pathlib.Path, run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+    how: signal.Signals, whole: pathlib.Path, run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     output = tmp_path / "out"
     flags = ["predict", str(run), str(images), "--output", str(output), "--images_per_file", "16", "--top_k", "2"]
     process = subprocess.Popen([sys.executable, "-c", SLOW, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -137,6 +142,8 @@ def test_ended_half_way_it_goes_on(
     assert not (output / "summary.json").exists()
     done = {path.name: path.stat().st_ino for path in (output / "predictions").iterdir() if path.suffix == ".parquet"}
     assert len(done) == 2
+    assert predicted(run, images, output, "--top_k", "1") == 2  # what is done is not thrown away for another question
+    assert "holds unfinished predictions of another run" in capsys.readouterr().err
     assert predicted(run, images, output, "--top_k", "2") == 1
     assert snapshot(output) == snapshot(whole)
     kept = {name: (output / "predictions" / name).stat().st_ino for name in done}
@@ -167,6 +174,72 @@ def test_names_that_give_no_image(run: pathlib.Path, images: pathlib.Path, tmp_p
     assert pq.read_table(tmp_path / "out" / "predictions").num_rows == 1
 
 
+def said_by(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Puts content into standard input."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
+
+
+def test_names_on_standard_input_need_not_be_utf_8(
+    run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    shutil.copy(next(images.glob("*.jpg")), name)
+    said_by(monkeypatch, name + b"\r\n\n")
+    (row,) = predict(PredictConfig(str(run), ("-",)))
+    assert row.key == os.fsdecode(name)
+
+
+def table_of(folder: pathlib.Path, image: pathlib.Path) -> pathlib.Path:
+    """A table of one image, which is called the same in every folder, and of a name that can't be read."""
+    (folder / "sub.jpg").mkdir(parents=True)
+    shutil.copy(image, folder / "a.png")
+    (folder / "table.csv").write_text("path\na.png\nsub.jpg\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
+def test_what_can_not_be_read_is_a_dead_letter_and_the_rest_is_done(
+    run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    assert predicted(run, table_of(tmp_path / "x", next(images.glob("*.png"))), tmp_path / "out") == 1
+    (letter,) = map(json.loads, (tmp_path / "out" / "dead_letters.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (letter["key"], letter["stage"]) == ("sub.jpg", "read")
+    assert pq.read_table(tmp_path / "out" / "predictions")["key"].to_pylist() == ["a.png"]
+
+
+def test_other_images_of_the_same_names_are_others(
+    run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (table_of(tmp_path / name, image) for name, image in zip("xy", images.glob("*.png")))
+    assert predicted(run, one, tmp_path / "out") == 1
+    assert predicted(run, other, tmp_path / "out") == 2
+    assert "other images" in capsys.readouterr().err
+
+
+def test_a_run_that_was_trained_again_answers_anew(
+    run_copy: pathlib.Path, store: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """From one process, which has the older model loaded."""
+    assert predicted(run_copy, images, tmp_path / "before") == 1
+    train(TrainConfig(store=str(store), run=str(run_copy), epochs=1, batch_size=12, seed=5))
+    assert predicted(run_copy, images, tmp_path / "after") == 1
+    before, after = (pq.read_table(tmp_path / name / "predictions")["probability_1"] for name in ("before", "after"))
+    expected = [row.probabilities[0] for row in predict(PredictConfig(str(run_copy), (str(images),))) if not row.error]
+    np.testing.assert_allclose(after.to_numpy(), expected, atol=1e-5)
+    assert np.abs(before.to_numpy() - after.to_numpy()).max() > 1e-3
+    with raises("replaced"):
+        predict_unit._load(str(run_copy), False, "of the run before", 1)
+
+
+def test_what_a_start_left_that_was_killed_once_it_was_done_goes(
+    whole: pathlib.Path, run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    output = shutil.copytree(whole, tmp_path / "out")
+    (output / ".work" / "job" / "token").mkdir(parents=True)
+    (output / ".work" / "job" / "token" / "part.json").write_text("{}", encoding="utf-8")
+    assert predicted(run, images, output, "--top_k", "2") == 1
+    assert snapshot(output) == snapshot(whole)
+
+
 def test_a_table_and_standard_input(
     run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -177,7 +250,7 @@ def test_a_table_and_standard_input(
     assert main(["predict", str(run), str(tmp_path / "table.csv")]) == 1
     first, second, third = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert (first["key"], second["key"], third["error"]) == ("a.png", "b.png", "read: the row names no image")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path / 'a.png'}\n{tmp_path / 'b.png'}\n"))
+    said_by(monkeypatch, f"{tmp_path / 'a.png'}\n{tmp_path / 'b.png'}\n".encode())
     assert main(["predict", str(run), "-", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["key"] for row in rows] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
@@ -194,6 +267,8 @@ def test_a_table_and_standard_input(
         {"with_features": True},
         {"with_features": True, "output": "out", "format": "csv"},
         {"pipeline_options": ("--runner=X",)},
+        {"format": "csv", "output": "out.csv"},
+        {"images_per_file": 5},
         {"review": 3, "output": "out"},
     ],
 )

@@ -26,10 +26,10 @@ from headstart.features.runtime import quietly
 from headstart.features.store.generations import names_below
 from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import take_over
-from headstart.pipelines.markers import ShardMarker, markers_of
+from headstart.pipelines.markers import ShardMarker, markers_of, read_marker
 from headstart.pipelines.run_units import run_units
 from headstart.pipelines.work_unit import UnitExamples, WorkUnit
-from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart
+from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import MODEL, Run
@@ -86,13 +86,12 @@ def predict_files(config: PredictConfig) -> Predicted:
     with claimed(output, "prediction", "--output") as claim:
         plan = _planned(config, run, output, claim.token, to_predict(config.images))
         if place.exists(place.join(output, SUMMARY)):
-            return _finished(config, plan.job)
-        for name in names_below(place.join(output, WORK_FOLDER)) - {plan.job.generation}:
-            place.remove_folder(place.join(output, WORK_FOLDER, name))
-        take_over(plan.job, plan.done)
-        run_units(plan, PredictPart(plan.job), "predict", config.pipeline_options)
-        predicted = _finish(config, run, plan)
-        place.remove_folder(place.join(output, WORK_FOLDER))
+            predicted = _finished(config, plan.job)
+        else:
+            _begin(config, plan)
+            run_units(plan, PredictPart(plan.job), "predict", config.pipeline_options)
+            predicted = _finish(config, run, plan)
+        place.remove_folder(place.join(output, WORK_FOLDER))  # of a start that was killed once it was done, too
     return predicted
 
 
@@ -104,8 +103,10 @@ def check_output(path: str) -> None:
 
 
 def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Sequence[ToPredict]) -> _Plan:
-    model = files.sha256_file(os.path.join(run.path, MODEL))
-    decides = json.dumps([model, run.metrics.get("operating_point"), config.format, config.top_k, config.with_features])
+    answers, images = answers_digest(run), hashlib.sha256()
+    for row in named:  # of a table they are known by names below it: others may be called the same
+        images.update(json.dumps([row.key, row.path and place.absolute(row.path), row.error]).encode())
+    decides = json.dumps([answers, images.hexdigest(), config.format, config.top_k, config.with_features])
     fingerprint = hashlib.sha256(decides.encode()).hexdigest()
     lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named if row.error]
     units = _units([row for row in named if not row.error], config, run, fingerprint)
@@ -117,6 +118,7 @@ def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Se
         max_dead=len(named),  # each has its dead letter, and the rest goes on
         run=place.absolute(config.run),
         unsafe=config.unsafe,
+        answers=answers,
         form=config.format,
         top_k=config.top_k,
         with_features=config.with_features,
@@ -136,6 +138,25 @@ def _units(rows: Sequence[ToPredict], config: PredictConfig, run: Run, fingerpri
     return units
 
 
+def _begin(config: PredictConfig, plan: _Plan) -> None:
+    """Takes over what earlier starts finished.
+
+    Raises:
+        UserError: when that is of other predictions: what took long to compute is not thrown away unasked.
+    """
+    job = plan.job
+    others = names_below(place.join(job.store, WORK_FOLDER)) - {job.generation}
+    if others and any(place.entries(job.folder)):
+        raise UserError(
+            "output-taken",
+            f"--output {config.output!r} holds unfinished predictions of another run, of other images or in another form: "
+            f"run the command that began them, delete the folder, or give a new one",
+        )
+    for name in others:
+        place.remove_folder(place.join(job.store, WORK_FOLDER, name))
+    take_over(job, plan.done)
+
+
 def _finished(config: PredictConfig, job: PredictJob) -> Predicted:
     """What the folder holds, if it is what is asked for."""
     summary = place.read_json(place.join(job.store, SUMMARY))
@@ -150,10 +171,11 @@ def _finished(config: PredictConfig, job: PredictJob) -> Predicted:
 
 def _finish(config: PredictConfig, run: Run, plan: _Plan) -> Predicted:
     """Dead letters, then the summary, when every part is there."""
-    job, found = plan.job, markers_of(plan.job, plan.units)
-    if missing := [unit.shard for unit in plan.units if unit.shard not in found]:
+    job = plan.job
+    found = place.at_once(lambda unit: plan.done.get(unit.shard) or read_marker(job.work, unit), plan.units, job.work)
+    if missing := [unit.shard for unit, marker in zip(plan.units, found) if not marker]:
         raise UserError("worker-failed", f"{missing[0]} was not finished ({len(missing)} in all): run the same command again")
-    markers = [found[unit.shard] for unit in plan.units]
+    markers = list(filter(None, found))
     letters = sorted([*plan.lost, *(each for marker in markers for each in marker.dead_letters)], key=lambda each: each.key)
     predicted = Predicted(config.output, plan.planned, len(letters))
     summary: dict[str, Any] = {

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from headstart.features import files
 from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import Unreadable
+from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
 from headstart.pipelines.markers import ShardMarker
@@ -23,14 +27,17 @@ from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
 from headstart.training.evaluation.classify import Classifier
 from headstart.training.evaluation.operating_point import OperatingPoint
 from headstart.training.evaluation.predict import Prediction, naming, write_csv, write_jsonl
-from headstart.training.runs.run_folder import Run
+from headstart.training.runs.run_folder import MODEL, Run
 
 PARTS = "predictions"  # below the output
 
 
 @dataclass(frozen=True)
 class PredictJob(UnitJob):
-    """A prediction's job, whose units are parts of the predictions; store is the output, generation what decides its bytes."""
+    """A prediction's job, whose units are parts of the predictions; store is the output, generation what decides its bytes.
+
+    answers is the digest of what the run answers with: a worker whose run has another one was trained again since.
+    """
 
     store: str
     generation: str
@@ -39,6 +46,7 @@ class PredictJob(UnitJob):
     max_dead: int
     run: str
     unsafe: bool
+    answers: str
     form: str
     top_k: int
     with_features: bool
@@ -63,43 +71,62 @@ class PredictPart(WriteUnit):
 
     def do(self, unit: WorkUnit) -> ShardMarker:
         """Writes the unit's part."""
-        classifier = _classifier(self.job.run, self.job.unsafe)
+        job = self.job
+        loaded = _shared(job.run, job.unsafe, job.answers, job.top_k)
 
         def begin(watch: Stopwatch) -> UnitWork:
             return UnitWork(
-                results=_rows(unit, classifier, self.job.top_k, watch),
-                writer=lambda file: _PartWriter(file, unit, self.job, OperatingPoint.of_run(classifier.run) is not None),
+                results=_rows(unit, loaded, watch),
+                writer=lambda file: _PartWriter(file, unit, job, loaded.decides),
                 computed=len(unit.examples),
-                engine=classifier.engine.options.provenance,
+                engine=loaded.classifier.engine.options.provenance,
             )
 
-        return write_unit(unit, self.job, begin)
+        return write_unit(unit, job, begin)
+
+
+def answers_digest(run: Run) -> str:
+    """sha256 of what decides a run's answers and what they are called: the model, the classes, the threshold."""
+    model = files.sha256_file(os.path.join(run.path, MODEL))
+    return hashlib.sha256(json.dumps([model, run.class_names, run.metrics.get("operating_point")]).encode()).hexdigest()
+
+
+class _Loaded(NamedTuple):
+    """A run's model, what makes a row of an answer of it, and whether the run has a threshold."""
+
+    classifier: Classifier
+    named: Callable[[str, np.ndarray], Prediction]
+    decides: bool
 
 
 _loading = threading.Lock()
 
 
-def _classifier(run: str, unsafe: bool) -> Classifier:
-    """The run's model, loaded once a process."""
+def _shared(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
+    """The run, loaded once a process."""
     with _loading:
-        return _loaded(run, unsafe)
+        return _load(run, unsafe, answers, top_k)
 
 
 @functools.lru_cache(1)
-def _loaded(run: str, unsafe: bool) -> Classifier:
-    return Classifier(Run.open(run, unsafe))
+def _load(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
+    opened = Run.open(run, unsafe)
+    decides = OperatingPoint.of_run(opened) is not None
+    loaded = _Loaded(Classifier(opened), naming(opened, top_k), decides)
+    if answers_digest(opened) != answers:
+        raise UserError(
+            "replaced", f"the run {run!r} was trained again since these predictions began: start them anew, in another folder"
+        )
+    return loaded
 
 
-def _rows(
-    unit: WorkUnit, classifier: Classifier, top_k: int, watch: Stopwatch
-) -> Iterator[tuple[UnitExample, Row | Unreadable]]:
-    named = naming(classifier.run, top_k)
+def _rows(unit: WorkUnit, loaded: _Loaded, watch: Stopwatch) -> Iterator[tuple[UnitExample, Row | Unreadable]]:
     examples = list(unit.examples)
-    for example, answer in zip(examples, classifier.answers([each.path for each in examples], watch)):
+    for example, answer in zip(examples, loaded.classifier.answers([each.path for each in examples], watch)):
         if isinstance(answer, Unreadable):
             yield example, answer
         else:
-            yield example, Row(named(example.key, answer.probabilities), answer.feature)
+            yield example, Row(loaded.named(example.key, answer.probabilities), answer.feature)
 
 
 class _PartWriter:

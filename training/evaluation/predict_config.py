@@ -49,6 +49,10 @@ class PredictConfig:
             raise UserError("bad-flag", f"--output ends in .csv or .jsonl, or names a folder, not {self.output!r}")
         if self.with_features and (self.format != "parquet" or not self.in_parts):
             raise UserError("bad-flag", "--with_features goes with --format parquet and --output DIR")
+        of_parts = {"format": self.format, "images_per_file": self.images_per_file}
+        given = [name for name, value in of_parts.items() if value != type(self).__dataclass_fields__[name].default]
+        if given and not self.in_parts:
+            raise UserError("bad-flag", f"--{given[0]} is of the parts in a folder: --output DIR")
         if self.pipeline_options and not self.in_parts:
             raise UserError("bad-flag", f"{self.pipeline_options[0]} is Beam's, for predictions into a folder: --output DIR")
         if self.review and (not self.output or self.in_parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -40,8 +41,8 @@ def to_predict(given: Sequence[str]) -> list[ToPredict]:
 
 def _named(name: str) -> Iterator[ToPredict]:
     if name == STANDARD_INPUT:
-        for line in sys.stdin:
-            yield _of_file(line.rstrip("\n"))
+        lines = sys.stdin.buffer.read().split(b"\n")  # names need not be UTF-8
+        yield from (_of_file(os.fsdecode(path)) for line in lines if (path := line.removesuffix(b"\r")))
     elif is_record_input(name):
         yield from (ToPredict(key, path) for key, path in image_paths(name, ()).items())
     elif place.is_folder(name):
