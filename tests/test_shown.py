@@ -8,14 +8,19 @@ import io
 import pathlib
 import re
 
+import numpy as np
 from PIL import Image
 
 from headstart.features.shown import Shown, plots, thumbnails
 from headstart.features.store.feature_store import FeatureStore
+from headstart.training.auditing.audit import audit
+from headstart.training.auditing.audit_config import AuditConfig
 from headstart.training.evaluation.compare import compare
 from headstart.training.evaluation.compare_config import CompareConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.probing.learning_curve import LearningCurve
+from headstart.training.probing.power_law import Curve, Laws
 from headstart.training.probing.probe import probe
 from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.runs.run_folder import Run
@@ -52,6 +57,18 @@ def test_a_probe(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     *rows, advice = repr(result).splitlines()
     assert len(rows) == len(result.probes) and rows[0].startswith(result.probes[0].tap)
     assert advice == f"Advice: {result.advice}"
+
+
+def test_an_audit_and_a_learning_curve(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    found = audit(AuditConfig(str(store), str(tmp_path / "audit")))
+    assert repr(found).splitlines()[0] == f"60 images, compared at {found.tap}"
+    assert len(repr(found).splitlines()) == 1 + max(1, sum(bool(each.count) for each in found.findings))
+    law = Laws(np.zeros(1), np.ones(1), np.ones(1))
+    errors = Curve((5.0, 20.0), np.array([0.5, 0.25]), law, law)
+    curve = LearningCurve("top:avg", errors, np.ones((2, 1)), 100, (0.05, 0.01, 0.1), {}, 1.0)
+    assert repr(curve).splitlines() == [
+        "5 a class 50.0%", "20 a class 75.0%", "100 more a class should bring about 5.0 points [1.0, 10.0]"
+    ]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -20,8 +20,10 @@ from headstart.features.dataset.dividing import linked
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.errors import UserError
+from headstart.features.formatting import printable
 from headstart.features.places import mirror, place
 from headstart.features.runtime import quiet
+from headstart.features.shown import Shown
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
@@ -37,8 +39,8 @@ LEAST = 20  # images
 HELD_OUT = ("test", "validation")
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
     """What was found, what may matter most to the score first.
 
     Args:
@@ -58,6 +60,11 @@ class Audit:
     held_out: str
     score: Score | None
     seconds: float
+
+    def words(self) -> str:
+        """A line for each kind of which something was found."""
+        found = [f"{each.kind}: {printable(each.words)}" for each in self.findings if each.count]
+        return "\n".join([f"{self.images:,} images, compared at {self.tap}", *(found or ["nothing was found"])])
 
     def count(self, kind: str) -> int:
         """How much was found of a kind."""

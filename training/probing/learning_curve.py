@@ -21,6 +21,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
+from headstart.features.shown import Shown
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.plots.accuracy_by_images import accuracy_by_images
 from headstart.training.probing import ridge
@@ -35,8 +36,8 @@ FARTHEST = 10.0  # times the images that there are, as far as anything is said
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class LearningCurve:
+@dataclass(frozen=True, repr=False)
+class LearningCurve(Shown):
     """What came of it.
 
     Args:
@@ -56,6 +57,12 @@ class LearningCurve:
     gain: tuple[float, float, float]
     examples: dict[str, int]
     seconds: float
+
+    def words(self) -> str:
+        """The accuracy at each size, and what more images would bring."""
+        rows = [f"{size:,.0f} a class {1 - error:.1%}" for size, error in zip(self.curve.sizes, self.curve.errors)]
+        value, low, high = (100 * each for each in self.gain)
+        return "\n".join([*rows, f"{self.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]"])
 
 
 @quietly
