@@ -31,6 +31,7 @@ Code = Literal[
     "output-taken",  # the output folder holds something else
     "place-failed",  # an object store does not answer, or not as it should
     "replaced",  # a store or a run was written anew while it was read
+    "several-labels",  # of an image, where what is asked for is for one label an image
     "too-many-unreadable",  # images, more than --max_bad_fraction allows
     "unknown-name",  # of a command, a network, a layer or a tap
     "unsafe-model",  # a model file brings code along

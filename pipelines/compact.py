@@ -59,7 +59,7 @@ def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionP
     nothing = BackboneSource(CUSTOM, "")  # is computed
     job = ShardJob(
         old.spec, nothing, manifest.class_names, place.absolute(old.path), generation, token, EngineOptions(),
-        manifest.max_pixels, len(old.dead_letters),
+        manifest.max_pixels, len(old.dead_letters), manifest.label_delimiter,
     )  # fmt: skip
     return ExtractionPlan(
         backbone=None,

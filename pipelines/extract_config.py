@@ -105,6 +105,12 @@ class ExtractConfig:
     layout: str = flag("auto", "whether top folders are splits or classes", choices=LAYOUTS)
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")
+    label_delimiter: str = flag(
+        "",
+        "images may have several labels, or none: what parts them in a cell, or a class folder's name; of a folder, copies "
+        "of an image in several class folders are one image with the labels of all; of records, any that no name holds",
+        metavar="TEXT",
+    )
     split_column: str = flag("split", "a table's column of splits")
     image_field: str = flag("", "of records: the field of the encoded image (default: image/encoded, or as TFDS says)")
     label_field: str = flag("", "of records: the field of the label (default: image/class/label, or as TFDS says)")

@@ -18,7 +18,7 @@ from typing import Any
 from headstart.features import files
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
-from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
+from headstart.features.dataset.dead_letter import DeadLetter, by_class, to_json_lines
 from headstart.features.dataset.examples import Examples, conflicts, copies_across_splits, csv_parts, groups_across_splits
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -75,7 +75,7 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
         class_names=class_names,
         generations=generations,
         totals=_totals(plan, generations, len(letters)),
-        dead_by_class=dict(sorted(Counter(letter.label for letter in letters).items())),
+        dead_by_class=dict(sorted(by_class(letters, job.label_delimiter).items())),
         dead_by_split=dict(sorted(Counter(letter.split for letter in letters).items())),
         division=plan.division,
         groups_declared=plan.groups_declared,
@@ -84,6 +84,7 @@ def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str
         copies_across_splits=len(copies_across_splits(plan.examples)),
         left_out=plan.left_out,
         provenance=replace(provenance, engines=_engines(provenance.engines, markers)),
+        label_delimiter=job.label_delimiter,
     )
     check_claim(job.store, job.token)
     write_manifest(job.store, manifest)
@@ -195,4 +196,4 @@ def _sampled(units: Sequence[WorkUnit], dead: set[str]) -> Iterator[SampleImage]
         except (OSError, UserError):
             continue
         if encoded is not None:  # else it has changed since: another one will do
-            yield SampleImage(example.key, example.digest, example.labels[0], encoded)
+            yield SampleImage(example.key, example.digest, example.labels, encoded)

@@ -28,6 +28,7 @@ class ShardJob(UnitJob):
     engine: EngineOptions
     max_pixels: int
     max_dead: int
+    label_delimiter: str = ""
 
     @property
     def folder(self) -> str:

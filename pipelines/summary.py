@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, split_counts
+from headstart.features.dataset.dead_letter import by_class
 from headstart.features.engines.stopwatch import STEPS
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
@@ -28,7 +29,8 @@ def closing_lines(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> 
     why = Counter(f"{letter.stage}: {letter.reason}" for letter in store.dead_letters)
     lines += [f"dead       {count:,}  {reason}" for reason, count in why.most_common(MAX_REASONS)]
     planned = Counter({name: each.total() for name, each in split_counts(plan.examples, manifest.class_names).items()})
-    planned.update(letter.label for letter in plan.unread)
+    planned[""] = plan.examples.labels.counts().get((), 0)
+    planned.update(by_class(plan.unread, manifest.label_delimiter))
     return lines + uneven_dead_letters(planned, manifest.dead_by_class)
 
 

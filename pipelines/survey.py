@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text
 from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.dataset.labels import in_a_cell
 from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
 from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.dataset.sources import Images
@@ -169,11 +170,11 @@ def survey_listing(paths: Text | Below) -> Survey:
     return Survey.of(map(listed, names, place.entries_at(names))).replaced(path=paths)
 
 
-def unread(images: Images, surveyed: Survey) -> tuple[DeadLetter, ...]:
+def unread(images: Images, surveyed: Survey, label_delimiter: str = "") -> tuple[DeadLetter, ...]:
     """A dead letter for each image that could not be read at all."""
     is_unread = ~surveyed.is_readable
     return tuple(
-        DeadLetter(image.key, "", image.labels[0], image.split, "read", found.problem)
+        DeadLetter(image.key, "", in_a_cell(image.labels, label_delimiter), image.split, "read", found.problem)
         for image, found in zip(images.take(is_unread), surveyed.take(is_unread))
     )
 

@@ -14,7 +14,8 @@ class UnitJob(ABC):
     """A job of work units; a subclass, small enough to travel with each of them, says what they are done with.
 
     store is the absolute path of the folder that the job makes, generation the name of what it makes there, token that of the
-    claim under which all of it is done. Labels are indices into class_names; max_dead is how many images may be lost.
+    claim under which all of it is done. Labels are indices into class_names, and label_delimiter joins those of one image;
+    max_dead is how many images may be lost.
     """
 
     store: str
@@ -22,6 +23,7 @@ class UnitJob(ABC):
     token: str
     class_names: tuple[str, ...]
     max_dead: int
+    label_delimiter: str = ""
 
     @property
     @abstractmethod

@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 
 from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.dataset.labels import in_a_cell
 from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
@@ -120,7 +121,7 @@ def write_unit(unit: WorkUnit, job: UnitJob, begin: Callable[[Stopwatch], UnitWo
             writer = work.writer(file)
             for example, result in work.results:
                 if isinstance(result, Unreadable):
-                    label = "".join(job.class_names[each] for each in example.labels[:1])
+                    label = in_a_cell([job.class_names[each] for each in example.labels], job.label_delimiter)
                     letter = DeadLetter(example.key, example.digest, label, unit.split, result.stage, result.reason)
                     heartbeat.dead.append(letter)
                 else:

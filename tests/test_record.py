@@ -192,7 +192,7 @@ def test_records_of_any_keys_get_one_length_and_their_taps_one_place(rows: list[
     for record, (key, digest, labels) in zip(records, identities):
         field = tf.train.Example.FromString(record).features.feature
         assert field["key"].bytes_list.value[0] == key.encode() and list(field["label"].int64_list.value) == labels
-        assert decode(record, spec(store_dtype))[:3] == (key, digest, labels[0])
+        assert decode(record, spec(store_dtype))[:3] == (key, digest, tuple(labels))
         framed = b"x" * 12 + record
         for name, at in tap_offsets(TAPS, store_dtype, length).items():
             assert framed[at : at + len(packed[name])] == packed[name]

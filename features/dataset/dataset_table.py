@@ -92,6 +92,13 @@ def count_lines(counts: dict[str, Counter[str]], splits: Sequence[str]) -> list[
     return lines
 
 
+def label_lines(examples: Iterable[Example]) -> list[str]:
+    """How many labels images have that may have several."""
+    counts = Examples.of(examples).labels.counts()
+    total, labels = sum(counts.values()), sum(len(each) * count for each, count in counts.items())
+    return [f"labels     {labels / max(1, total):.2f} an image, of several; {counts.get((), 0):,} images have none"]
+
+
 def thin_lines(counts: dict[str, Counter[str]], splits: Sequence[str], least: int = 1) -> list[str]:
     """A warning for each split in which classes have no image, or fewer than the least asked for."""
     lines = []

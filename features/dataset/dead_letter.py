@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from headstart.features.dataset.labels import labels_in
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An image that can't be stored: its key, content digest ('' when it was never read), class and split ('' when it has none
-    yet), the stage at which it failed (read or decode), and the reason."""
+    """An image that can't be stored.
+
+    Its key, content digest ('' when it was never read), class and split ('' when it has none yet), the stage at which it
+    failed (read or decode), and the reason. Where images may have several labels, label joins them by the delimiter.
+    """
 
     key: str
     digest: str
@@ -18,6 +24,11 @@ class DeadLetter:
     split: str
     stage: str
     reason: str
+
+
+def by_class(letters: Iterable[DeadLetter], label_delimiter: str) -> Counter[str]:
+    """How many there are of each class; those without any count as of ''."""
+    return Counter(name for letter in letters for name in labels_in(letter.label, label_delimiter) or ("",))
 
 
 def to_json_lines(letters: Iterable[DeadLetter]) -> bytes:

@@ -19,6 +19,7 @@ import numpy as np
 from headstart.features.dataset.columns import AT_ONCE, Digests, Few
 from headstart.features.dataset.examples import Example, Examples
 from headstart.features.dataset.splits import in_line
+from headstart.features.dataset.stratifying import LabelCounts, stratify
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class _Units:
     """Examples that must stay together, as units that stand in a line; a unit's place does not change when it grows.
 
     of is each example's unit, and sizes each unit's examples. label_units and labels are the different pairs of a unit and the
-    label of one of its examples, by unit; strata are the units' most frequent labels. Labels are numbers of label_names.
+    label of some of its examples, by unit, and label_counts of how many; strata are the units' most frequent labels, -1 for
+    none. Labels are numbers of label_names.
     """
 
     of: np.ndarray  # int64 [N]
     sizes: np.ndarray  # int64 [U]
     label_units: np.ndarray  # int64 [pairs]
     labels: np.ndarray  # int64 [pairs]
+    label_counts: np.ndarray  # int64 [pairs]
     strata: np.ndarray  # int64 [U]
     label_names: list[str]
 
@@ -43,6 +46,7 @@ def divide(
     seed: int,
     kept: Iterable[Example] = (),
     minimum: int = 1,
+    several: bool = False,
 ) -> Examples:
     """Gives every example a split, whole groups at a time, each class in the given proportions.
 
@@ -51,12 +55,15 @@ def divide(
     last: when images come or go, a split changes only where a cut moves past, and then to the next one in the line. A
     mixed group stands in the line of its most frequent class.
 
+    Where examples may have several labels there is no line of a class: `stratify` looks at all labels of a group at once.
+
     Args:
         examples: with their declared groups; splits are ignored.
         proportions: split to its share, adding up to 1.
         seed: another seed is another division.
         kept: examples whose contents have a split already; the whole group follows.
         minimum: images that a class has in each split at least, where it has images and groups enough.
+        several: whether examples may have several labels, or none.
 
     Returns:
         The same examples in the same order, with splits.
@@ -65,10 +72,12 @@ def divide(
     digests, content = np.unique(table.digests, return_inverse=True)
     units = _units(table, digests, content, seed)
     chosen = _kept_splits(units, _splits_of(digests, Examples.of(kept), list(shares))[content], list(shares))
-    is_new, held = chosen < 0, np.zeros((len(units.label_names), len(shares)), np.int64)
-    np.add.at(held, (units.strata[~is_new], chosen[~is_new]), units.sizes[~is_new])
-    for stratum, line in _lines(units.strata, is_new):
-        chosen[line] = _cut(units.sizes[line], shares, held[stratum].tolist(), minimum)
+    is_new = chosen < 0
+    if several:
+        pairs = LabelCounts(units.label_units, units.labels, units.label_counts, len(units.label_names))
+        chosen = stratify(units.sizes, pairs, chosen, list(map(float, shares.values())), minimum)
+    else:
+        _cut_lines(units, is_new, chosen, shares, minimum)
     if minimum:
         _fill_missing(units, is_new, chosen, len(shares))
     return table.replaced(split=Few(chosen[units.of].astype(np.int32), tuple(shares)))
@@ -94,7 +103,8 @@ def _units(table: Examples, digests: np.ndarray, content: np.ndarray, seed: int)
     place = np.zeros(len(digests) + len(names), np.int64)
     place[found[np.argsort(first)]] = np.arange(len(found))
     of = place[of_content[content]]
-    return _Units(of, np.bincount(of, minlength=len(found)), *_labels(table.labels, of))
+    sizes = np.bincount(of, minlength=len(found))
+    return _Units(of, sizes, *_labels(table.labels, of, len(sizes)))
 
 
 def linked(content: np.ndarray, contents: int, group: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -136,10 +146,11 @@ def _digits(digests: np.ndarray) -> Iterator[bytes]:
         yield from (value.encode() for value in Digests(digests[start : start + AT_ONCE]).values())
 
 
-def _labels(labels: Few, of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """The fields of units that are about labels, from those of the examples and each example's unit."""
+def _labels(labels: Few, of: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """The fields of units that are about labels, from those of the examples, each example's unit, and how many there are."""
     names = sorted({name for each in labels.counts() for name in each})
-    numbers = [[names.index(name) for name in each] if set(each) <= set(names) else [] for each in labels.names]
+    ids = {name: number for number, name in enumerate(names)}
+    numbers = [[ids[name] for name in each] if ids.keys() >= set(each) else [] for each in labels.names]
     lengths = np.array([len(each) for each in numbers] or [0])[labels.codes]
     row = np.repeat(np.arange(len(of)), lengths)
     within = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -149,8 +160,10 @@ def _labels(labels: Few, of: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     pairs, counts = np.unique(of[row] * max(1, len(names)) + table[labels.codes[row], within], return_counts=True)
     unit, label = np.divmod(pairs, max(1, len(names)))
     order = np.lexsort((label, -counts, unit))
-    strata = label[order][np.unique(unit[order], return_index=True)[1]]
-    return unit, label, strata, names
+    having, first = np.unique(unit[order], return_index=True)
+    strata = np.full(units, -1)
+    strata[having] = label[order][first]
+    return unit, label, counts, strata, names
 
 
 def _splits_of(digests: np.ndarray, kept: Examples, splits: Sequence[str]) -> np.ndarray:
@@ -174,6 +187,14 @@ def _kept_splits(units: _Units, splits: np.ndarray, names: Sequence[str]) -> np.
     votes, has_one = np.zeros((len(units.sizes), len(names)), np.int64), splits >= 0
     np.add.at(votes, (units.of[has_one], np.argsort(by_name)[splits[has_one]]), 1)
     return np.where(votes.any(axis=1), by_name[votes.argmax(axis=1)], -1)
+
+
+def _cut_lines(units: _Units, is_new: np.ndarray, chosen: np.ndarray, shares: Mapping[str, Fraction], minimum: int) -> None:
+    """Chooses for new units, each class's line cut on its own."""
+    held = np.zeros((len(units.label_names), len(shares)), np.int64)
+    np.add.at(held, (units.strata[~is_new], chosen[~is_new]), units.sizes[~is_new])
+    for stratum, line in _lines(units.strata, is_new):
+        chosen[line] = _cut(units.sizes[line], shares, held[stratum].tolist(), minimum)
 
 
 def _lines(strata: np.ndarray, is_new: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

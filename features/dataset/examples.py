@@ -14,7 +14,7 @@ import numpy as np
 from headstart.features.dataset.columns import AT_ONCE, Columns, Digests, Few, Text
 
 COLUMNS = ("key", "digest", "label", "split", "group")
-LABEL_SEPARATOR = "\x1f"  # one label for now; a list by format
+LABEL_SEPARATOR = "\x1f"  # between the labels of an image that has several
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,19 @@ def from_csv(content: bytes) -> Examples:
     if next(rows, None) != list(COLUMNS):
         raise ValueError(f"the table has not the columns {', '.join(COLUMNS)}")
     return Examples.of_values(
-        (key, digest, tuple(label.split(LABEL_SEPARATOR)), *others) for key, digest, label, *others in rows
+        (key, digest, tuple(label.split(LABEL_SEPARATOR)) if label else (), *others) for key, digest, label, *others in rows
     )
 
 
-def dataset_digest(examples: Iterable[Example], class_names: Sequence[str]) -> str:
-    """sha256 of what the dataset is: keys, contents, labels, class names, splits, groups."""
+def dataset_digest(examples: Iterable[Example], class_names: Sequence[str], several: bool = False) -> str:
+    """sha256 of what the dataset is: keys, contents, labels, class names, splits, groups; whether labels may be several."""
     table, digest = Examples.of(examples), hashlib.sha256()
     order = plan_order(table)
     is_ordered = np.array_equal(order, np.arange(len(table)))  # as it is where an extraction asks: no second table
     for part in csv_parts(table if is_ordered else table.take(order)):
         digest.update(part)
     digest.update("\n".join(class_names).encode("utf-8", "surrogateescape"))
+    digest.update(b"\nseveral labels" if several else b"")
     return digest.hexdigest()
 
 

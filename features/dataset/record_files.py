@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from headstart.features import tfrecord
+from headstart.features.dataset.labels import in_a_cell
 from headstart.features.errors import UserError, nearest
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
@@ -31,18 +32,28 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class RecordFields:
-    """Which fields of an Example are the image and its label, and what numbers of labels are called, by number."""
+    """Which fields of an Example are the image and its label, and what numbers of labels are called, by number.
+
+    A label may be several where there is a delimiter, which joins them.
+    """
 
     image: str = "image/encoded"
     label: str = "image/class/label"
     names: tuple[str, ...] = ()
+    delimiter: str = ""
 
     def class_of(self, label: int | bytes) -> str:
         """A label's name.
 
         Raises:
-            ValueError: for a number without a name.
+            ValueError: for a number without a name, or a name that holds the delimiter.
         """
+        name = self._name(label)
+        if self.delimiter and self.delimiter in name:
+            raise ValueError(f"its label {name!r} holds the delimiter {self.delimiter!r}: take another --label_delimiter")
+        return name
+
+    def _name(self, label: int | bytes) -> str:
         if isinstance(label, bytes):
             return label.decode("utf-8", "surrogateescape")
         if self.names and not 0 <= label < len(self.names):
@@ -62,7 +73,7 @@ class RecordImage(NamedTuple):
 
 
 class Value(NamedTuple):
-    """The first value of an Example's field: a number, or where its bytes begin in the Example, and end."""
+    """A value of an Example's field: a number, or where its bytes begin in the Example, and end."""
 
     number: int = 0
     start: int = 0
@@ -96,18 +107,22 @@ def images_in(file: RecordFile, fields: RecordFields) -> Iterator[RecordImage]:
 
 def _image(key: str, file: RecordFile, fields: RecordFields, record: tfrecord.Record) -> RecordImage:
     found = first_values(record.content)
-    missing = [name for name in (fields.image, fields.label) if name not in found]
+    needed = (fields.image,) if fields.delimiter else (fields.image, fields.label)  # of several labels there may be none
+    missing = [name for name in needed if name not in found]
     if missing:
         flag = "--image_field" if missing[0] == fields.image else "--label_field"
         raise ValueError(f"it has no field {missing[0]!r} ({flag}).{nearest(missing[0], found)} It has: {', '.join(found)}")
-    image, label = found[fields.image], found[fields.label]
+    image = found[fields.image]
     if not image.is_bytes:
         raise ValueError(f"its field {fields.image!r} holds numbers, and not an encoded image")
     encoded = record.content[image.start : image.end]
-    name = fields.class_of(record.content[label.start : label.end] if label.is_bytes else label.number)
+    labels = all_values(record.content, fields.label) if fields.delimiter else [found[fields.label]]
+    names = [fields.class_of(record.content[each.start : each.end] if each.is_bytes else each.number) for each in labels]
     path = stretch(file.path, record.offset + image.start, len(encoded))
     problem = "" if image_format(encoded) else not_an_image(encoded)
-    return RecordImage(key, path, len(encoded), hashlib.sha256(encoded).hexdigest(), name, problem)
+    return RecordImage(
+        key, path, len(encoded), hashlib.sha256(encoded).hexdigest(), in_a_cell(names, fields.delimiter), problem
+    )
 
 
 def first_values(example: bytes) -> dict[str, Value]:
@@ -117,32 +132,50 @@ def first_values(example: bytes) -> dict[str, Value]:
         ValueError, IndexError: when it is none.
     """
     found = {}
+    for name, start, end in _features(example):
+        value = next(_values(example, start, end), Value())
+        if value != Value() or not name:
+            found[name] = value
+    return found
+
+
+def all_values(example: bytes, wanted: str) -> list[Value]:
+    """All values of a field of a tf.train.Example that holds bytes or whole numbers; none where it has no such field.
+
+    Raises:
+        ValueError, IndexError: when it is no tf.train.Example.
+    """
+    return [value for name, *ends in _features(example) if name == wanted for value in _values(example, *ends)]
+
+
+def _features(example: bytes) -> Iterator[tuple[str, int, int]]:
+    """The name of each field, and where its tf.train.Feature begins and ends."""
     for _, start, end in _inside(example, 0, len(example), 1):  # Example.features
         for _, at, until in _inside(example, start, end, 1):  # Features.feature, a map
-            name, value = "", Value()
+            name, ends = "", (0, 0)
             for field, first, last in _inside(example, at, until, 1, 2):
                 if field == 1:
                     name = example[first:last].decode("utf-8", "surrogateescape")
                 else:
-                    value = _first(example, first, last)
-            if value != Value() or not name:
-                found[name] = value
-    return found
+                    ends = (first, last)
+            yield name, *ends
 
 
-def _first(example: bytes, start: int, end: int) -> Value:
-    """The first value of a tf.train.Feature."""
+def _values(example: bytes, start: int, end: int) -> Iterator[Value]:
+    """The values of a tf.train.Feature."""
     for kind, at, until in _inside(example, start, end, BYTES_LIST, INT64_LIST):
         if kind == BYTES_LIST:
             for _, first, last in _inside(example, at, until, 1):
-                return Value(start=first, end=last, is_bytes=True)
-        if at < until:  # a list of numbers, packed or not: a tag, then the length where it is packed
-            tag, position = _varint(example, at)
-            if tag & 7 == 2:
-                _, position = _varint(example, position)
-            number, _ = _varint(example, position)
-            return Value(number=number - (1 << 64) if number >> 63 else number, start=position, end=position)
-    return Value()
+                yield Value(start=first, end=last, is_bytes=True)
+            continue
+        while at < until:  # a list of numbers, packed or not: a tag, then the length where it is packed
+            tag, at = _varint(example, at)
+            length, at = _varint(example, at) if tag & 7 == 2 else (1, at)
+            stop = at + length
+            while at < stop:
+                number, after = _varint(example, at)
+                yield Value(number=number - (1 << 64) if number >> 63 else number, start=at, end=at)
+                at = after
 
 
 def _inside(data: bytes, at: int, end: int, *wanted: int) -> Iterator[tuple[int, int, int]]:

@@ -30,6 +30,7 @@ class RecordOptions:
     label_field: str = ""
     label_names: str = ""
     data_dir: str = ""
+    label_delimiter: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def record_input(path: str, options: RecordOptions) -> RecordInput:
     splits = [_split_of(name) for name in names]
     known = splits if all(splits) else [""] * len(files)
     image, label = options.image_field or RecordFields.image, options.label_field or RecordFields.label
-    return RecordInput(tuple(map(RecordFile, files, names, known)), RecordFields(image, label, _names(options)))
+    fields = RecordFields(image, label, _names(options), options.label_delimiter)
+    return RecordInput(tuple(map(RecordFile, files, names, known)), fields)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -123,7 +125,7 @@ def _prepared(spec: str, options: RecordOptions) -> RecordInput:
         for split, held in sorted(info.splits.items())
         for path in map(os.fspath, held.filepaths)
     ]
-    return RecordInput(tuple(files), RecordFields(image, label, tuple(names) or _names(options)))
+    return RecordInput(tuple(files), RecordFields(image, label, tuple(names) or _names(options), options.label_delimiter))
 
 
 def _only(features: object, kind: type, what: str, flag: str, spec: str) -> str:

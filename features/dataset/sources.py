@@ -17,6 +17,7 @@ import numpy as np
 from headstart.features.dataset.columns import Below, Columns, Few, Text
 from headstart.features.dataset.folder import files_below, images_of
 from headstart.features.dataset.inputs import check_exists, image_root
+from headstart.features.dataset.labels import labels_in
 from headstart.features.dataset.record_files import RecordImage, read_all
 from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
@@ -55,7 +56,8 @@ class Images(Columns[ImageFile]):
 class Source:
     """What an input holds: its images by key, whether splits and groups came with it, and what is left out.
 
-    `left_out` counts files outside any class folder; `no_images` are keys of files that are none by name and content.
+    `left_out` counts files outside any class folder, `copies` those whose content another image is; `no_images` are keys of
+    files that are none by name and content. An image may have several labels where there is a delimiter.
     """
 
     root: str
@@ -64,6 +66,8 @@ class Source:
     has_groups: bool
     left_out: int = 0
     no_images: tuple[str, ...] = ()
+    label_delimiter: str = ""
+    copies: int = 0
     class_names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -76,7 +80,8 @@ class Source:
         """What is left out, a line each."""
         outside = f"{self.left_out} files stand outside any class folder and are left out"
         others = f"{len(self.no_images)} files are no images and are left out, such as {''.join(self.no_images[:1])}"
-        return [outside] * bool(self.left_out) + [others] * bool(self.no_images)
+        copies = f"{self.copies} files are copies of images in other class folders: one image each, with the labels of all"
+        return [outside] * bool(self.left_out) + [others] * bool(self.no_images) + [copies] * bool(self.copies)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
 
     Raises:
         UserError: for a missing or empty input, a folder that can't be listed, one class only, a table that lacks a column, a
-            path twice, an empty label, or a pattern that does not fit.
+            path twice, an empty label where images have one each, or a pattern that does not fit.
     """
     if is_record_input(path):
         records = record_input(path, options)
@@ -127,12 +132,15 @@ def source_of_records(
         UserError: as `read_source` does.
     """
     splits = {file.name: file.split for file in records.files if records.has_splits}
+    delimiter = options.label_delimiter
     found = Images.of(
-        ImageFile(each.key, each.path, (each.label,), splits.get(each.key.rpartition("/")[0], "")) for each in images
+        ImageFile(each.key, each.path, labels_in(each.label, delimiter), splits.get(each.key.rpartition("/")[0], ""))
+        for each in images
     )
     if not found:
         raise UserError("bad-input", f"{path!r} holds no images: its {len(records.files)} files have no records")
-    return _checked(path, Source(path, found, records.has_splits, False), options, least_classes)
+    source = Source(path, found, records.has_splits, False, label_delimiter=delimiter)
+    return _checked(path, source, options, least_classes)
 
 
 def image_paths(path: str, keys: Iterable[str], options: SourceOptions = SourceOptions()) -> dict[str, str]:
@@ -151,7 +159,9 @@ def image_paths(path: str, keys: Iterable[str], options: SourceOptions = SourceO
 
 def _checked(path: str, source: Source, options: SourceOptions, least_classes: int) -> Source:
     """A source with its groups, if it has enough classes."""
-    if len(source.class_names) < least_classes:
+    if source.label_delimiter and not source.class_names:
+        raise UserError("bad-input", f"{path!r} holds no label at all: every image is without one")
+    if not source.label_delimiter and len(source.class_names) < least_classes:
         raise UserError(
             "bad-input", f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more"
         )
@@ -182,11 +192,16 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
         )
     chosen, no_images = images_of(root, inside)
     images = Images.of(
-        ImageFile(key, "", (key.split("/", depth)[depth - 1],), SPLIT_NAMES[key.split("/")[0].lower()] if by_split else "")
+        ImageFile(
+            key,
+            "",
+            labels_in(key.split("/", depth)[depth - 1], options.label_delimiter),
+            SPLIT_NAMES[key.split("/")[0].lower()] if by_split else "",
+        )
         for key in chosen
     )
     images = images.replaced(path=Below(root, images.columns["key"]))
-    return Source(root, images, by_split, False, len(keys) - len(inside), tuple(no_images))
+    return Source(root, images, by_split, False, len(keys) - len(inside), tuple(no_images), options.label_delimiter)
 
 
 def _looks_split(tops: set[str]) -> bool:
@@ -215,13 +230,19 @@ def _read_table(path: str, options: SourceOptions) -> Source:
             "bad-input",
             f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty",
         )
-    return Source(place.folder_of(path), images, with_split > 0, any(images.columns["group"].codes()[1]))
+    has_groups, delimiter = any(images.columns["group"].codes()[1]), options.label_delimiter
+    return Source(place.folder_of(path), images, with_split > 0, has_groups, label_delimiter=delimiter)
 
 
 def _from_row(path: str, number: str, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
     key, label = ((row.get(name) or "").strip() for name in (options.image_column, options.label_column))
     split, group = ((row.get(name) or "").strip() for name in (options.split_column, options.group_column))
-    if not key or not label:
+    if options.label_delimiter and None in row:
+        raise UserError(
+            "bad-input",
+            f"{path!r}, {number}: more cells than columns: quote labels where --label_delimiter is the table's own",
+        )
+    if not key or not (label or options.label_delimiter):
         missing = options.image_column if not key else options.label_column
         raise UserError(
             "bad-input", f"{path!r}, {number}: the column {missing!r} is empty; every image needs a path and a label"
@@ -230,7 +251,7 @@ def _from_row(path: str, number: str, row: dict[str, str | None], options: Sourc
     if split and not split.isidentifier():
         raise UserError("bad-input", f"{path!r}, {number}: a split's name is made of letters, digits and _, not {split!r}")
     key = key if place.is_remote(key) else posixpath.normpath(key)
-    return ImageFile(key, "", (label,), split, group)
+    return ImageFile(key, "", labels_in(label, options.label_delimiter), split, group)
 
 
 def _grouped(source: Source, pattern: str) -> Source:

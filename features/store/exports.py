@@ -17,7 +17,7 @@ class Arrays(NamedTuple):
     """A split in memory, in the store's order."""
 
     features: np.ndarray  # [N, *tap.shape], the store's dtype
-    labels: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N]; of several an image, uint8 [N, classes]
     keys: list[str]
 
 
@@ -34,7 +34,7 @@ class MapStyle:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, row: int) -> tuple[np.ndarray, int | np.ndarray]:
         """One example, as it is.
 
         Raises:
@@ -45,19 +45,22 @@ class MapStyle:
             raise IndexError(f"the split has {len(self)} examples, numbered from 0: there is no {row}")
         return self.__getitems__([row])[0]
 
-    def __getitems__(self, rows: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[np.ndarray, int | np.ndarray]]:
         """Several at once, in the order given."""
         found = self.features.take(np.asarray(rows, np.int64) * self.features.views)
+        if self.labels.ndim > 1:
+            return [(feature, self.labels[row]) for feature, row in zip(found, rows)]
         return [(feature, int(self.labels[row])) for feature, row in zip(found, rows)]
 
 
-def write_parquet(path: str, features: TapReader, examples: Sequence[Example]) -> int:
+def write_parquet(path: str, features: TapReader, examples: Sequence[Example], several: bool = False) -> int:
     """Writes examples to a Parquet file: key, label, digest, and the feature as a list of fixed size, in C order.
 
     Args:
         path: of the file, on this machine.
         features: of a split; their shape is in the file's metadata, as `shape`.
         examples: of the same split, in the same order.
+        several: whether they may have several labels: label is a list of them then.
 
     Returns:
         The number of rows. bfloat16 becomes float32, which Parquet has.
@@ -70,15 +73,16 @@ def write_parquet(path: str, features: TapReader, examples: Sequence[Example]) -
 
     taken = np.dtype(np.float16) if features.dtype == np.float16 else np.dtype(np.float32)
     size = int(np.prod(features.shape))
-    columns = [("key", pa.string()), ("label", pa.string()), ("digest", pa.string())]
+    columns = [("key", pa.string()), ("label", pa.list_(pa.string()) if several else pa.string()), ("digest", pa.string())]
     shape = ",".join(map(str, features.shape))
     schema = pa.schema([*columns, ("feature", pa.list_(pa.from_numpy_dtype(taken), size))], metadata={"shape": shape})
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(examples), ROWS_AT_ONCE):
             some = examples[start : start + ROWS_AT_ONCE]
             values = features.take(np.arange(start, start + len(some)) * features.views).astype(taken).reshape(-1)
-            text = [[each.key.encode("utf-8", "backslashreplace").decode() for each in some]]
-            text += [[each.labels[0] for each in some], [each.digest for each in some]]
-            arrays = [*map(pa.array, text), pa.FixedSizeListArray.from_arrays(pa.array(values), size)]
+            keys = [each.key.encode("utf-8", "backslashreplace").decode() for each in some]
+            labels = pa.array([list(each.labels) if several else each.labels[0] for each in some], schema.field("label").type)
+            digests = pa.array([each.digest for each in some])
+            arrays = [pa.array(keys), labels, digests, pa.FixedSizeListArray.from_arrays(pa.array(values), size)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     return len(examples)

@@ -16,6 +16,7 @@ import numpy as np
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.examples import Examples
+from headstart.features.dataset.labels import label_array
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.cache import RemoteFile, local_path, local_paths
@@ -88,6 +89,11 @@ class FeatureStore(Shown):
         return list(self.manifest.class_names)
 
     @property
+    def label_delimiter(self) -> str:
+        """What parts an image's labels in a cell of a table; '' where each image has one label."""
+        return self.manifest.label_delimiter
+
+    @property
     def splits(self) -> list[str]:
         """The names of the splits that hold examples."""
         return [name for name, examples in self.manifest.splits.items() if examples]
@@ -138,7 +144,7 @@ class FeatureStore(Shown):
 
         Returns:
             A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known; each iteration
-            is an epoch.
+            is an epoch. Where images may have several labels, label is uint8 [B, classes], 1 for each of them.
 
         Raises:
             UserError: when there is no such split or tap, or a record is damaged.
@@ -198,10 +204,8 @@ class FeatureStore(Shown):
         return record.decode(self._reader(split).content(row * views + view), self.spec)
 
     def labels(self, split: str) -> np.ndarray:
-        """A split's labels, int64 [N], in the store's order."""
-        ids = {name: number for number, name in enumerate(self.class_names)}
-        labels = self.examples(split).labels
-        return labels.numbered({each: ids[each[0]] for each in labels.names})
+        """A split's labels, in the store's order: int64 [N]; of several an image, uint8 [N, classes], 1 for each of them."""
+        return label_array(self.examples(split).labels, self.class_names, bool(self.label_delimiter))
 
     def to_numpy(self, split: str, tap: str | None = None) -> Arrays:
         """A whole split in memory, in the store's order, each example as it is."""
@@ -213,8 +217,8 @@ class FeatureStore(Shown):
         return MapStyle(self.features(split, tap), self.labels(split))
 
     def to_parquet(self, split: str, path: str, tap: str | None = None) -> int:
-        """Writes a split to a Parquet file of this machine: key, label, digest and feature. The number of rows."""
-        return write_parquet(path, self.features(split, tap), self.examples(split))
+        """Writes a split to a Parquet file of this machine: key, label (or a list of them), digest, feature. How many rows."""
+        return write_parquet(path, self.features(split, tap), self.examples(split), bool(self.label_delimiter))
 
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:

@@ -19,6 +19,7 @@ from headstart.features.files import json_bytes
 from headstart.features.places import place
 
 FORMAT = 6
+FORMAT_SEVERAL = 7  # of images with several labels, which nobody may take for one of format 6
 MANIFEST = "manifest.json"
 GENERATIONS = "generations"  # below a store: a folder for each extraction that it was made by
 WORK_FOLDER = ".work"  # below a store: what an extraction leaves there while it runs
@@ -95,7 +96,7 @@ class Manifest:
 
     fingerprint is the spec's. dead_by_class and dead_by_split count dead letters. groups_across_splits and
     copies_across_splits count groups and contents that are in more than one split, left_out the files that are no examples,
-    by the reason.
+    by the reason. label_delimiter parts an image's labels in a cell; '' where each has one.
     """
 
     fingerprint: str
@@ -112,6 +113,7 @@ class Manifest:
     copies_across_splits: int
     left_out: dict[str, int]
     provenance: Provenance
+    label_delimiter: str = ""
 
     @property
     def number(self) -> int:
@@ -150,8 +152,12 @@ class Manifest:
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values, with the format's number."""
-        return {**asdict(self), "division": self.division.to_json(), "format": FORMAT}
+        """The manifest as JSON values, with the format's number; of images with one label, nothing is said of a delimiter."""
+        values = {**asdict(self), "division": self.division.to_json(), "format": FORMAT}
+        if not values["label_delimiter"]:
+            del values["label_delimiter"]
+            return values
+        return {**values, "format": FORMAT_SEVERAL}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Manifest:
@@ -167,8 +173,9 @@ class Manifest:
             "totals": Totals(**values["totals"]),
             "division": Division(**values["division"]),
             "provenance": Provenance(**provenance),
+            "label_delimiter": values.get("label_delimiter", ""),
         }
-        return cls(**{field.name: typed.get(field.name, values[field.name]) for field in fields(cls)})
+        return cls(**{field.name: typed[field.name] if field.name in typed else values[field.name] for field in fields(cls)})
 
 
 def _generation(values: dict[str, Any]) -> Generation:
@@ -204,7 +211,7 @@ def read_manifest(folder: str) -> Manifest:
     except ValueError as error:
         raise UserError("damaged", f"{path!r} is damaged ({error}): delete the store and extract again") from error
     found = values.get("format") if isinstance(values, dict) else None
-    if isinstance(found, int) and found != FORMAT:
+    if isinstance(found, int) and found not in (FORMAT, FORMAT_SEVERAL):
         raise UserError(
             "other-version",
             f"{folder!r} is a store of format {found}, this version reads {FORMAT}: delete it and run its "

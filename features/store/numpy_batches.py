@@ -15,7 +15,7 @@ class NumpyBatches:
 
     Args:
         features: of a split.
-        labels: int64 [N].
+        labels: int64 [N], or uint8 [N, classes].
         batch_size: examples a batch; the last one may be smaller.
         seed: of the orders; None for the store's own.
         in_memory: read all features now.

@@ -4,7 +4,7 @@
 |-------------|-------------|---------------------------------------------------------------|
 | key         | bytes       | the image's path below the input, UTF-8                        |
 | digest      | bytes       | sha256 of the image file, hex                                  |
-| label       | int64 list  | class ids (one)                                                |
+| label       | int64 list  | class ids: one, or as many as the image has                    |
 | view        | int64       | which view of the image: 0 is the plain one, others are augmented |
 | LAYER:POOL  | bytes       | the tap's feature, C order, little endian, in the store's dtype |
 | padding     | bytes       | zeros, so that all records of a shard have one length           |
@@ -186,18 +186,24 @@ class StoredExample(NamedTuple):
 
     key: str
     digest: str
-    label: int
+    labels: tuple[int, ...]
     features: dict[str, np.ndarray]  # tap name -> [*tap.shape], the store's dtype
     view: int = 0
 
+    @property
+    def label(self) -> int:
+        """The only one."""
+        (label,) = self.labels
+        return label
+
 
 def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
-    """A record's key, digest, label and features."""
+    """A record's key, digest, labels and features."""
     import tensorflow as tf
 
     field = tf.train.Example.FromString(record).features.feature
     key, digest = (field[name].bytes_list.value[0] for name in ("key", "digest"))
     dtype = numpy_dtype(spec.store_dtype)
     features = {tap.name: np.frombuffer(field[tap.name].bytes_list.value[0], dtype).reshape(tap.shape) for tap in spec.taps}
-    label, view = (field[name].int64_list.value[0] for name in ("label", "view"))
-    return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), label, features, view)
+    labels, (view,) = (tuple(field[name].int64_list.value) for name in ("label", "view"))
+    return StoredExample(key.decode("utf-8", "surrogateescape"), digest.decode(), labels, features, view)

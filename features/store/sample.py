@@ -17,14 +17,20 @@ class SampleImage(NamedTuple):
 
     key: str
     digest: str
-    label: int
+    labels: tuple[int, ...]
     encoded: bytes
+
+    @property
+    def label(self) -> int:
+        """The only one."""
+        (label,) = self.labels
+        return label
 
 
 def write_sample(file: BinaryIO, images: Iterable[SampleImage]) -> None:
     """Writes the first images, as many as a sample takes; no more of them are asked for."""
     for kept, image in enumerate(images, 1):
-        content = record.encode(image.key, image.digest, [image.label], {"encoded": image.encoded})
+        content = record.encode(image.key, image.digest, image.labels, {"encoded": image.encoded})
         tfrecord.write_record(file, content)
         if kept == MAX_IMAGES or (kept >= MIN_IMAGES and file.tell() > MAX_BYTES):
             break
@@ -41,5 +47,5 @@ def read_sample(path: str) -> Iterator[SampleImage]:
     for content in tfrecord.read_records(path):
         field = tf.train.Example.FromString(content).features.feature
         key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
-        label = field["label"].int64_list.value[0]
-        yield SampleImage(key.decode("utf-8", "surrogateescape"), digest.decode(), label, encoded)
+        labels = tuple(field["label"].int64_list.value)
+        yield SampleImage(key.decode("utf-8", "surrogateescape"), digest.decode(), labels, encoded)

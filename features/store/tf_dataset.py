@@ -37,11 +37,11 @@ def dataset(
 
     Args:
         features: of a split; of an example with several views, each epoch takes one.
-        columns: names to one value an example, such as labels.
+        columns: names to one value, or one row, an example, such as labels.
         batch_size: examples a batch; the last one may be smaller.
         seed: of the order, another one in each epoch; None for the rows' own.
         in_memory: read all features now.
-        element: makes an element of a batch's features [B, *shape] and its columns [B].
+        element: makes an element of a batch's features [B, *shape] and its columns [B, ...].
         position: says which epoch an iteration is; when not given, each is the next one.
 
     Returns:
@@ -79,7 +79,7 @@ def _orders(
         orders = tf.numpy_function(order, [], (tf.int64, tf.int64))
         examples, rows = (tf.ensure_shape(found, (count,)) for found in orders)
         columns = (rows, {name: tf.gather(column, examples) for name, column in beside.items()})
-        many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size)), columns)
+        many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size, *column.shape[1:])), columns)
         cut = tf.data.Dataset.from_tensor_slices(many)
         if whole == count:
             return cut

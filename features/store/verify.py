@@ -91,7 +91,8 @@ def _misfits(store: FeatureStore, backbone: bool) -> Iterator[str]:
 def _table_faults(store: FeatureStore) -> Iterator[str]:
     if store.spec.fingerprint != store.manifest.fingerprint:
         yield f"{SPEC}: its fingerprint is not the manifest's"
-    if dataset_digest(store.table, store.class_names) != store.manifest.dataset_digest:
+    several = bool(store.label_delimiter)
+    if dataset_digest(store.table, store.class_names, several) != store.manifest.dataset_digest:
         yield f"{TABLE}: its digest is not the manifest's dataset digest"
     totals = store.manifest.totals
     if totals.stored + totals.dead != totals.planned or totals.dead != len(store.dead_letters):

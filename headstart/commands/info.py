@@ -55,12 +55,17 @@ def lines_of(store: FeatureStore) -> list[str]:
 
 def _classes(store: FeatureStore) -> list[str]:
     """How many images of each class each split holds, and where they are too few."""
-    from headstart.features.dataset.dataset_table import count_lines, split_counts, thin_lines
+    from headstart.features.dataset.dataset_table import count_lines, label_lines, split_counts, thin_lines
 
     division = store.manifest.division
     splits = list(division.splits or store.splits)
-    counts = split_counts((example for name in store.splits for example in store.examples(name)), store.class_names)
-    return [*count_lines(counts, splits), *thin_lines(counts, splits, division.min_per_split)]
+    stored = store.dataset_table.stored
+    counts = split_counts(stored, store.class_names)
+    return [
+        *(label_lines(stored) if store.label_delimiter else []),
+        *count_lines(counts, splits),
+        *thin_lines(counts, splits, division.min_per_split),
+    ]
 
 
 def _total(totals: Totals) -> str:
@@ -122,6 +127,7 @@ def summary(store: FeatureStore) -> dict[str, Any]:
         "spec": store.spec,
         "fingerprint": store.spec.fingerprint,
         "class_names": store.class_names,
+        "label_delimiter": store.label_delimiter,
         "splits": manifest.splits,
         "totals": manifest.totals,
         "dead_by_class": manifest.dead_by_class,
