@@ -23,18 +23,25 @@ MIN_DEVIATION = 0.1  # of the mean deviation: a channel that hardly moved in tra
 
 
 def build_head(
-    kind: str, tap: Tap, classes: int, moments: tuple[np.ndarray, np.ndarray], dropout: float = 0.5, precision: str = "float32"
+    kind: str,
+    tap: Tap,
+    classes: int,
+    moments: tuple[np.ndarray, np.ndarray],
+    dropout: float = 0.5,
+    precision: str = "float32",
+    activation: str = "softmax",
 ) -> keras.Model:
     """A head from nothing.
 
     Args:
-        kind: `linear`, a linear probe: softmax over the tap's pooled feature, standardised (a map that was stored whole is
-            averaged first; a grid keeps its places); or `mlp`: Dense 256, ReLU, dropout, softmax over all of the feature.
+        kind: `linear`, a linear probe: one layer over the tap's pooled feature, standardised (a map that was stored whole is
+            averaged first; a grid keeps its places); or `mlp`: Dense 256, ReLU, dropout, and it over all of the feature.
         tap: whose features it takes.
         classes: how many there are.
         moments: each channel's mean and deviation over the training split, float [C].
         dropout: the share of hidden units dropped in training; `mlp` only.
         precision: a Keras dtype policy. The probabilities are float32 under each of them.
+        activation: what makes logits probabilities, as the task has it.
 
     Returns:
         A model from float32 [B, *tap.shape] to float32 [B, classes].
@@ -55,18 +62,36 @@ def build_head(
     # A linear probe starts at zero: noise in directions that training never moves would stay in its answers.
     start = "zeros" if kind == "linear" else "glorot_uniform"
     x = keras.layers.Dense(classes, kernel_initializer=start, name="logits", dtype=precision)(x)
-    outputs = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(x)  # [B, classes]
+    outputs = keras.layers.Activation(activation, name="probabilities", dtype="float32")(x)  # [B, classes]
     return keras.Model(inputs, outputs, name="head")
 
 
-def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool) -> keras.Model:
+def begin_at_shares(head: keras.Model, labels: np.ndarray) -> None:
+    """Lets a head of `build_head` that ends in a sigmoid begin with each class's share of the images as its probability.
+
+    From a half, a rare class would take most of a training to come down. A class that no image has is counted as one of half.
+
+    Args:
+        head: its last layer's bias is set.
+        labels: uint8 [N, classes], 1 for each label of an image.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", section 4.1, https://arxiv.org/abs/1708.02002
+    """
+    share = (labels.sum(0) + 0.5) / (len(labels) + 1)
+    layer = head.get_layer("logits")
+    kernel, _ = layer.get_weights()
+    layer.set_weights([kernel, np.log(share / (1 - share)).astype(np.float32)])
+
+
+def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool, activation: str = "softmax") -> keras.Model:
     """Any Keras layer or model as a head.
 
     Args:
         layer: takes [B, *tap.shape], gives [B, classes]: probabilities, or logits when the loss says so.
         tap: whose features it takes.
         classes: how many there are.
-        from_logits: whether a softmax has to follow.
+        from_logits: whether the activation has to follow.
+        activation: what makes logits probabilities, as the task has it.
 
     Raises:
         UserError: when its output is not [B, classes].
@@ -81,7 +106,7 @@ def wrap_head(layer: keras.Layer, tap: Tap, classes: int, from_logits: bool) -> 
             f"the head gives {tuple(outputs.shape[1:])} for an image; expected ({classes},), a number for each class",
         )
     if from_logits:
-        outputs = keras.layers.Activation("softmax", name="probabilities", dtype="float32")(outputs)
+        outputs = keras.layers.Activation(activation, name="probabilities", dtype="float32")(outputs)
     return keras.Model(inputs, outputs, name="head")
 
 

@@ -48,7 +48,8 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
         config: what `headstart train` takes.
         head: any Keras layer or model from [B, *tap.shape] to [B, classes], in place of the configuration's: probabilities,
             or logits with a loss that says `from_logits=True`.
-        loss: any Keras loss, or its name; labels come as one-hot rows, or as ids for the sparse ones.
+        loss: any Keras loss, or its name; labels come as one-hot rows, or as ids for the sparse ones; of several an image, as
+            rows with a 1 for each.
 
     Returns:
         The complete run.
@@ -81,13 +82,17 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
+    from headstart.training.tasks import check_training, task_of
 
     started, own = time.monotonic(), head is not None or loss is not None
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
     tap = store.tap(config.tap or None)
     _check_splits(config, store)
     check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
-    loss = keras.losses.get(loss or keras.losses.SparseCategoricalCrossentropy())
+    check_training(config, store.label_delimiter)
+    task = task_of(store.label_delimiter)
+    loss = keras.losses.get(loss or task.loss())
+    task.check_loss(loss)
     recipe = _recipe(config, store, loss)
     identity = None if own else _identity(config, store, tap, recipe)
     described = _described(config, store, tap, identity, custom=head is not None)
@@ -95,7 +100,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
         return run_folder.Run.open(config.run, config.unsafe)
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)
-    learner = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, len(store.class_names))
+    learner = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, store)
     work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity or {}))  # an older run stays whole meanwhile
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
@@ -107,7 +112,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
         fitted = fit_network(learner.head, source, recipe, work, identity)
         trained = learner.export()
         held_out = store.examples("validation") if "validation" in store.splits else []
-        decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names))
+        decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names, task))
         save_history(run, fitted.history, fitted.best_epoch)
         metrics = {**fitted.figures, **decided}
     save_classifier(run, attach_head(store.spec, backbone, trained))
@@ -146,16 +151,17 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
 
 def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> _Learner:
     from headstart.training.fitting.sources import stored_moments
-    from headstart.training.heads import build_head, resolve_precision
+    from headstart.training.heads import begin_at_shares, build_head, resolve_precision
+    from headstart.training.tasks import task_of
 
     if getattr(loss, "from_logits", False):
         raise UserError(
             "bad-flag", "the built-in heads give probabilities: a loss with from_logits=True needs a head of its own"
         )
-    classes, standard = len(store.class_names), stored_moments(store, tap)
+    classes, standard, task = len(store.class_names), stored_moments(store, tap), task_of(store.label_delimiter)
 
     def build(precision: str) -> keras.Model:
-        return build_head(config.head, tap, classes, standard, config.dropout, precision)
+        return build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
 
     def export() -> keras.Model:
         plain = build("float32")
@@ -163,21 +169,26 @@ def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> 
         return plain
 
     head = build(resolve_precision(config.precision))
+    if task.several:
+        begin_at_shares(head, store.labels("train"))
     return _Learner(head, export)
 
 
-def _custom(layer: keras.Layer, loss: Any, tap: Tap, classes: int) -> _Learner:
+def _custom(layer: keras.Layer, loss: Any, tap: Tap, store: FeatureStore) -> _Learner:
     from headstart.training.heads import wrap_head
+    from headstart.training.tasks import task_of
 
+    classes, activation = len(store.class_names), task_of(store.label_delimiter).activation
     from_logits = bool(getattr(loss, "from_logits", False))
     head = wrap_head(layer, tap, classes, from_logits=False)
-    return _Learner(head, lambda: wrap_head(layer, tap, classes, from_logits) if from_logits else head)
+    return _Learner(head, lambda: wrap_head(layer, tap, classes, from_logits, activation) if from_logits else head)
 
 
 def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
     from headstart.training.fitting.fit import Recipe
     from headstart.training.fitting.sources import class_weights
     from headstart.training.heads import resolve_precision
+    from headstart.training.tasks import task_of
 
     has_validation = "validation" in store.splits
     return Recipe(
@@ -189,6 +200,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
         max_steps_at_once=MAX_STEPS_AT_ONCE,
         class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
         loss=loss,
+        task=task_of(store.label_delimiter),
         from_nothing=True,
     )
 
@@ -218,4 +230,5 @@ def _described(
         "dataset_digest": store.manifest.dataset_digest,
         "groups_declared": store.manifest.groups_declared,
         "max_pixels": store.manifest.max_pixels,
+        **({"label_delimiter": store.label_delimiter} if store.label_delimiter else {}),
     }

@@ -8,8 +8,10 @@ from itertools import groupby
 import numpy as np
 
 from headstart.features.dataset.columns import Digests, Few
-from headstart.features.dataset.sources import Source
+from headstart.features.dataset.sources import Source, SourceOptions, read_source
 from headstart.features.errors import UserError
+from headstart.features.places import place
+from headstart.features.places.identity import digest_of
 
 
 def united(source: Source, digests: Digests) -> tuple[Source, np.ndarray]:
@@ -42,3 +44,23 @@ def united(source: Source, digests: Digests) -> tuple[Source, np.ndarray]:
     kept = np.flatnonzero(keep)
     of_all = source.images.replaced(labels=Few.of(labels)).take(kept)
     return dataclasses.replace(source, images=of_all, copies=len(keep) - len(kept)), kept
+
+
+def read_united(path: str, options: SourceOptions, least_classes: int = 2) -> Source:
+    """What `read_source` gives; of a folder whose images may have several labels, with its copies united: all are read.
+
+    Raises:
+        UserError: as `read_source` and `united` do.
+    """
+    source = read_source(path, options, least_classes)
+    if not (source.label_delimiter and place.is_folder(path)):
+        return source
+
+    def digest(name: str) -> str:
+        try:
+            return digest_of(name)
+        except OSError:
+            return ""  # whoever reads it next says why
+
+    paths = source.images.paths.values()
+    return united(source, Digests.of(place.at_once(digest, paths, path)))[0]

@@ -91,7 +91,11 @@ def demo(config: DemoConfig) -> DemoResult:
 
 def describe(config: DemoConfig, result: DemoResult) -> str:
     """The demo's result, and where to look."""
-    accuracy = result.evaluation.scores.accuracy
+    from headstart.training.evaluation.scores import Scores
+
+    scores = result.evaluation.scores
+    assert isinstance(scores, Scores), "each digit has one label"
+    accuracy = scores.accuracy
     return "\n".join(
         [
             result.probes,

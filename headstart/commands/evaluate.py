@@ -24,8 +24,9 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _prepare(config: EvaluateConfig) -> None:
     from headstart.training.runs.run_folder import Run
+    from headstart.training.tasks import check_evaluation
 
-    Run.open(config.run)
+    check_evaluation(config, Run.open(config.run).label_delimiter)
     if config.input:
         check_exists(config.input)
     limit_intra_op_threads()
@@ -39,6 +40,10 @@ def _evaluate(config: EvaluateConfig) -> Outcome:
 
 def outcome(run: str, evaluation: Evaluation) -> Outcome:
     """An evaluation, with the command that shows the same, and more, as a page."""
+    from headstart.training.evaluation.scores import Scores
+
+    if not isinstance(evaluation.scores, Scores):  # of several labels an image, which a page is not for
+        return Outcome(describe(evaluation), evaluation)
     name = evaluation.folder.rpartition("/")[2]
     words = ["headstart", "report", run, *(["--split", name] if name != "test" else [])]
     return Outcome(f"{describe(evaluation)}\nas a page: {shlex.join(words)}", evaluation)
@@ -48,7 +53,7 @@ def describe(evaluation: Evaluation) -> str:
     """The figures for a terminal."""
     from headstart.training.evaluation import report
 
-    text = report.summary(evaluation.scores, evaluation.split, evaluation.used_for_selection, evaluation.groups_declared)
+    text = evaluation.words()
     if evaluation.seen_in_training and not evaluation.used_for_selection:
         text += f"\nwarning: {evaluation.seen_in_training} of these contents were trained on or chosen by"
     text += "".join(f"\n{line}" for line in _decision_lines(evaluation))

@@ -12,6 +12,7 @@ from headstart.features.dataset.inputs import check_exists
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
 from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.tasks import check_training, delimiter_for
 
 if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run
@@ -31,9 +32,11 @@ def _check_names(config: FinetuneConfig) -> None:
         check_exists(config.input)
     if config.from_store:
         store = FeatureStore.open(config.from_store)
+        check_training(config, store.label_delimiter)
         check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
     if config.init_from:
         run = run_folder.Run.open(config.init_from)
+        check_training(config, delimiter_for(run.label_delimiter, config.label_delimiter))
         check_dataset(config.operating_point, config.positive_class, run.class_names, run.table.splits)
 
 
@@ -47,10 +50,10 @@ def _finetune(config: FinetuneConfig) -> Outcome:
 def describe(run: Run) -> str:
     """What a fine-tuning came to, in a few lines."""
     from headstart.training.runs import run_folder
+    from headstart.training.runs.figures import chosen_figure
 
     metrics = run.metrics
-    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
-    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    name, kind = chosen_figure(metrics)
     before = metrics["before"].get(name)
     began = f", {before:.4f} before" if before is not None else ""
     lines = [

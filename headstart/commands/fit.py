@@ -18,6 +18,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
+from headstart.training.tasks import check_training
 from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FitConfig:
         store = self.extract.store or self.train.store or place.join(self.train.run, "store")
         if self.train.store not in ("", store):
             raise UserError("bad-flag", f"train.store is {self.train.store!r} and extract.store {store!r}: give one of them")
+        check_training(self.train, self.extract.label_delimiter)
         object.__setattr__(self, "extract", dataclasses.replace(self.extract, store=store))
         object.__setattr__(self, "train", dataclasses.replace(self.train, store=store))
 

@@ -150,8 +150,11 @@ def _one_seed(config: NotebookConfig, table: str, boundary: str, seed: int, seco
 def _score(run: str) -> Interval:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
+    from headstart.training.evaluation.scores import Scores
 
-    return evaluate(EvaluateConfig(run=run, split=HELD_OUT)).scores.accuracy
+    scores = evaluate(EvaluateConfig(run=run, split=HELD_OUT)).scores
+    assert isinstance(scores, Scores), "each image has one label"
+    return scores.accuracy
 
 
 def _below_the_last_stage(store: Any) -> str:

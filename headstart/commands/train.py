@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
+from headstart.features.formatting import printable
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
+from headstart.training.tasks import check_training
 from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def _check_names(config: TrainConfig) -> None:
 
     run_folder.check_output_folder(config.run)
     store = FeatureStore.open(config.store)
+    check_training(config, store.label_delimiter)
     check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
 
 
@@ -47,12 +50,12 @@ def outcome(run: Run, text: str) -> Outcome:
 def describe(run: Run) -> str:
     """What a training came to, in two or three lines."""
     from headstart.training.runs import run_folder
+    from headstart.training.runs.figures import chosen_figure
 
     metrics = run.metrics
     if "refit" in metrics:
         return _describe_refit(run, metrics)
-    name = "val_accuracy" if "val_accuracy" in metrics else "accuracy"
-    kind = "validation accuracy, used for selection" if name == "val_accuracy" else "training accuracy"
+    name, kind = chosen_figure(metrics)
     decided = "".join(f"\n{line}" for line in decision_lines(metrics))
     hint = f"\n{LAST_IS_BEST}" if metrics["best_epoch"] == run.config["train"]["epochs"] else ""
     hint += f"\n{INTERRUPTED}" if metrics["interrupted"] else ""
@@ -83,13 +86,17 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
     found, lines = metrics["calibration"], []
     if "before" in found:
         before, after, by = found["before"], found["after"], "left-out" if found.get("out_of_fold") else "validation"
-        lines.append(
+        line = (
             f"calibrated by {found['examples']:,} {by} images: temperature {found['temperature']:.3g}, log loss "
-            f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}, calibration error "
-            f"{100 * before['calibration_error']:.1f}% -> {100 * after['calibration_error']:.1f}%"
+            f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}"
         )
+        if "calibration_error" in after:
+            errors = (f"{100 * each['calibration_error']:.1f}%" for each in (before, after))
+            line += f", calibration error {' -> '.join(errors)}"
+        lines.append(line)
     else:
         lines.append(f"not calibrated: {found['why_not']}")
+    lines += _label_threshold_lines(metrics.get("thresholds", []))
     point = metrics.get("operating_point")
     if point and point["threshold"] is None:
         best = "undefined" if point["best"] is None else f"{100 * point['best']:.1f}%"
@@ -99,6 +106,25 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
         )
     elif point:
         lines.append(f"{threshold_line(point, 'validation')} on validation")
+    return lines
+
+
+def _label_threshold_lines(thresholds: Sequence[dict[str, Any]]) -> list[str]:
+    """What was chosen for each of several labels."""
+    if not thresholds:
+        return []
+    chosen = [each["threshold"] for each in thresholds if each["f1"] is not None]
+    without = [each["name"] for each in thresholds if each["f1"] is None]
+    lines = []
+    if chosen:
+        lines.append(
+            f"thresholds of {len(chosen):,} classes, by the largest F1 on validation: {min(chosen):.3g} to {max(chosen):.3g}"
+        )
+    if without:
+        such = printable(without[0]) + (", ..." if len(without) > 1 else "")
+        lines.append(
+            f"warning: no validation image has {len(without):,} of the classes ({such}): their thresholds stay at 0.5"
+        )
     return lines
 
 

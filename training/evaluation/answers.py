@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.features.dataset.columns import Few
 from headstart.features.dataset.examples import Example, dataset_digest
 from headstart.features.dataset.inputs import absolute_input, image_root
+from headstart.features.dataset.labels import label_array
 from headstart.features.dataset.record_inputs import RecordOptions, is_record_input
-from headstart.features.dataset.sources import ImageFile, SourceOptions, image_paths, read_source
+from headstart.features.dataset.sources import ImageFile, SourceOptions, image_paths
+from headstart.features.dataset.uniting import read_united
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -42,7 +45,7 @@ class Answers:
     name: str
     split: str
     examples: Sequence[Example]
-    labels: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N]; of several an image, uint8 [N, classes]
     probabilities: np.ndarray  # float32 [N, classes]
     groups_declared: bool
     unreadable: list[UnreadableImage]
@@ -67,6 +70,7 @@ def of_store(run: Run, path: str, asked: str) -> Answers:
         raise UserError(
             "missing-split", f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
         )
+    check_same_task(run, store.label_delimiter, path)
     labels, probabilities = classify_split(run, store, split)
     own = store.manifest.dataset_digest == run.config["dataset_digest"]
     name = split if own else _other_name(store.path, store.manifest.dataset_digest, split)
@@ -83,21 +87,30 @@ def of_store(run: Run, path: str, asked: str) -> Answers:
     )
 
 
-def of_images(run: Run, path: str, asked: str) -> Answers:
+def check_same_task(run: Run, label_delimiter: str, path: str) -> None:
+    """Raises UserError when a run answers with one label an image, and others have several, or the other way round."""
+    learned, held = ("several labels" if each else "one label" for each in (run.label_delimiter, label_delimiter))
+    if learned != held:
+        raise UserError("other-dataset", f"{run.home!r} was trained on {learned} an image, and {path!r} holds {held} an image")
+
+
+def of_images(run: Run, path: str, asked: str, label_delimiter: str = "") -> Answers:
     """A folder or table of images, the run's own or another, or one of its splits.
 
     Args:
         run: the one that answers.
         path: the folder or table.
         asked: the split, or '' for test, or for all where there are no splits.
+        label_delimiter: of images with several labels, what parts them there; the run's own when it is ''.
 
     Raises:
         UserError: for a split that does not exist, classes that the run does not know, images of the run's own that have
             changed, or when none of them can be read.
     """
     own = not run.config.get("store") and absolute_input(path) == run.config["input"]
-    images = own_images(run, asked or "test") if own else _other_images(path, asked)
-    examples, labels, rows, unreadable = _classified(run, images.chosen, images.digests)
+    several = bool(run.label_delimiter)
+    images = own_images(run, asked or "test") if own else _other_images(path, asked, label_delimiter or run.label_delimiter)
+    examples, rows, unreadable = _classified(run, images.chosen, images.digests)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
         raise UserError(
             "changed-images",
@@ -109,12 +122,12 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
             "changed-images",
             f"none of the {len(images.chosen)} images in {path!r} can be read; the first: {vars(unreadable[0])}",
         )
-    digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names)
+    digest = run.config["dataset_digest"] if own else dataset_digest(examples, run.class_names, several)
     return Answers(
         images.split if own else _other_name(path, digest, images.split),
         images.split or "all",
         examples,
-        np.array(labels),
+        label_array(Few.of([example.labels for example in examples]), run.class_names, several),
         np.stack(rows),
         images.has_groups,
         unreadable,
@@ -125,14 +138,16 @@ def of_images(run: Run, path: str, asked: str) -> Answers:
 
 def _classified(
     run: Run, images: Sequence[ImageFile], digests: Mapping[str, str]
-) -> tuple[list[Example], list[int], list[np.ndarray], list[UnreadableImage]]:
-    """Examples, class ids and probabilities of the images that can be read, in order; and the others.
+) -> tuple[list[Example], list[np.ndarray], list[UnreadableImage]]:
+    """Examples and probabilities of the images that can be read, in order; and the others.
 
     digests are those that are expected, by key, of some or all of the images.
+
+    Raises:
+        UserError: for a label that the run does not know.
     """
-    names = sorted({image.labels[0] for image in images})
-    ids = dict(zip(names, class_ids(run, names)))
-    examples, labels, rows, unreadable = list[Example](), list[int](), list[np.ndarray](), list[UnreadableImage]()
+    class_ids(run, sorted({label for image in images for label in image.labels}))
+    examples, rows, unreadable = list[Example](), list[np.ndarray](), list[UnreadableImage]()
     progress = Progress("evaluate", len(images))
     for image, answer in zip(images, classify_files(run, [image.path for image in images])):
         if isinstance(answer, Unreadable):
@@ -141,10 +156,9 @@ def _classified(
             digest = digest_of(image.path, digests.get(image.key, ""))
             examples.append(Example(image.key, digest, image.labels, image.split, image.group))
             rows.append(answer)
-            labels.append(ids[image.labels[0]])
         progress.update(len(rows) + len(unreadable), len(unreadable))
     progress.close()
-    return examples, labels, rows, unreadable
+    return examples, rows, unreadable
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,7 @@ class Images:
 def _record_paths(run: Run) -> dict[str, str]:
     """Where the images of a run's own dataset lie that comes in files of records, by their keys."""
     asked = run.config["finetune"]
-    options = SourceOptions(**{field.name: asked[field.name] for field in dataclasses.fields(RecordOptions)})
+    options = SourceOptions(**{field.name: asked.get(field.name, "") for field in dataclasses.fields(RecordOptions)})
     return image_paths(run.config["input"], (), options)
 
 
@@ -181,13 +195,13 @@ def own_images(run: Run, split: str) -> Images:
     return Images(chosen, split, run.config["groups_declared"], digests)
 
 
-def _other_images(path: str, asked: str) -> Images:
+def _other_images(path: str, asked: str, label_delimiter: str) -> Images:
     """All of another folder or table, or one of its splits."""
     if not is_record_input(path) and not place.exists(path):
         raise UserError(
             "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
         )
-    source = read_source(path, least_classes=1)
+    source = read_united(path, SourceOptions(label_delimiter=label_delimiter), least_classes=1)
     for note in source.notes:
         print(note, file=sys.stderr)
     splits = sorted({image.split for image in source.images})

@@ -65,6 +65,8 @@ def answer_files(run: Run, paths: Sequence[str]) -> Iterator[Answer | Unreadable
 def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarray, np.ndarray]:
     """(labels int64 [N], probabilities float32 [N, classes]) of a split's stored features, in the store's order.
 
+    Where images may have several labels, these are uint8 [N, classes], in the order of the run's classes.
+
     Raises:
         UserError: when the store's features or classes are not those of the run, naming both.
     """
@@ -78,8 +80,17 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
     labels, answers = [], []
     for features, ids in store.dataset(split, HEAD_BATCH, tap=run.tap.name).as_numpy_iterator():
         answers.append(head.predict_on_batch(features.astype(np.float32)))
-        labels.append(labels_as_run[ids])
+        labels.append(_as_run(ids, labels_as_run, len(run.class_names)))
     return np.concatenate(labels), np.concatenate(answers)
+
+
+def _as_run(labels: np.ndarray, as_run: np.ndarray, classes: int) -> np.ndarray:
+    """Labels by a run's ids of the classes, ids int64 [N] or rows uint8 [N, C], given each class's own id there, int64 [C]."""
+    if labels.ndim == 1:
+        return np.asarray(as_run[labels])
+    rows = np.zeros((len(labels), classes), np.uint8)
+    rows[:, as_run] = labels
+    return rows
 
 
 def class_ids(run: Run, names: Sequence[str]) -> np.ndarray:

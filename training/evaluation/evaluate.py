@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -19,7 +20,7 @@ from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.features.shown import Shown, plots
 from headstart.features.store.manifest import is_store
-from headstart.training.evaluation import report
+from headstart.training.evaluation import report, set_report
 from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.goals import parse_goal
@@ -29,9 +30,12 @@ from headstart.training.evaluation.plots.confusion_matrix import confusion_matri
 from headstart.training.evaluation.plots.reliability import reliability
 from headstart.training.evaluation.predictions import PREDICTIONS
 from headstart.training.evaluation.scores import Scores, score
+from headstart.training.evaluation.set_scores import SetScores, score_sets
 from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_by
 from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
+from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
+from headstart.training.tasks import check_evaluation
 
 MAX_CLASSES_IN_A_MATRIX = 40
 
@@ -60,7 +64,7 @@ class Evaluation(Shown):
         by: for each `--by`, a row for each value.
     """
 
-    scores: Scores
+    scores: Scores | SetScores
     folder: str
     split: str
     input: str
@@ -77,10 +81,13 @@ class Evaluation(Shown):
 
     def words(self) -> str:
         """The figures, with their intervals."""
-        return report.summary(self.scores, self.split, self.used_for_selection, self.groups_declared)
+        beside = (self.split, self.used_for_selection, self.groups_declared)
+        if isinstance(self.scores, SetScores):
+            return set_report.summary(self.scores, *beside)
+        return report.summary(self.scores, *beside)
 
     def pictures(self) -> Iterable[tuple[str, bytes]]:
-        """The confusion matrix, and how far probabilities hold."""
+        """The confusion matrix, and how far probabilities hold; of several labels, there is none."""
         return plots(*(place.join(self.folder, name) for name in (MATRIX, RELIABILITY)))
 
     def to_json(self) -> dict[str, Any]:
@@ -101,17 +108,14 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
     """
     run = Run.open(config.run, config.unsafe)
+    check_evaluation(config, run.label_delimiter)
     path = config.input or data_source(run)
-    found = (of_store if is_store(path) else of_images)(run, path, config.split)
-    keys = [example.key for example in found.examples]
+    by_images = functools.partial(of_images, label_delimiter=config.label_delimiter)
+    found = (of_store if is_store(path) else by_images)(run, path, config.split)
     groups = [example.group or example.digest for example in found.examples]
     known = run.seen()
-    values = {by: values_by(by, config.by_table, found.examples, found.source) for by in config.by}
-    contents = [example.digest for example in found.examples]  # within one group, its images are all there is to tell by
-    correct = found.probabilities.argmax(1) == found.labels
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(
-        scores=score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
         folder=place.join(run.home, EVALUATION, found.name),
         split=found.split,
         input=absolute_input(path),
@@ -122,12 +126,31 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         dataset_digest=found.dataset_digest,
         split_digest=_split_digest(found.examples),
         spec_fingerprint=run.spec.fingerprint,
-        without_temperature=_without_temperature(run.temperature, found),
-        operating_point=_operating_point(run, found, groups),
-        by={by: subgroups(each, correct, contents if by == "group" else groups) for by, each in values.items()},
+        **(_measured_sets if run.label_delimiter else _measured)(config, run, found, groups),
     )
     _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, groups, run)
     return evaluation
+
+
+def _measured(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:
+    """The fields of an evaluation that depend on what answers are: here each is a class."""
+    keys = [example.key for example in found.examples]
+    values = {by: values_by(by, config.by_table, found.examples, found.source) for by in config.by}
+    contents = [example.digest for example in found.examples]  # within one group, its images are all there is to tell by
+    correct = found.probabilities.argmax(1) == found.labels
+    return {
+        "scores": score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
+        "without_temperature": _without_temperature(run.temperature, found),
+        "operating_point": _operating_point(run, found, groups),
+        "by": {by: subgroups(each, correct, contents if by == "group" else groups) for by, each in values.items()},
+    }
+
+
+def _measured_sets(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:
+    """The same where an answer is a set of labels."""
+    thresholds = thresholds_of(run.metrics)
+    scores = score_sets(found.labels, found.probabilities, groups, run.class_names, thresholds, config.seed)
+    return {"scores": scores, "without_temperature": {}, "operating_point": {}, "by": {}}
 
 
 def _without_temperature(temperature: float, found: Answers) -> dict[str, float]:
@@ -171,13 +194,24 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence[str], run: Run) -> None:
-    scores, class_names = evaluation.scores, run.class_names
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
+    if isinstance(evaluation.scores, SetScores):
+        answers = (found.examples, found.probabilities, thresholds_of(run.metrics), run.class_names, run.label_delimiter)
+        set_report.write_predictions(os.path.join(folder, PREDICTIONS), *answers)
+    else:
+        _write_classes(folder, evaluation.scores, evaluation.split, found, groups, run)
+    files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())
+    push_files(folder)
+
+
+def _write_classes(folder: str, scores: Scores, split: str, found: Answers, groups: Sequence[str], run: Run) -> None:
+    """Predictions and plots where each answer is a class."""
+    class_names = run.class_names
     keys, declared = ([getattr(example, name) for example in found.examples] for name in ("key", "group"))
     report.write_predictions(os.path.join(folder, PREDICTIONS), keys, declared, found.labels, found.probabilities, class_names)
     before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
-    title = f"How often a prediction is right, {evaluation.split}"
+    title = f"How often a prediction is right, {split}"
     bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]
     reliability(bins[0], bins[-1] if before is not None else [], os.path.join(folder, RELIABILITY), title)
     if len(class_names) <= MAX_CLASSES_IN_A_MATRIX:
@@ -187,5 +221,3 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
             [(pair.truth, pair.predicted, pair.count) for pair in scores.most_confused],
             os.path.join(folder, "most_confused.png"),
         )
-    files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())
-    push_files(folder)

@@ -20,6 +20,9 @@ class EvaluateConfig:
     by: tuple[str, ...] = flag(
         (), "show accuracy by group, folder, class, or a column of the table of images, such as camera; may be repeated"
     )
+    label_delimiter: str = flag(
+        "", "of a run on several labels an image: what parts them in INPUT (default: as where it learned)", metavar="TEXT"
+    )
     by_table: str = flag("", "the table with that column, a row for each image (default: the table of images)", metavar="FILE")
     seed: int = flag(0, "of the bootstrap", least=0)
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")

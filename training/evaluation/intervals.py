@@ -144,15 +144,24 @@ def bootstrap_intervals(
     Source: Davison and Hinkley, "Bootstrap Methods and their Application", section 3.8, https://doi.org/10.1017/CBO9780511802843;
     the percentiles: Hesterberg, "What Teachers Should Know About the Bootstrap", section 5.2, https://arxiv.org/abs/1411.5279
     """
+    if not measures:
+        return {}
+    together = bootstrap_rows(
+        lambda weights: np.stack([measure(weights) for measure in measures.values()]), groups, seed, replicates
+    )
+    return dict(zip(measures, together or [(math.nan, math.nan)] * len(measures)))
+
+
+def bootstrap_rows(
+    measure: Measure, groups: Sequence[str], seed: int = 0, replicates: int = REPLICATES
+) -> list[tuple[float, float]]:
+    """The same of one measure that gives K values at once, from weights [N, R] to [K, R]: K intervals; [] below 5 groups."""
     members = numbered(groups, len(groups))
     count = int(members.max(initial=0)) + 1
     if count < MIN_GROUPS:
-        return dict.fromkeys(measures, (math.nan, math.nan))
-    drawn: dict[str, list[Floats]] = {name: [] for name in measures}
-    for weights in _resampled(members, seed, replicates):
-        for name, measure in measures.items():
-            drawn[name].append(measure(weights))
-    return {name: _percentiles(np.concatenate(values), count) for name, values in drawn.items()}
+        return []
+    drawn = np.concatenate([measure(weights) for weights in _resampled(members, seed, replicates)], axis=1)
+    return [_percentiles(values, count) for values in drawn]
 
 
 # What they stand on.

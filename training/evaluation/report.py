@@ -50,33 +50,42 @@ def summary(scores: Scores, split: str, used_for_selection: bool, groups_declare
         used_for_selection: the split chose the model, so its scores flatter it; the first line then says so.
         groups_declared: someone said which examples belong together, as opposed to each content being its own group.
     """
-    mark = " (used for selection)" if used_for_selection else ""
-    counts = f"{scores.examples:,} examples in {scores.groups:,} groups"
-    head = f"{printable(split)}{mark}: {counts}; 95% intervals in brackets"
+    head = head_line(scores.examples, scores.groups, split, used_for_selection)
     lines = [head, *_score_lines(scores, groups_declared), *_class_lines(scores.per_class)]
     return "\n".join(line.rstrip() for line in lines + _mistake_lines(scores.worst_mistakes))
 
 
+def head_line(examples: int, groups: int, split: str, used_for_selection: bool) -> str:
+    """What was scored."""
+    mark = " (used for selection)" if used_for_selection else ""
+    return f"{printable(split)}{mark}: {examples:,} examples in {groups:,} groups; 95% intervals in brackets"
+
+
+def groups_note(groups: int, declared: bool) -> str:
+    """What the intervals stand on."""
+    note = "groups declared" if declared else "groups not declared: each distinct content is its own group"
+    if groups < MIN_GROUPS:
+        return f"{note}; {groups} groups are too few for most intervals"
+    return f"{note}; with {groups} groups intervals are rough" if groups < FEW_GROUPS else note
+
+
 def _score_lines(scores: Scores, groups_declared: bool) -> list[str]:
-    declared = "groups declared" if groups_declared else "groups not declared: each distinct content is its own group"
     few = len(scores.per_class) <= 5  # the truth is then always among the first 5
     names = {name: title for name, title in RATES.items() if not (few and name == "top_5")}
-    lines = [f"  {title:<18}{_percent(getattr(scores, name))}" for name, title in names.items()]
-    lines[0] += f"  {declared}"
-    if scores.groups < MIN_GROUPS:
-        lines[0] += f"; {scores.groups} groups are too few for most intervals"
-    elif scores.groups < FEW_GROUPS:
-        lines[0] += f"; with {scores.groups} groups intervals are rough"
-    lines.append(f"  {'log loss':<18}{_nats(scores.log_loss)}; Brier score {_nats(scores.brier).strip()}")
-    lines.append(f"  {'majority baseline':<18}{_percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
+    lines = [f"  {title:<18}{percent(getattr(scores, name))}" for name, title in names.items()]
+    lines[0] += f"  {groups_note(scores.groups, groups_declared)}"
+    lines.append(f"  {'log loss':<18}{nats(scores.log_loss)}; Brier score {nats(scores.brier).strip()}")
+    lines.append(f"  {'majority baseline':<18}{percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
     return lines
 
 
-def _percent(score: Interval) -> str:
+def percent(score: Interval) -> str:
+    """A share with its interval."""
     return _with_interval(score, lambda value: f"{100 * value:.2f}", "%")
 
 
-def _nats(score: Interval) -> str:
+def nats(score: Interval) -> str:
+    """A loss with its interval."""
     return _with_interval(score, lambda value: f"{value:.4f}", " ")
 
 
@@ -94,7 +103,9 @@ def _class_lines(classes: Sequence[ClassScores]) -> list[str]:
     rows = [_class_row(entry) for entry in worst[:FIRST_CLASSES]]
     if len(rows) > FIRST_CLASSES // 2:
         half = math.ceil(len(rows) / 2)
-        rows = [f"{_fit(left, ROW_WIDTH)}{right}" for left, right in zip(rows[:half], [*rows[half:], ""][:half], strict=True)]
+        rows = [
+            f"{fitted(left, ROW_WIDTH)}{right}" for left, right in zip(rows[:half], [*rows[half:], ""][:half], strict=True)
+        ]
         header = f"{header:<{ROW_WIDTH}}{header}"
     more = len(classes) - FIRST_CLASSES
     return [header + (f"   and {more:,} more classes" if more > 0 else ""), *rows]
@@ -103,21 +114,21 @@ def _class_lines(classes: Sequence[ClassScores]) -> list[str]:
 def _class_row(found: ClassScores) -> str:
     precision, recall = ("-" if math.isnan(share) else f"{100 * share:.1f}" for share in (found.precision, found.recall))
     note = f" {found.note}" if found.note else ""
-    return f"  {_fit(found.name, 16)} {found.count:>6} {precision:>9} {recall:>6} {_ends(found.low, found.high):<14}{note}"
+    return f"  {fitted(found.name, 16)} {found.count:>6} {precision:>9} {recall:>6} {ends(found.low, found.high):<14}{note}"
 
 
-def _ends(low: float, high: float) -> str:
+def ends(low: float, high: float) -> str:
     """The ends of a share's interval, in percent."""
     return "" if math.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def subgroup_lines(by: str, rows: Sequence[Subgroup]) -> list[str]:
     """A row for each of the first values, the worst ones."""
-    header = f"  {_fit(f'by {by}', 24)} {'count':>6} {'groups':>6} {'accuracy':>8}"
+    header = f"  {fitted(f'by {by}', 24)} {'count':>6} {'groups':>6} {'accuracy':>8}"
     more = len(rows) - FIRST_VALUES
     return [header + (f"   and {more:,} more values" if more > 0 else "")] + [
-        f"  {_fit(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
-        f"{_ends(row.accuracy.low, row.accuracy.high)}"
+        f"  {fitted(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
+        f"{ends(row.accuracy.low, row.accuracy.high)}"
         for row in rows[:FIRST_VALUES]
     ]
 
@@ -188,7 +199,7 @@ def _text(file: Any) -> Iterator[io.TextIOWrapper]:
 # Names.
 
 
-def _fit(text: str, columns: int) -> str:
+def fitted(text: str, columns: int) -> str:
     """Cut or padded to this many columns."""
     shown = printable(text)
     if display_width(shown) > columns:

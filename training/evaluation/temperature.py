@@ -6,12 +6,12 @@ away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headstart.training.evaluation import measures
+from headstart.training.evaluation import measures, set_measures
 from headstart.training.evaluation.intervals import Floats, accuracy_interval
 from headstart.training.evaluation.plots.reliability import ReliabilityBin
 
@@ -35,19 +35,43 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike, groups: Sequence[str])
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599
     """
-    from scipy.optimize import minimize_scalar
-
     truth, scores, count = np.asarray(labels), np.asarray(logits, np.float64), len(set(groups))
     scores = scores - scores.max(1, keepdims=True)  # [N, C], 0 at most
     own = np.take_along_axis(scores, truth[:, None], axis=1)[:, 0]
 
+    return _least(lambda inverse: float((np.log(np.exp(scores * inverse).sum(1)) - own * inverse).mean()), count)
+
+
+def fit_sigmoid_temperature(truth: ArrayLike, logits: ArrayLike, groups: Sequence[str]) -> float:
+    """The same for sigmoids, one T for all classes: the log loss is the binary cross-entropy, an image is one example.
+
+    Args:
+        truth: uint8 [N, C], 1 for each label of an image, N at least 1.
+        logits: float [N, C], before the sigmoid.
+        groups: N names.
+    """
+    scores, count = np.asarray(logits, np.float64), len(set(groups))
+    signed = np.where(np.asarray(truth) == 1, -scores, scores)  # [N, C]: the loss of each is log(1 + exp(it))
+    return _least(lambda inverse: float(np.logaddexp(0, signed * inverse).mean()), count)
+
+
+def _least(loss: Callable[[float], float], count: int) -> float:
+    """The T whose loss, of its inverse, is least, with the prior of as many examples."""
+    from scipy.optimize import minimize_scalar
+
     def cost(log_t: float) -> float:
-        inverse = np.exp(-log_t)
-        loss = float((np.log(np.exp(scores * inverse).sum(1)) - own * inverse).mean())
-        return count * loss + log_t**2 / (2 * PRIOR_DEVIATION**2)
+        return count * loss(np.exp(-log_t)) + log_t**2 / (2 * PRIOR_DEVIATION**2)
 
     found = minimize_scalar(cost, bounds=LOG_BOUNDS, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < cost(0.0) else 1.0
+
+
+def sigmoid(logits: ArrayLike, temperature: float = 1.0) -> Floats:
+    """1 / (1 + exp(-logits / T)), float64 [N, C]."""
+    from scipy.special import expit
+
+    shares: Floats = expit(np.asarray(logits, np.float64) / temperature)
+    return shares
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
@@ -86,3 +110,10 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, groups: Sequen
 def figures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     """Log loss, Brier score and calibration error."""
     return {name: measures.value(build, labels, probabilities) for name, build in FIGURES.items()}
+
+
+def set_figures(truth: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
+    """Log loss and Brier score of sets of labels, means over images and classes."""
+    labels, scores = set_measures.checked_sets(truth, probabilities)
+    loss = set_measures.value(set_measures.log_loss(labels, scores), len(labels))
+    return {"log_loss": float(loss), "brier": float(np.square(scores - labels).mean())}

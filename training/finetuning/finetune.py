@@ -68,12 +68,14 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
+    from headstart.training.tasks import check_training
 
     started = time.monotonic()
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):
         begin = from_store(config, precision) if config.from_store else from_images(config, precision)
+        check_training(config, begin.label_delimiter)
         check_dataset(config.operating_point, config.positive_class, begin.class_names, begin.table.splits)
         recipe = _recipe(config, begin, precision)
         identity = _identity(config, begin, recipe)
@@ -122,6 +124,7 @@ def _finish(
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
+    from headstart.training.tasks import task_of
 
     network = begin.network
     spec = _spec_after(begin.spec, network)
@@ -139,7 +142,8 @@ def _finish(
         save_history(run, fitted.history, fitted.best_epoch)
     network.backbone.trainable = False
     held_out = begin.table.examples("validation")
-    decided = decide(network.head, network.trained, begin.source, held_out, Decisions.of(config, begin.class_names))
+    asked = Decisions.of(config, begin.class_names, task_of(begin.label_delimiter))
+    decided = decide(network.head, network.trained, begin.source, held_out, asked)
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
     save_dataset(run, begin.table, ("train", fitted.used_for_selection))
     save_command(run, "finetune", config)
@@ -166,10 +170,12 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:
     from headstart.training.fitting.fit import Recipe
     from headstart.training.fitting.sources import class_weights
+    from headstart.training.tasks import task_of
 
     unfrozen = bool(begin.network.unfrozen)
     has_validation = "validation" in begin.table.splits
     monitor = config.monitor if has_validation else config.monitor.removeprefix("val_")
+    task = task_of(begin.label_delimiter)
     if not has_validation:
         if config.monitor == "val_accuracy":
             raise UserError("missing-split", f"--monitor {config.monitor} needs a validation split; there is none")
@@ -185,6 +191,8 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
         max_steps_at_once=begin.max_steps_at_once if config.devices == 1 else 1,  # Keras can't do several over devices
         devices=config.devices,
         class_weight=class_weights(config.class_weight, begin.table.examples("train"), begin.class_names),
+        loss=task.loss(),
+        task=task,
     )
 
 
@@ -193,6 +201,7 @@ READING = (  # images, labels and splits are compared with the run's
     "layout",
     "image_column",
     "label_column",
+    "label_delimiter",
     "split_column",
     "image_field",
     "label_field",

@@ -73,6 +73,9 @@ class FinetuneConfig:
     layout: str = flag("auto", "whether INPUT's top folders are splits or classes", choices=LAYOUTS)
     image_column: str = flag("path", "a table's column of image paths, relative to the table")
     label_column: str = flag("label", "a table's column of class names")
+    label_delimiter: str = flag(
+        "", "of a run on several labels an image: what parts them in INPUT (default: as where it learned)", metavar="TEXT"
+    )
     split_column: str = flag("split", "a table's column of splits")
     image_field: str = flag("", "of records: the field of the encoded image (default: image/encoded, or as TFDS says)")
     label_field: str = flag("", "of records: the field of the label (default: image/class/label, or as TFDS says)")

@@ -12,7 +12,8 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, split_network
 from headstart.training.fitting.fit import Recipe, fit_network
 from headstart.training.fitting.sources import MOMENTS_BATCH, ArraySource, class_weights, moments
-from headstart.training.heads import build_head
+from headstart.training.heads import begin_at_shares, build_head
+from headstart.training.tasks import task_of
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
@@ -34,17 +35,20 @@ def pretrain_head(
     data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
     features, classes = data["train"][0], len(store.class_names)
     standard = moments(features[start : start + MOMENTS_BATCH] for start in range(0, len(features), MOMENTS_BATCH))
-    head = build_head(config.head, tap, classes, standard, config.dropout, precision)
+    task = task_of(store.label_delimiter)
+    head = build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
+    if task.several:
+        begin_at_shares(head, data["train"][1])
     fitted = fit_network(head, ArraySource(data, BATCH, config.seed), _recipe(config, precision, store))
     if fitted.interrupted:
         raise KeyboardInterrupt
-    plain = build_head(config.head, tap, classes, standard, config.dropout)
+    plain = build_head(config.head, tap, classes, standard, config.dropout, activation=task.activation)
     plain.set_weights(head.get_weights())
     return plain
 
 
 def _recipe(config: FinetuneConfig, precision: str, store: FeatureStore) -> Recipe:
-    has_validation = "validation" in store.splits
+    has_validation, task = "validation" in store.splits, task_of(store.label_delimiter)
     return Recipe(
         epochs=EPOCHS,
         patience=PATIENCE if has_validation else EPOCHS,
@@ -53,6 +57,8 @@ def _recipe(config: FinetuneConfig, precision: str, store: FeatureStore) -> Reci
         precision=precision,
         max_steps_at_once=MAX_STEPS_AT_ONCE,
         class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
+        loss=task.loss(),
+        task=task,
         from_nothing=True,
     )
 

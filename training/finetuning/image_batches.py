@@ -37,7 +37,7 @@ ENGINE_DTYPES = {"float32": "float32", "mixed_float16": "float32", "mixed_bfloat
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """A split's files with their labels, int64 [N]; each file has the digest that its content must have."""
+    """A split's files with labels, int64 [N] or uint8 [N, classes]; each file has the digest that its content must have."""
 
     files: Sequence[ImageToRead]
     labels: np.ndarray
@@ -101,7 +101,7 @@ class ImageBatches:
         return np.array(found)
 
     def _epoch(self, epoch: tf.Tensor, seed: int | None, augmentation: Augmentation) -> tf.data.Dataset:
-        augment, labels = augmenter(augmentation), tf.constant(self.split.labels, tf.int64)
+        augment, labels = augmenter(augmentation), tf.constant(self.split.labels)
         count, pixels_shape = len(self.split.files), (*self.spec.image_size, 3)
 
         def load(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

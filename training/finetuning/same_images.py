@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
 from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.dataset.examples import Example
-from headstart.features.dataset.sources import SourceOptions, read_source
+from headstart.features.dataset.labels import label_array
+from headstart.features.dataset.sources import SourceOptions
+from headstart.features.dataset.uniting import read_united
 from headstart.features.engines.stream import ImageToRead
 from headstart.features.errors import UserError
 from headstart.features.places.identity import digest_of
@@ -33,7 +33,7 @@ def find_images(
     Raises:
         UserError: for other classes, labels, splits or contents, for images that the dataset does not know, and missing ones.
     """
-    found = read_source(source, options)
+    found = read_united(source, options)
     if tuple(found.class_names) != tuple(class_names):
         raise UserError(
             "other-dataset",
@@ -56,14 +56,13 @@ def find_images(
         [key for key, example in known.items() if found.has_splits and images[key].split != example.split],
         f"images of {source!r} stand in another split than in the dataset that the head was trained on",
     )
-    ids = {name: number for number, name in enumerate(class_names)}
     chosen = {split: table.examples(split) for split in splits}
     paths = {image.key: image.path for image in found.images}
     _check_contents([example for split in splits for example in chosen[split]], paths)
     return {
         split: ImageSplit(
             [ImageToRead(paths[example.key], example.digest) for example in examples],
-            np.array([ids[example.labels[0]] for example in examples], np.int64),
+            label_array(examples.labels, class_names, bool(options.label_delimiter)),
         )
         for split, examples in chosen.items()
     }

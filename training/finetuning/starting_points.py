@@ -27,6 +27,7 @@ from headstart.training.fitting.calibrate import scale_logits
 from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
+from headstart.training.tasks import delimiter_for
 
 if TYPE_CHECKING:
     import keras
@@ -52,6 +53,11 @@ class StartingPoint:
     check: Callable[[Run], dict[str, Any]]  # the saved model against the network that was trained
     picture: Callable[[str], None]  # leaves a picture of what the network sees in a folder
     max_steps_at_once: int = 1
+
+    @property
+    def label_delimiter(self) -> str:
+        """What parts an image's labels in a cell of a table; '' where each image has one label."""
+        return str(self.facts.get("label_delimiter", ""))
 
 
 def _opened(config: FinetuneConfig) -> Run:
@@ -82,6 +88,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         label_field=config.label_field,
         label_names=config.label_names,
         data_dir=config.data_dir,
+        label_delimiter=delimiter_for(run.label_delimiter, config.label_delimiter),
     )
     table = run.table
     if not os.path.isfile(os.path.join(run.path, TABLE)):
@@ -108,6 +115,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         return check_images(after, network.trained, below, run.spec, some, run.config["max_pixels"])
 
     facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
+    facts |= _several(run.label_delimiter)
     if network.unfrozen or not run.config.get("store"):
         facts["input"] = absolute_input(config.input or "")
     else:
@@ -137,6 +145,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         "dataset_digest": store.manifest.dataset_digest,
         "groups_declared": store.manifest.groups_declared,
         "max_pixels": store.manifest.max_pixels,
+        **_several(store.label_delimiter),
     }
     identity = {"store": store.spec.fingerprint, "dataset": store.manifest.dataset_digest}
     if config.init_from:
@@ -153,6 +162,11 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         lambda folder: None,
         MAX_STEPS_AT_ONCE,
     )
+
+
+def _several(label_delimiter: str) -> dict[str, str]:
+    """For the run's config.json: the delimiter, where there is one."""
+    return {"label_delimiter": label_delimiter} if label_delimiter else {}
 
 
 def _stored_boundary(store: Any, layer: str) -> Tap:

@@ -1,4 +1,4 @@
-"""After a training: a temperature into the head, and a threshold for one class; both by the validation split.
+"""After a training: a temperature into the head, and a threshold for one class, or for each of several labels; by validation.
 
 The temperature goes into the weights of the head's last dense layer, divided by it, so that the saved model is the same layers
 as before and loads with Keras alone. Before another training begins with such a head, it is taken out again: what that
@@ -8,7 +8,7 @@ training makes of it is compared, epoch by epoch, with what it was before.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,14 +18,54 @@ import numpy as np
 from headstart.features.dataset.examples import Example
 from headstart.training.evaluation.goals import parse_goal, positive_of
 from headstart.training.evaluation.operating_point import achieved, choose
-from headstart.training.evaluation.temperature import figures, fit_temperature, softmax
+from headstart.training.evaluation.set_measures import mean_average_precision, value
+from headstart.training.evaluation.temperature import (
+    figures,
+    fit_sigmoid_temperature,
+    fit_temperature,
+    set_figures,
+    sigmoid,
+    softmax,
+)
+from headstart.training.evaluation.thresholds import choose_thresholds, unchosen
 from headstart.training.fitting.pipeline import Source
+from headstart.training.tasks import Task
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
 SAME = 1e-3  # between two ways to a probability, in float32
 NO_VALIDATION = "there is no validation split (`headstart train --refit` calibrates without one)"
 NOT_ASKED = "--no_calibrate"
-NO_LOGITS = "the head does not end in a dense layer and a softmax"
+NO_LOGITS = "the head does not end in a dense layer and {0}"
+
+
+class _Link(NamedTuple):
+    """What calibrates the answers of a task: logits to probabilities and back, the temperature, and figures to tell by."""
+
+    probabilities: Callable[..., np.ndarray]
+    logits: Callable[[np.ndarray], np.ndarray | None]
+    fit_temperature: Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
+    figures: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
+def _of_softmax(probabilities: np.ndarray) -> np.ndarray | None:
+    """Logits, less a number for each example; None where these are no probabilities above 0."""
+    if not (probabilities.min() > 0 and np.abs(probabilities.sum(1) - 1).max() <= SAME):
+        return None
+    return np.log(probabilities.astype(np.float64))
+
+
+def _of_sigmoid(probabilities: np.ndarray) -> np.ndarray | None:
+    """Logits; None where these are no probabilities between 0 and 1."""
+    if not (probabilities.min() > 0 and probabilities.max() < 1):
+        return None
+    shares = probabilities.astype(np.float64)
+    return np.log(shares) - np.log1p(-shares)
+
+
+LINKS = {
+    "softmax": _Link(softmax, _of_softmax, fit_temperature, figures),
+    "sigmoid": _Link(sigmoid, _of_sigmoid, fit_sigmoid_temperature, set_figures),
+}
 
 
 @dataclass(frozen=True)
@@ -36,17 +76,18 @@ class Decisions:
     operating_point: str
     positive_class: str
     class_names: Sequence[str]
+    task: Task
 
     @classmethod
-    def of(cls, config: Any, class_names: Sequence[str]) -> Decisions:
+    def of(cls, config: Any, class_names: Sequence[str], task: Task) -> Decisions:
         """What a training's configuration asks for."""
-        return cls(config.no_calibrate, config.operating_point, config.positive_class, class_names)
+        return cls(config.no_calibrate, config.operating_point, config.positive_class, class_names, task)
 
 
 def decide(
     head: keras.Model, trained: keras.Model, source: Source, examples: Sequence[Example], asked: Decisions
 ) -> dict[str, Any]:
-    """Calibrates a head, and chooses a threshold.
+    """Calibrates a head, and chooses a threshold, of several labels one for each class.
 
     Args:
         head: what is saved; its weights are changed.
@@ -57,29 +98,42 @@ def decide(
 
     Returns:
         For the run's metrics: `calibration`, with the temperature and validation's figures before and after, or why there are
-        none; and `operating_point`, where one was asked for.
+        none; `operating_point`, where one was asked for; of several labels `thresholds`, and the mean average precision.
     """
     if not examples:
-        return {"calibration": _not_calibrated(NO_VALIDATION)}
+        thresholds = {"thresholds": [vars(each) for each in unchosen(asked.class_names)]} if asked.task.several else {}
+        return {"calibration": _not_calibrated(NO_VALIDATION), **thresholds}
+    link = LINKS[asked.task.activation]
     groups = [example.group or example.digest for example in examples]
     seen = _answers(trained, source)
     logits, why_not = None, NOT_ASKED
     if not asked.no_calibrate:
-        logits, why_not = _logits(head, trained, source, seen), NO_LOGITS
+        logits, why_not = _logits(head, trained, source, seen, link), NO_LOGITS.format(f"a {asked.task.activation}")
     if logits is None:
         found, probabilities = _not_calibrated(why_not), seen.probabilities
     else:
-        temperature = fit_temperature(seen.labels, logits, groups)
+        temperature = link.fit_temperature(seen.labels, logits, groups)
         scale_logits(head, 1 / temperature)
-        probabilities = softmax(logits, temperature)
+        probabilities = link.probabilities(logits, temperature)
         found = {
             "temperature": temperature,
             "examples": len(groups),
             "groups": len(set(groups)),
-            "before": figures(seen.labels, softmax(logits)),
-            "after": figures(seen.labels, probabilities),
+            "before": link.figures(seen.labels, link.probabilities(logits)),
+            "after": link.figures(seen.labels, probabilities),
         }
+    if asked.task.several:
+        return {"calibration": found, **_thresholds(asked, seen.labels, probabilities)}
     return {"calibration": found, **_operating_point(asked, seen.labels, probabilities, groups)}
+
+
+def _thresholds(asked: Decisions, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """A threshold for each class; and how well the classes are ranked, by the split that chose the epoch."""
+    precision = float(value(mean_average_precision(truth, probabilities), len(truth)))
+    return {
+        "val_mean_average_precision": precision,
+        "thresholds": [vars(each) for each in choose_thresholds(truth, probabilities, asked.class_names)],
+    }
 
 
 def scale_logits(head: keras.Model, factor: float) -> None:
@@ -104,7 +158,7 @@ def _not_calibrated(why: str) -> dict[str, Any]:
 
 
 class _Seen(NamedTuple):
-    labels: np.ndarray  # int64 [N]
+    labels: np.ndarray  # int64 [N], or uint8 [N, classes]
     probabilities: np.ndarray  # float32 [N, classes]
 
 
@@ -117,8 +171,8 @@ def _answers(trained: keras.Model, source: Source) -> _Seen:
     return _Seen(np.concatenate(labels), np.concatenate(answers))
 
 
-def _logits(head: keras.Model, trained: keras.Model, source: Source, seen: _Seen) -> np.ndarray | None:
-    """The validation split's logits, float [N, classes], less a number for each example; None where there are none.
+def _logits(head: keras.Model, trained: keras.Model, source: Source, seen: _Seen, link: _Link) -> np.ndarray | None:
+    """The validation split's logits as the link has them, float [N, classes]; None where there are none.
 
     Probabilities are looked at once more through logits made 16 times smaller, so that none is rounded to 0; that these
     explain those that were there before is the proof that dividing the last dense layer's weights divides the logits.
@@ -132,10 +186,10 @@ def _logits(head: keras.Model, trained: keras.Model, source: Source, seen: _Seen
         softened = _answers(trained, source).probabilities
     finally:
         layer.set_weights(before)
-    if not (softened.min() > 0 and np.abs(softened.sum(1) - 1).max() <= SAME):
+    if (small := link.logits(softened)) is None:
         return None
-    logits = SOFTENED * np.log(softened.astype(np.float64))
-    return logits if np.abs(softmax(logits) - seen.probabilities).max() <= SAME else None
+    logits = SOFTENED * small
+    return logits if np.abs(link.probabilities(logits) - seen.probabilities).max() <= SAME else None
 
 
 def _last_dense(layer: keras.Layer) -> keras.layers.Dense | None:

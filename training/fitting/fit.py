@@ -21,6 +21,7 @@ from headstart.training.fitting.callbacks import AtEpoch, LossMonitor, ShowProgr
 from headstart.training.fitting.checkpoint import BestCheckpoint, Interrupted, StopOnInterrupt, interruptible
 from headstart.training.fitting.pipeline import Labels, Source, training_pipeline, validation_pipeline
 from headstart.training.runs import run_folder
+from headstart.training.tasks import ONE, Task, takes_ids
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
 CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written
@@ -43,7 +44,8 @@ class Recipe:
     max_steps_at_once: int = 1  # between two looks of Python's
     devices: int = 1
     class_weight: dict[int, float] | None = None
-    loss: Any = field(default_factory=lambda: keras.losses.SparseCategoricalCrossentropy())
+    loss: Any = field(default_factory=ONE.loss)
+    task: Task = ONE
     from_nothing: bool = False
 
     @property
@@ -54,8 +56,15 @@ class Recipe:
     @property
     def one_hot(self) -> bool:
         """Whether the loss takes one-hot rows, and not class ids."""
-        names = (type(self.loss).__name__, getattr(self.loss, "name", ""), getattr(self.loss, "__name__", ""))
-        return not any("sparse" in str(name).lower() for name in names)
+        return not self.task.several and not takes_ids(self.loss)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is counted beside the loss; of several labels nothing, whose accuracy would be high for deciding none."""
+        if self.task.several:
+            return []
+        metric = keras.metrics.CategoricalAccuracy if self.one_hot else keras.metrics.SparseCategoricalAccuracy
+        return [metric(name="accuracy")]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def fit_network(
     """
     with interruptible() as asked:
         learner, steps = LossMonitor(model), source.size.steps(recipe.devices)
-        labels = Labels(learner.output_shape[-1], recipe.one_hot, recipe.class_weight)
+        labels = Labels(learner.output_shape[-1], recipe.one_hot, recipe.class_weight, recipe.task.several)
         _compile(learner, recipe, steps, labels)
         if list(map(id, learner.trainable_variables)) != list(map(id, model.trainable_variables)):
             raise AssertionError("the rates are in another order than the weights")
@@ -166,15 +175,15 @@ def _is_interrupted(learner: Any, training: Any, validation: Any, epochs: int, f
 
 def _compile(learner: Any, recipe: Recipe, steps: int, labels: Labels) -> None:
     """Makes all of the training now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
-    metric = keras.metrics.CategoricalAccuracy if recipe.one_hot else keras.metrics.SparseCategoricalAccuracy
     learner.compile(
         adam(_rate(recipe, steps), recipe.precision, recipe.rates),
         loss=recipe.loss,
-        metrics=[metric(name="accuracy")],
+        metrics=recipe.metrics,
         jit_compile=jit_here(),
         steps_per_execution=min(steps, recipe.max_steps_at_once),
     )
-    label = np.eye(1, labels.classes, dtype=np.float32) if recipe.one_hot else np.zeros(1, np.int64)
+    rows = recipe.one_hot or recipe.task.several
+    label = np.eye(1, labels.classes, dtype=np.float32) if rows else np.zeros(1, np.int64)
     learner.test_on_batch(np.zeros((1, *learner.inputs[0].shape[1:]), np.float32), label)
     learner.reset_metrics()
     learner.optimizer.build(learner.trainable_variables)

@@ -25,7 +25,10 @@ class Size(NamedTuple):
 
 
 class Source(Protocol):
-    """Where the examples of a training come from: batches (feature [B, ...], label id int64 [B]), the last one smaller."""
+    """Where the examples of a training come from: batches (feature [B, ...], label id int64 [B]), the last one smaller.
+
+    Labels are uint8 [B, classes] where an image may have several.
+    """
 
     size: Size
     validation_size: Size | None  # None where there is no validation split
@@ -38,20 +41,29 @@ class Source(Protocol):
 
 
 class Labels(NamedTuple):
-    """How a loss takes labels: ids or one-hot rows of so many classes, and what each class counts, where they differ."""
+    """How a loss takes labels: ids or rows of so many classes, and what each class counts, where they differ.
+
+    Rows are one-hot, or of several labels what the source gives.
+    """
 
     classes: int
     one_hot: bool = False
     class_weight: dict[int, float] | None = None
+    several: bool = False
 
     def of(self, feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """A batch as a loss takes it. A class without training examples has no weight, and counts as it is."""
-        made = (tf.cast(feature, tf.float32), tf.one_hot(label, self.classes) if self.one_hot else label)
+        made = (tf.cast(feature, tf.float32), self._made(label))
         if self.class_weight is None:
             return made
         weights = np.ones(self.classes, np.float32)
         weights[list(self.class_weight)] = list(self.class_weight.values())
         return (*made, tf.gather(weights, label))
+
+    def _made(self, label: tf.Tensor) -> tf.Tensor:
+        if self.several:
+            return tf.cast(label, tf.float32)
+        return tf.one_hot(label, self.classes) if self.one_hot else label
 
 
 def training_pipeline(source: Source, position: Position, labels: Labels, devices: int = 1) -> tf.data.Dataset:

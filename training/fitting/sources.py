@@ -50,7 +50,7 @@ class ArraySource:
     """Splits in memory.
 
     Args:
-        splits: name to features [N, ...] and labels int64 [N]; `train`, and perhaps `validation`.
+        splits: name to features [N, ...] and labels int64 [N] or uint8 [N, classes]; `train`, and perhaps `validation`.
         batch_size: examples a step.
         seed: of the orders.
     """

@@ -19,6 +19,7 @@ from headstart.features.places import place
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
+from headstart.training.tasks import Task, task_of
 
 MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 
@@ -60,7 +61,8 @@ def check_agreement(
     noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)
     because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
     seen = _Seen(keys, images, stored)
-    return {**_compare(model, head, seen, store.spec.store_dtype, noise, because), "compute_noise": noise}
+    compared = _compare(model, head, seen, store.spec.store_dtype, noise, because, task_of(run.label_delimiter))
+    return {**compared, "compute_noise": noise}
 
 
 def check_images(
@@ -101,7 +103,7 @@ def check_images(
         return (decode(place.read(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
-    return _compare(run.model(), trained, seen, "float32", 0.0, "rounding")
+    return _compare(run.model(), trained, seen, "float32", 0.0, "rounding", task_of(run.label_delimiter))
 
 
 class _Seen(NamedTuple):
@@ -113,20 +115,24 @@ class _Seen(NamedTuple):
 
 
 def _compare(
-    model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str
+    model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str, task: Task
 ) -> dict[str, Any]:
     from_features = _answers(head, seen.features)  # [n, classes]
-    if not (from_features.min() >= 0 and np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3):  # NaN is neither
+    several = task.several
+    sums_to_1 = several or np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3
+    if not (from_features.min() >= 0 and from_features.max() <= 1 + 1e-3 and sums_to_1):  # NaN is none of it
         raise UserError(
             "bad-value",
-            "the head's outputs are not probabilities: end it with a softmax, or take a loss with from_logits=True",
+            f"the head's outputs are not probabilities: end it with a {task.activation}, or take a loss with from_logits=True",
         )
     tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
     from_images = classify_images(model, seen.images())
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
-    ordered = np.sort(from_features, axis=1)
-    mismatched = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
+    mismatched = np.zeros(len(difference), bool)
+    if not several:  # of several labels, none is the answer
+        ordered = np.sort(from_features, axis=1)
+        mismatched = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
     if not difference[worst] <= tolerance or mismatched.any():
         where = int(mismatched.argmax()) if mismatched.any() else worst
         raise UserError(

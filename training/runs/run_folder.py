@@ -38,6 +38,7 @@ from headstart.features.places.claim import CLAIMS
 from headstart.features.runtime import configure_gpus
 from headstart.features.shown import Shown, plots
 from headstart.features.spec import FeatureSpec, Tap
+from headstart.training.runs.figures import chosen_figure
 
 if TYPE_CHECKING:
     import keras
@@ -48,11 +49,6 @@ CHECKPOINT, GRID, REPORT, COMMAND = "checkpoint.npz", "augmented.png", "report.h
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
 OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT, COMMAND)  # a newer run may lack them
-ACCURACIES = {  # of a training's metrics, the first that it has: what it is
-    "val_accuracy": "validation accuracy, used for selection",
-    "cross_validated_accuracy": "cross-validated accuracy, used for selection",
-    "accuracy": "training accuracy",
-}
 
 Stamp = tuple[int, int]
 
@@ -86,9 +82,9 @@ class Run(Shown):
     def words(self) -> str:
         """What was trained on what, and what came of it by the split that chose."""
         metrics = self.metrics
-        name, chosen = next((name, chosen) for name, chosen in ACCURACIES.items() if name in metrics)
+        name, chosen = chosen_figure(metrics)
         head = f"{self.title} head on {self.spec.backbone} at {self.tap.name}, {len(self.class_names)} classes"
-        return f"run {self.home!r}: {head}; {metrics[name]:.2%} ({chosen})"
+        return f"run {self.home!r}: {head}; {metrics[name]:{'.4f' if name == 'loss' else '.2%'}} ({chosen})"
 
     def pictures(self) -> Iterable[tuple[str, bytes]]:
         """The learning curve, and augmented images, where they are there."""
@@ -111,8 +107,13 @@ class Run(Shown):
 
     @property
     def class_names(self) -> list[str]:
-        """Class names, in the order of the model's outputs."""
+        """In the order of the model's outputs."""
         return self.config["class_names"]
+
+    @property
+    def label_delimiter(self) -> str:
+        """What parts an image's labels in a cell; '' where each image has one."""
+        return str(self.config.get("label_delimiter", ""))
 
     @property
     def table(self) -> DatasetTable:

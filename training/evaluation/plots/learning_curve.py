@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def learning_curve(history: dict[str, list[float]], path: str, title: str, best_epoch: int | None = None) -> None:
-    """Draws loss and accuracy by epoch, for training and validation, as a PNG.
+    """Draws loss and accuracy, where there is one, by epoch, for training and validation, as a PNG.
 
     Args:
         history: what Keras's `fit` returns: 'loss', 'accuracy', and perhaps 'val_loss' and 'val_accuracy', one number an
@@ -28,7 +28,8 @@ def learning_curve(history: dict[str, list[float]], path: str, title: str, best_
         raise UserError("bad-value", f"expected a history with a 'loss' of at least 1 epoch, got the keys {sorted(history)}")
     with canvas(9.0, 3.8, path) as figure:
         figure.suptitle(label(title, 90), fontsize=12, fontweight="bold")
-        for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        shown = ("loss", "accuracy") if "accuracy" in history else ("loss",)  # of several labels there is none
+        for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             _draw_series(axes, history, key)
             if best_epoch is not None:
                 _mark_epoch(axes, best_epoch, history.get(f"val_{key}"))
@@ -45,8 +46,6 @@ def _draw_series(axes: Axes, history: dict[str, list[float]], key: str) -> None:
             axes.plot(
                 range(1, len(values) + 1), values, color=colour, label=name, linewidth=1.8, marker=marker, markersize=3.5
             )
-    if not axes.lines:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=QUIET)
     epochs = len(history["loss"])
     axes.set_xlim(1 - 0.03 * epochs, epochs + 0.03 * epochs)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

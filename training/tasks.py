@@ -1,0 +1,100 @@
+"""What a head is asked, which one of the classes an image is of or which of them it has; what the two differ by in training.
+
+How answers are measured, and shown, follows from their kind: `training/evaluation/`, modules `set_...` for sets of labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.features.dataset.labels import refuse_several
+from headstart.features.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Task:
+    """One label an image, or several.
+
+    activation makes a head's logits probabilities; several says that labels are rows uint8 [B, classes], and not class ids.
+    """
+
+    activation: str
+    several: bool
+
+    def loss(self) -> keras.losses.Loss:
+        """What a training minimises where nothing else is asked for: the cross-entropy."""
+        import keras
+
+        return keras.losses.BinaryCrossentropy() if self.several else keras.losses.SparseCategoricalCrossentropy()
+
+    def check_loss(self, loss: Any) -> None:
+        """Raises UserError for a loss that can't take the task's labels."""
+        if self.several and takes_ids(loss):
+            raise UserError("bad-flag", "labels of several classes come as rows of 0 and 1: a sparse loss can't take them")
+
+
+ONE = Task("softmax", False)
+SEVERAL = Task("sigmoid", True)
+
+
+def task_of(label_delimiter: str) -> Task:
+    """The task of a dataset: that of several labels where it has a delimiter."""
+    return SEVERAL if label_delimiter else ONE
+
+
+def takes_ids(loss: Any) -> bool:
+    """Whether a loss takes class ids, and not rows."""
+    names = (type(loss).__name__, getattr(loss, "name", ""), getattr(loss, "__name__", ""))
+    return any("sparse" in str(name).lower() for name in names)
+
+
+def check_training(config: Any, label_delimiter: str) -> None:
+    """Looks for what makes no sense with several labels an image.
+
+    Args:
+        config: what `headstart train` or `headstart finetune` takes.
+        label_delimiter: of the dataset.
+
+    Raises:
+        UserError: for a flag that is for one label alone.
+    """
+    if not label_delimiter:
+        return
+    if getattr(config, "refit", False):
+        refuse_several(label_delimiter, "--refit", "leave it out")
+    if config.operating_point:
+        refuse_several(label_delimiter, "--operating_point", "each class gets a threshold by validation anyway, leave it out")
+    if config.class_weight != "none":
+        refuse_several(label_delimiter, f"--class_weight {config.class_weight}", "leave it out")
+    if config.monitor.endswith("accuracy"):
+        refuse_several(label_delimiter, f"--monitor {config.monitor}", "take val_loss")
+
+
+def delimiter_for(own: str, asked: str) -> str:
+    """What parts labels in other images for a run: what was asked for, or else the same as where it learned.
+
+    Raises:
+        UserError: when something was asked for, and the run knows one label an image.
+    """
+    if asked and not own:
+        raise UserError("bad-flag", "--label_delimiter: the run was trained on one label an image, leave it out")
+    return asked or own
+
+
+def check_evaluation(config: Any, label_delimiter: str) -> None:
+    """Looks for what a run can't be evaluated by.
+
+    Args:
+        config: what `headstart evaluate` takes.
+        label_delimiter: of the run.
+
+    Raises:
+        UserError: for a flag that is for one label an image, or for several.
+    """
+    delimiter_for(label_delimiter, config.label_delimiter)
+    if config.by:
+        refuse_several(label_delimiter, "--by", "leave it out")
