@@ -98,3 +98,37 @@ def check_evaluation(config: Any, label_delimiter: str) -> None:
     delimiter_for(label_delimiter, config.label_delimiter)
     if config.by:
         refuse_several(label_delimiter, "--by", "leave it out")
+
+
+def check_prediction(config: Any, label_delimiter: str) -> None:
+    """Looks for what a run on several labels an image can't be asked.
+
+    Args:
+        config: what `headstart predict` takes.
+        label_delimiter: of the run.
+
+    Raises:
+        UserError: for a flag that is for one label alone.
+    """
+    if config.top_k != 1:
+        refuse_several(label_delimiter, "--top_k", "the probabilities of all classes are there anyway, leave it out")
+    if config.review:
+        refuse_several(label_delimiter, "--review", "leave it out")
+
+
+def check_comparison(config: Any, first: str, second: str) -> bool:
+    """Looks for what two runs can't be compared by; whether both are on several labels an image.
+
+    Args:
+        config: what `headstart compare` takes.
+        first, second: the runs' delimiters.
+
+    Raises:
+        UserError: for two runs of which one alone is on several labels, or a flag that is for the other kind.
+    """
+    if bool(first) != bool(second):
+        refuse_several(first or second, "one of the two runs", "compare runs of one kind")
+    if config.by:
+        refuse_several(first, "--by", "leave it out")
+    config.metric_of(bool(first))
+    return bool(first)

@@ -13,6 +13,7 @@ from headstart.training.evaluation.compare_config import CompareConfig
 
 if TYPE_CHECKING:
     from headstart.training.evaluation.compare import Comparison, Part
+    from headstart.training.evaluation.compare_sets import Pair, SetComparison
 
 MAX_ROWS = 20  # classes, or values of a column, on which the two differ most
 
@@ -24,18 +25,21 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _check_names(config: CompareConfig) -> None:
     from headstart.training.runs.run_folder import Run
+    from headstart.training.tasks import check_comparison
 
-    for path in (config.baseline, config.run):
-        Run.open(path)
+    check_comparison(config, *(Run.open(path).label_delimiter for path in (config.baseline, config.run)))
 
 
 def _compare(config: CompareConfig) -> Outcome:
-    from headstart.training.evaluation.compare import compare
+    from headstart.training.evaluation.compare import Comparison, compare
 
     found = compare(config)
-    lines = [describe(config, found)]
+    several = not isinstance(found, Comparison)
+    lines = [describe(config, found) if isinstance(found, Comparison) else describe_sets(config, found)]
     if dropped := config.max_drop is not None and found.drop > config.max_drop + 1e-12:
-        lines.append(f"{config.metric} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows")
+        lines.append(
+            f"{config.metric_of(several)} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows"
+        )
     return Outcome("\n".join(lines), found, int(dropped))
 
 
@@ -60,6 +64,30 @@ def describe(config: CompareConfig, found: Comparison) -> str:
             lines.append(f"  and {len(parts) - MAX_ROWS} more")
     pictures = f"as pictures: {found.sheet}" if found.sheet else f"no pictures: {found.why_not}"
     return "\n".join([*lines, f"answered differently, image by image: {found.table}", pictures])
+
+
+def describe_sets(config: CompareConfig, found: SetComparison) -> str:
+    """The same of two runs on several labels an image."""
+    lines = [
+        f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets, those of classes each for itself",
+        f"  A {config.baseline}",
+        f"  B {config.run}",
+        f"  {'':<24} {'A':>6} {'B':>6}  difference, points",
+        *(_pair(pair.name.replace("_", " "), pair) for pair in found.means),
+        "  average precision of",
+        *(_pair(printable(pair.name)[:24], pair) for pair in found.classes[:MAX_ROWS]),
+    ]
+    if len(found.classes) > MAX_ROWS:
+        lines.append(f"  and {len(found.classes) - MAX_ROWS} more")
+    return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
+
+
+def _pair(name: str, pair: Pair) -> str:
+    gap = pair.difference
+    interval = "no interval"
+    if not math.isnan(gap.low):
+        interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{'' if gap.significant else ': no difference was seen'}"
+    return f"  {name:<24} {100 * pair.first:>6.1f} {100 * pair.second:>6.1f}  {100 * gap.difference:+.2f} {interval}"
 
 
 def _line(part: Part) -> str:

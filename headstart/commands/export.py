@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.formatting import human_bytes, printable
-from headstart.training.exporting.export_config import ExportConfig
+from headstart.training.exporting.export_config import INSTEAD, ExportConfig
 
 if TYPE_CHECKING:
     from headstart.training.exporting.export import Exported
@@ -27,7 +28,7 @@ def _prepare(config: ExportConfig) -> None:
     check_output(config.output)
     FORMATS[config.format].check_installed()
     check_backend()
-    Run.open(config.run)
+    refuse_several(Run.open(config.run).label_delimiter, "an export", INSTEAD)
 
 
 def _unmet(config: ExportConfig) -> list[str]:

@@ -33,6 +33,7 @@ from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, an
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import MODEL, Run
+from headstart.training.tasks import check_prediction
 
 SUMMARY, DEAD_LETTERS = "summary.json", "dead_letters.jsonl"
 
@@ -82,6 +83,7 @@ def predict_files(config: PredictConfig) -> Predicted:
             another prediction is writing to.
     """
     run, output = Run.open(config.run, config.unsafe), place.absolute(config.output)
+    check_prediction(config, run.label_delimiter)
     check_output(config.output)
     with claimed(output, "prediction", "--output") as claim:
         plan = _planned(config, run, output, claim.token, to_predict(config.images))

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,8 +25,7 @@ from headstart.pipelines.unit_job import UnitJob
 from headstart.pipelines.work_unit import UnitExample, WorkUnit
 from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
 from headstart.training.evaluation.classify import Classifier
-from headstart.training.evaluation.operating_point import OperatingPoint
-from headstart.training.evaluation.predict import Prediction, naming, write_csv, write_jsonl
+from headstart.training.evaluation.prediction_rows import Rows, rows_of, write_csv, write_jsonl
 from headstart.training.runs.run_folder import MODEL, Run
 
 PARTS = "predictions"  # below the output
@@ -58,9 +57,9 @@ class PredictJob(UnitJob):
 
 
 class Row(NamedTuple):
-    """An image's prediction, and the feature that it comes from, float32 [*tap.shape]."""
+    """An image's prediction, as its run's rows have it, and the feature that it comes from, float32 [*tap.shape]."""
 
-    prediction: Prediction
+    prediction: Any
     feature: np.ndarray
 
 
@@ -77,7 +76,7 @@ class PredictPart(WriteUnit):
         def begin(watch: Stopwatch) -> UnitWork:
             return UnitWork(
                 results=_rows(unit, loaded, watch),
-                writer=lambda file: _PartWriter(file, unit, job, loaded.decides),
+                writer=lambda file: _PartWriter(file, unit, job, loaded.kind),
                 computed=len(unit.examples),
                 engine=loaded.classifier.engine.options.provenance,
             )
@@ -86,17 +85,17 @@ class PredictPart(WriteUnit):
 
 
 def answers_digest(run: Run) -> str:
-    """sha256 of what decides a run's answers and what they are called: the model, the classes, the threshold."""
-    model = files.sha256_file(os.path.join(run.path, MODEL))
-    return hashlib.sha256(json.dumps([model, run.class_names, run.metrics.get("operating_point")]).encode()).hexdigest()
+    """sha256 of what decides a run's answers and what they are called: the model, the classes, the thresholds."""
+    model, metrics = files.sha256_file(os.path.join(run.path, MODEL)), run.metrics
+    thresholds = [metrics.get(name) for name in ("operating_point", "thresholds")]
+    return hashlib.sha256(json.dumps([model, run.class_names, *thresholds]).encode()).hexdigest()
 
 
 class _Loaded(NamedTuple):
-    """A run's model, what makes a row of an answer of it, and whether the run has a threshold."""
+    """A run's model, and what its predictions are."""
 
     classifier: Classifier
-    named: Callable[[str, np.ndarray], Prediction]
-    decides: bool
+    kind: Rows[Any]
 
 
 _loading = threading.Lock()
@@ -111,8 +110,7 @@ def _shared(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
 @functools.lru_cache(1)
 def _load(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
     opened = Run.open(run, unsafe)
-    decides = OperatingPoint.of_run(opened) is not None
-    loaded = _Loaded(Classifier(opened), naming(opened, top_k), decides)
+    loaded = _Loaded(Classifier(opened), rows_of(opened, top_k))
     if answers_digest(opened) != answers:
         raise UserError(
             "replaced", f"the run {run!r} was trained again since these predictions began: start them anew, in another folder"
@@ -126,14 +124,14 @@ def _rows(unit: WorkUnit, loaded: _Loaded, watch: Stopwatch) -> Iterator[tuple[U
         if isinstance(answer, Unreadable):
             yield example, answer
         else:
-            yield example, Row(loaded.named(example.key, answer.probabilities), answer.feature)
+            yield example, Row(loaded.kind.of(example.key, answer.probabilities), answer.feature)
 
 
 class _PartWriter:
     """Holds a unit's rows, and writes them as one table."""
 
-    def __init__(self, file: BinaryIO, unit: WorkUnit, job: PredictJob, decides: bool) -> None:
-        self.file, self.unit, self.job, self.decides = file, unit, job, decides
+    def __init__(self, file: BinaryIO, unit: WorkUnit, job: PredictJob, kind: Rows[Any]) -> None:
+        self.file, self.unit, self.job, self.kind = file, unit, job, kind
         self.rows = list[Row]()
 
     @property
@@ -147,46 +145,39 @@ class _PartWriter:
 
     def finish(self) -> ShardEntry:
         """Writes the table."""
-        top_k = min(self.job.top_k, len(self.job.class_names))
-        content = encoded(self.rows, self.job.form, top_k, self.decides, self.job.with_features)
+        content = encoded(self.rows, self.job.form, self.kind, self.job.with_features)
         self.file.write(content)
         digest = hashlib.sha256(content).hexdigest()
         return ShardEntry(self.unit.shard, len(self.rows), len(content), 0, digest, self.unit.digest)
 
 
-def encoded(rows: list[Row], form: str, top_k: int, decides: bool, with_features: bool) -> bytes:
+def encoded(rows: list[Row], form: str, kind: Rows[Any], with_features: bool) -> bytes:
     """Rows as a table.
 
     Args:
         rows: in order.
         form: parquet, csv or jsonl.
-        top_k: classes a row.
-        decides: whether the run has a threshold: `decision` is a column then.
+        kind: what the run's predictions are.
         with_features: whether `feature` is a column, a list of float32 in C order; of Parquet alone.
     """
     if form == "parquet":
-        return _parquet(rows, top_k, decides, with_features)
+        return _parquet(rows, kind, with_features)
     text = io.StringIO(newline="")
     predictions = [row.prediction for row in rows]
     if form == "csv":
-        write_csv(predictions, top_k, text, decides)
+        write_csv(predictions, kind, text)
     else:
         write_jsonl(predictions, text)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _parquet(rows: list[Row], top_k: int, decides: bool, with_features: bool) -> bytes:
+def _parquet(rows: list[Row], kind: Rows[Any], with_features: bool) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     found = [row.prediction for row in rows]
     keys = [each.key.encode("utf-8", "backslashreplace").decode() for each in found]
-    columns = {"key": pa.array(keys, pa.string())}
-    for rank in range(top_k):
-        columns[f"class_{rank + 1}"] = pa.array([each.classes[rank] for each in found], pa.string())
-        columns[f"probability_{rank + 1}"] = pa.array([each.probabilities[rank] for each in found], pa.float32())
-    if decides:
-        columns["decision"] = pa.array([each.decision for each in found], pa.string())
+    columns = {"key": pa.array(keys, pa.string()), **kind.columns(found)}
     if with_features:
         columns["feature"] = pa.array([row.feature.ravel() for row in rows], pa.list_(pa.float32()))
     file = io.BytesIO()

@@ -19,6 +19,7 @@ from headstart.features.dataset.columns import Text
 from headstart.features.dataset.dividing import linked
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import check_exists
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.formatting import printable
 from headstart.features.places import mirror, place
@@ -108,6 +109,7 @@ def check_names(config: AuditConfig) -> FeatureStore:
     if held - ours:
         raise UserError("output-taken", f"--output {config.output!r} holds something else than an audit: give an empty folder")
     store = FeatureStore.open(config.store)
+    refuse_several(store.label_delimiter, "an audit")
     store.tap(config.tap)
     if config.images:
         check_exists(config.images)

@@ -13,14 +13,16 @@ from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
 from headstart.features.shown import Shown, plots
-from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
+from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
+from headstart.training.evaluation.compare_sets import SetComparison, compare_sets
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
 from headstart.training.evaluation.differing import Differing, draw_differing, table_of
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.subgroups import values_by
 from headstart.training.runs.run_folder import Run
+from headstart.training.tasks import check_comparison
 
-TABLE, SHEET = "compared.csv", "compared.png"  # in the second run's evaluation: the images that the two answer differently
+SHEET = "compared.png"  # beside the table
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Comparison(Shown):
         return mcnemar(self.better, self.worse)
 
 
-def compare(config: CompareConfig) -> Comparison:
+def compare(config: CompareConfig) -> Comparison | SetComparison:
     """Compares two runs, and leaves the images that they answer differently beside the second's predictions.
 
     Args:
@@ -95,13 +97,18 @@ def compare(config: CompareConfig) -> Comparison:
     Raises:
         UserError: for a run that is not complete or was not evaluated, or evaluations of other images or labels.
     """
-    first, second = (Predictions.of_run(Run.open(path), config.split) for path in (config.baseline, config.run))
-    if [(row["key"], row["truth"]) for row in first.rows] != [(row["key"], row["truth"]) for row in second.rows]:
+    runs = [Run.open(path) for path in (config.baseline, config.run)]
+    several = check_comparison(config, *(run.label_delimiter for run in runs))
+    first, second = (Predictions.of_run(run, config.split) for run in runs)
+    truth = "key" if several else "truth"  # sets are compared as such: another delimiter may part them
+    if [(row["key"], row[truth]) for row in first.rows] != [(row["key"], row[truth]) for row in second.rows]:
         raise UserError(
             "other-dataset",
             f"{config.baseline!r} and {config.run!r} were not evaluated on the same images with the same labels "
             f"({len(first.rows)} and {len(second.rows)}): evaluate both on one folder, headstart evaluate RUN FOLDER",
         )
+    if several:
+        return compare_sets(config, first, second)
     values = {"class": [row["truth"] for row in first.rows]}
     values |= {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
     groups = [row["group"] or row["key"] for row in first.rows]
@@ -113,7 +120,7 @@ def compare(config: CompareConfig) -> Comparison:
         before,
         after,
         against_best(hits, groups, config.seed)[1],
-        _drop(config, first, second) if config.metric != "accuracy" else before - after,
+        _drop(config, first, second) if config.metric_of(several=False) != "accuracy" else before - after,
         int((hits[1] & ~hits[0]).sum()),
         int((hits[0] & ~hits[1]).sum()),
         {by: _parts(each, *hits) for by, each in values.items()},
@@ -139,8 +146,9 @@ def _parts(values: Sequence[str], first: np.ndarray, second: np.ndarray) -> list
 
 def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> float:
     """By how much the second run is worse, by the metric that was asked for."""
-    before, after = (float(each.metrics[config.metric]["value"]) for each in (first, second))
-    return after - before if config.metric in LESS_IS_BETTER else before - after
+    name = config.metric_of(several=False)
+    before, after = (float(each.metrics[name]["value"]) for each in (first, second))
+    return after - before if name in LESS_IS_BETTER else before - after
 
 
 def _save(differing: Differing, second: Predictions) -> tuple[str, str, str]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import headstart
 from headstart.features import files
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import quietly
 from headstart.training.evaluation.operating_point import OperatingPoint
-from headstart.training.exporting.export_config import ExportConfig
+from headstart.training.exporting.export_config import INSTEAD, ExportConfig
 from headstart.training.exporting.formats import FLOAT, FORMATS, INT8
 from headstart.training.exporting.requirements import unmet
 from headstart.training.runs.run_folder import MODEL, Run
@@ -59,6 +60,7 @@ def export(config: ExportConfig) -> Exported:
     form = FORMATS[config.format]
     form.check_installed()
     run = Run.open(config.run, config.unsafe)
+    refuse_several(run.label_delimiter, "an export", INSTEAD)
     if lines := unmet(run, config.split, config.require):
         raise UserError("below-requirement", "; ".join(lines))
     check_backend()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features import files
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
@@ -111,6 +112,7 @@ def check_names(config: LearningCurveConfig) -> FeatureStore:
             "output-taken", f"--run {config.run!r} holds something else than a learning curve: give an empty folder"
         )
     store = FeatureStore.open(config.store)
+    refuse_several(store.label_delimiter, "a learning curve")
     store.tap(config.tap)
     for split in SPLITS:
         if split not in store.splits:

@@ -13,6 +13,7 @@ import os
 from markupsafe import Markup
 
 from headstart.features import files
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
@@ -30,7 +31,7 @@ from headstart.training.reporting.learning import learning
 from headstart.training.reporting.map_section import map_section
 from headstart.training.reporting.page import page
 from headstart.training.reporting.repeat import repeat
-from headstart.training.reporting.report_config import ReportConfig
+from headstart.training.reporting.report_config import INSTEAD, ReportConfig
 from headstart.training.reporting.result import result
 from headstart.training.runs.run_folder import REPORT, Run
 
@@ -49,6 +50,7 @@ def report(config: ReportConfig) -> str:
         UserError: for a run that is not complete, or an evaluation that it does not have.
     """
     run = Run.open(config.run, config.unsafe)
+    refuse_several(run.label_delimiter, "a report", INSTEAD)
     evaluated = Evaluated.read(run, config.split, config.seed)
     content = page(f"{run.spec.backbone}, {run.title}", _sections(evaluated)).encode()
     if config.output:

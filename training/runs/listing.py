@@ -19,6 +19,8 @@ from headstart.training.runs.run_folder import CONFIG, EVALUATION, METRICS, MODE
 class RunRow:
     """A run. Its accuracy on a split, 0..1 with a 95% interval, is None where nobody evaluated that.
 
+    Of several labels an image, that is the mean average precision, and label_delimiter is not ''.
+
     run is the path below the folder that was listed; data the beginning of the dataset's digest; model_bytes the size of
     model.keras; seconds those of the training. used_for_selection says that the run was trained on the split or chosen by it.
     """
@@ -37,6 +39,7 @@ class RunRow:
     used_for_selection: bool | None
     model_bytes: int
     seconds: float
+    label_delimiter: str = ""
 
 
 def list_runs(folder: str, split: str = "test") -> list[RunRow]:
@@ -65,7 +68,8 @@ def _row(folder: str, prefix: str, sizes: dict[str, int], split: str) -> RunRow:
 
     config, metrics, scores = read(CONFIG), read(METRICS), f"{EVALUATION}/{split}/metrics.json"
     spec, evaluation = FeatureSpec.from_json(config["spec"]), read(scores) if prefix + scores in sizes else None
-    accuracy = evaluation["accuracy"] if evaluation else {}
+    delimiter = config.get("label_delimiter", "")
+    accuracy = evaluation["mean_average_precision" if delimiter else "accuracy"] if evaluation else {}
     return RunRow(
         run=prefix.rstrip("/") or ".",
         backbone=spec.backbone,
@@ -81,6 +85,7 @@ def _row(folder: str, prefix: str, sizes: dict[str, int], split: str) -> RunRow:
         used_for_selection=evaluation["used_for_selection"] if evaluation else None,
         model_bytes=sizes.get(prefix + MODEL, 0),
         seconds=metrics["seconds"],
+        label_delimiter=delimiter,
     )
 
 
@@ -105,7 +110,7 @@ def cells(rows: Sequence[RunRow]) -> list[tuple[str, ...]]:
             f"{row.backbone} {'x'.join(map(str, row.image_size))}",
             row.tap,
             row.technique,
-            "not evaluated" if row.accuracy is None else f"{100 * row.accuracy:.2f}%",
+            "not evaluated" if row.accuracy is None else f"{100 * row.accuracy:.2f}%{' mAP' if row.label_delimiter else ''}",
             "" if row.low is None or row.high is None else f"[{100 * row.low:.2f}, {100 * row.high:.2f}]",
             "" if row.examples is None else f"{row.examples:,}",
             f"{row.model_bytes / 1e6:.1f}",
