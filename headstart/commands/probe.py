@@ -22,11 +22,10 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _check_names(config: ProbeConfig) -> None:
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.probing.probe import check_output_folder
+    from headstart.training.probing.probe import check_output_folder, check_stores
 
     check_output_folder(config.run)
-    for store in config.stores:
-        FeatureStore.open(store)
+    check_stores([FeatureStore.open(store) for store in config.stores])
 
 
 def _probe(config: ProbeConfig) -> Outcome:
