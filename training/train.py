@@ -82,7 +82,8 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
-    from headstart.training.tasks import check_training, task_of
+    from headstart.training.tasks.checks import check_training
+    from headstart.training.tasks.task import task_of
 
     started, own = time.monotonic(), head is not None or loss is not None
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
@@ -152,7 +153,7 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
 def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> _Learner:
     from headstart.training.fitting.sources import stored_moments
     from headstart.training.heads import begin_at_shares, build_head, resolve_precision
-    from headstart.training.tasks import task_of
+    from headstart.training.tasks.task import task_of
 
     if getattr(loss, "from_logits", False):
         raise UserError(
@@ -176,7 +177,7 @@ def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> 
 
 def _custom(layer: keras.Layer, loss: Any, tap: Tap, store: FeatureStore) -> _Learner:
     from headstart.training.heads import wrap_head
-    from headstart.training.tasks import task_of
+    from headstart.training.tasks.task import task_of
 
     classes, activation = len(store.class_names), task_of(store.label_delimiter).activation
     from_logits = bool(getattr(loss, "from_logits", False))
@@ -188,7 +189,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
     from headstart.training.fitting.fit import Recipe
     from headstart.training.fitting.sources import class_weights
     from headstart.training.heads import resolve_precision
-    from headstart.training.tasks import task_of
+    from headstart.training.tasks.task import task_of
 
     has_validation = "validation" in store.splits
     return Recipe(

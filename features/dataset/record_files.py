@@ -42,6 +42,12 @@ class RecordFields:
     names: tuple[str, ...] = ()
     delimiter: str = ""
 
+    def __post_init__(self) -> None:
+        if self.delimiter and (holding := [name for name in self.names if self.delimiter in name]):
+            raise UserError(
+                "bad-flag", f"the class {holding[0]!r} holds --label_delimiter {self.delimiter!r}: take another one"
+            )
+
     def class_of(self, label: int | bytes) -> str:
         """A label's name.
 

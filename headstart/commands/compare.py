@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _check_names(config: CompareConfig) -> None:
     from headstart.training.runs.run_folder import Run
-    from headstart.training.tasks import check_comparison
+    from headstart.training.tasks.checks import check_comparison
 
     check_comparison(config, *(Run.open(path).label_delimiter for path in (config.baseline, config.run)))
 

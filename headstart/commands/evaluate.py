@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _prepare(config: EvaluateConfig) -> None:
     from headstart.training.runs.run_folder import Run
-    from headstart.training.tasks import check_evaluation
+    from headstart.training.tasks.checks import check_evaluation
 
     check_evaluation(config, Run.open(config.run).label_delimiter)
     if config.input:

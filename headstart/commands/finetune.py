@@ -12,7 +12,7 @@ from headstart.features.dataset.inputs import check_exists
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
 from headstart.training.finetuning.finetune_config import FinetuneConfig
-from headstart.training.tasks import check_training, delimiter_for
+from headstart.training.tasks.checks import check_training, delimiter_for
 
 if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run

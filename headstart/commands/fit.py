@@ -18,7 +18,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads, quietly
 from headstart.pipelines.extract_config import ExtractConfig, check_names
-from headstart.training.tasks import check_training
+from headstart.training.tasks.checks import check_training
 from headstart.training.train_config import TrainConfig
 
 if TYPE_CHECKING:

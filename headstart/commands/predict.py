@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _prepare(config: PredictConfig) -> None:
     from headstart.training.runs.run_folder import Run
-    from headstart.training.tasks import check_prediction
+    from headstart.training.tasks.checks import check_prediction
 
     check_prediction(config, Run.open(config.run).label_delimiter)
     limit_intra_op_threads()

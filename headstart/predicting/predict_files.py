@@ -33,7 +33,7 @@ from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, an
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import MODEL, Run
-from headstart.training.tasks import check_prediction
+from headstart.training.tasks.checks import check_prediction
 
 SUMMARY, DEAD_LETTERS = "summary.json", "dead_letters.jsonl"
 

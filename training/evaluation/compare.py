@@ -20,7 +20,7 @@ from headstart.training.evaluation.differing import Differing, draw_differing, t
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.subgroups import values_by
 from headstart.training.runs.run_folder import Run
-from headstart.training.tasks import check_comparison
+from headstart.training.tasks.checks import check_comparison
 
 SHEET = "compared.png"  # beside the table
 

@@ -35,7 +35,7 @@ from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_
 from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
 from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
-from headstart.training.tasks import check_evaluation
+from headstart.training.tasks.checks import check_evaluation
 
 MAX_CLASSES_IN_A_MATRIX = 40
 

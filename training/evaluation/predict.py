@@ -26,7 +26,7 @@ from headstart.training.evaluation.prediction_rows import (
 from headstart.training.evaluation.review import Pool, write_review
 from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import Run
-from headstart.training.tasks import check_prediction
+from headstart.training.tasks.checks import check_prediction
 
 
 def predict(config: PredictConfig) -> Iterator[Prediction | SetPrediction]:

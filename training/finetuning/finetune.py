@@ -68,7 +68,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
-    from headstart.training.tasks import check_training
+    from headstart.training.tasks.checks import check_training
 
     started = time.monotonic()
     precision = resolve_precision(config.precision)
@@ -124,7 +124,7 @@ def _finish(
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
-    from headstart.training.tasks import task_of
+    from headstart.training.tasks.task import task_of
 
     network = begin.network
     spec = _spec_after(begin.spec, network)
@@ -170,7 +170,7 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:
     from headstart.training.fitting.fit import Recipe
     from headstart.training.fitting.sources import class_weights
-    from headstart.training.tasks import task_of
+    from headstart.training.tasks.task import task_of
 
     unfrozen = bool(begin.network.unfrozen)
     has_validation = "validation" in begin.table.splits

@@ -13,7 +13,7 @@ from headstart.training.finetuning.unfreeze import Unfreezing, split_network
 from headstart.training.fitting.fit import Recipe, fit_network
 from headstart.training.fitting.sources import MOMENTS_BATCH, ArraySource, class_weights, moments
 from headstart.training.heads import begin_at_shares, build_head
-from headstart.training.tasks import task_of
+from headstart.training.tasks.task import task_of
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig

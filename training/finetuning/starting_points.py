@@ -27,7 +27,7 @@ from headstart.training.fitting.calibrate import scale_logits
 from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.agreement import check_agreement, check_images
 from headstart.training.runs.run_folder import GRID, MODEL, Run
-from headstart.training.tasks import delimiter_for
+from headstart.training.tasks.checks import delimiter_for
 
 if TYPE_CHECKING:
     import keras

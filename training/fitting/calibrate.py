@@ -29,7 +29,7 @@ from headstart.training.evaluation.temperature import (
 )
 from headstart.training.evaluation.thresholds import choose_thresholds, unchosen
 from headstart.training.fitting.pipeline import Source
-from headstart.training.tasks import Task
+from headstart.training.tasks.task import ONE, Task
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
 SAME = 1e-3  # between two ways to a probability, in float32
@@ -76,7 +76,7 @@ class Decisions:
     operating_point: str
     positive_class: str
     class_names: Sequence[str]
-    task: Task
+    task: Task = ONE
 
     @classmethod
     def of(cls, config: Any, class_names: Sequence[str], task: Task) -> Decisions:

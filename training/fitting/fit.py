@@ -21,7 +21,7 @@ from headstart.training.fitting.callbacks import AtEpoch, LossMonitor, ShowProgr
 from headstart.training.fitting.checkpoint import BestCheckpoint, Interrupted, StopOnInterrupt, interruptible
 from headstart.training.fitting.pipeline import Labels, Source, training_pipeline, validation_pipeline
 from headstart.training.runs import run_folder
-from headstart.training.tasks import ONE, Task, takes_ids
+from headstart.training.tasks.task import ONE, Task, takes_ids
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
 CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written

@@ -19,7 +19,7 @@ from headstart.features.places import place
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
-from headstart.training.tasks import Task, task_of
+from headstart.training.tasks.task import Task, task_of
 
 MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 

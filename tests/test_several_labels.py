@@ -1,0 +1,413 @@
+"""Images with several labels, from a table or a folder to predictions; and what is refused, in one line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw
+
+from headstart.cli import main
+from headstart.features.dataset.labels import labels_in
+from headstart.features.store.feature_store import FeatureStore
+from headstart.features.store.manifest import FORMAT_SEVERAL, read_manifest
+from headstart.features.store.verify import faults
+from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.predict import predict
+from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.evaluation.set_scores import SetScores
+from headstart.training.finetuning.finetune import finetune
+from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.runs.run_folder import Run
+from headstart.training.train import train
+from headstart.training.train_config import TrainConfig
+from tests.conftest import after_epoch, raises, small_backbone, small_backbone_flags
+
+SHAPES = {"blue": (40, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
+SHARES = (0.2, 0.4, 0.5)
+
+
+def draw(labels: tuple[str, ...], generator: np.random.Generator) -> Image.Image:
+    """Noise, with a square of each colour."""
+    image = Image.fromarray(generator.integers(90, 160, (40, 40, 3)).astype(np.uint8))
+    for label in labels:
+        x, y = generator.integers(0, 20, 2).tolist()
+        ImageDraw.Draw(image).rectangle((x, y, x + 18, y + 18), fill=SHAPES[label])
+    return image
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A table of 120 images of none to three shapes each."""
+    folder, generator = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    rows = []
+    for number in range(120):
+        labels = tuple(name for name, share in zip(SHAPES, SHARES) if generator.random() < share)
+        draw(labels, generator).save(folder / f"{number:03}.png")
+        rows.append((f"{number:03}.png", "|".join(reversed(labels))))
+    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return folder / "table.csv"
+
+
+def truth_of(table: pathlib.Path) -> dict[str, tuple[str, ...]]:
+    with open(table, encoding="utf-8", newline="") as file:
+        return {row["path"]: labels_in(row["label"], "|") for row in csv.DictReader(file)}
+
+
+def config(table: pathlib.Path, store: pathlib.Path, **changes: Any) -> ExtractConfig:
+    values = {"input": str(table), "store": str(store), "label_delimiter": "|", "splits": "train=0.6,validation=0.2,test=0.2"}
+    return ExtractConfig(**{**values, **small_backbone(), **changes})
+
+
+@pytest.fixture(scope="session")
+def several(table: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The table's features: a small network's last map, averaged, and a lower one whole."""
+    path = tmp_path_factory.mktemp("several") / "store"
+    extract(config(table, path, taps=("top_activation:avg", "block5c_add:none")))
+    return path
+
+
+@pytest.fixture(scope="session")
+def several_run(several: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A linear head on it."""
+    path = tmp_path_factory.mktemp("several-run") / "run"
+    train(TrainConfig(store=str(several), run=str(path), tap="top_activation:avg", epochs=25, learning_rate=3e-3))
+    return path
+
+
+def test_the_store_holds_sets(several: pathlib.Path, table: pathlib.Path) -> None:
+    store, truth = FeatureStore.open(str(several)), truth_of(table)
+    assert store.class_names == ["blue", "green", "red"] and store.label_delimiter == "|"
+    assert json.loads((several / "manifest.json").read_text())["format"] == FORMAT_SEVERAL
+    assert list(faults(str(several))) == []
+    assert sum(map(store.count, store.splits)) == 120 and () in truth.values()
+    for split in store.splits:
+        arrays = store.to_numpy(split)
+        assert arrays.labels.dtype == np.uint8 and arrays.labels.shape == (store.count(split), 3)
+        for row, (key, labels) in enumerate(zip(arrays.keys, arrays.labels)):
+            names = tuple(name for name, has in zip(store.class_names, labels) if has)
+            assert names == truth[key] == store.examples(split)[row].labels
+            assert store.example(split, row).labels == tuple(np.flatnonzero(labels))
+    features, labels = next(iter(store.dataset("train", 8, shuffle=True)))
+    assert labels.shape == (8, 3) and len(features) == 8
+    assert store.map_style("test")[0][1].tolist() == store.labels("test")[0].tolist()
+
+
+def test_a_store_is_exported_and_read_by_tfds(several: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store = FeatureStore.open(str(several))
+    store.to_parquet("test", str(tmp_path / "test.parquet"))
+    assert [tuple(each) for each in pq.read_table(tmp_path / "test.parquet")["label"].to_pylist()] == [
+        example.labels for example in store.examples("test")
+    ]
+    (folder,) = store.tfds_folders
+    builder = tfds.builder_from_directory(folder)
+    assert builder.info.features["label"].feature.names == store.class_names
+    found = {each["key"].decode(): tuple(each["label"].tolist()) for each in tfds.as_numpy(builder.as_dataset(split="train"))}
+    ids = {name: number for number, name in enumerate(store.class_names)}
+    assert found == {each.key: tuple(ids[label] for label in each.labels) for each in store.examples("train")}
+    assert () in found.values()
+
+
+def test_a_head_learns_decides_and_loads_in_keras_alone(several: pathlib.Path, several_run: pathlib.Path) -> None:
+    run, store = Run.open(str(several_run)), FeatureStore.open(str(several))
+    assert run.label_delimiter == "|" and run.metrics["val_mean_average_precision"] > 0.8
+    assert "mean average precision" in run.words()
+    assert [each["name"] for each in run.metrics["thresholds"]] == store.class_names
+    model = keras.saving.load_model(several_run / "model.keras", safe_mode=True)
+    assert model.get_layer("head").layers[-1].activation is keras.activations.sigmoid
+    image = draw(("blue", "red"), np.random.default_rng(5))
+    shares = np.asarray(model(np.asarray(image)[None]))[0]
+    assert shares.shape == (3,) and (shares >= 0).all() and shares[0] + shares[2] > 1 + shares[1]
+    history = (several_run / "history.csv").read_text().splitlines()[0]
+    assert history == "epoch,loss,val_loss"
+
+
+def test_it_is_evaluated_with_the_thresholds_of_validation(several_run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy = shutil.copytree(several_run, tmp_path / "run")
+    found = evaluate(EvaluateConfig(run=str(copy)))
+    assert isinstance(found.scores, SetScores)
+    assert found.scores.mean_average_precision.value > found.scores.chance + 0.2
+    assert found.scores.mean_average_precision.low <= found.scores.mean_average_precision.value
+    thresholds = {each["name"]: each["threshold"] for each in Run.open(str(copy)).metrics["thresholds"]}
+    assert {each.name: each.threshold for each in found.scores.per_class} == thresholds
+    with open(os.path.join(found.folder, "predictions.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == found.scores.examples
+    for row in rows:
+        assert row["predicted"] == "|".join(name for name in thresholds if float(row[f"p:{name}"]) >= thresholds[name])
+    exact = np.mean([row["truth"] == row["predicted"] for row in rows])
+    assert found.scores.subset_accuracy.value == pytest.approx(exact)
+    written = json.loads(pathlib.Path(found.folder, "metrics.json").read_text())
+    assert written["mean_average_precision"]["value"] == found.scores.mean_average_precision.value
+
+
+def test_other_images_are_measured_too(several_run: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy, other = shutil.copytree(several_run, tmp_path / "run"), tmp_path / "other.csv"
+    rows = [(str(table.parent / name), ";".join(labels)) for name, labels in list(truth_of(table).items())[:12]]
+    with open(other, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows([("path", "label"), *rows])
+    found = evaluate(EvaluateConfig(run=str(copy), input=str(other), label_delimiter=";"))
+    assert found.split == "all" and found.scores.examples == 12
+    with raises("other-dataset"):  # as it is, "red;blue" is a label that nobody knows
+        evaluate(EvaluateConfig(run=str(copy), input=str(other)))
+
+
+def test_predictions_are_sets(
+    several_run: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(table.parent / f"{number:03}.png") for number in range(4)]
+    run = Run.open(str(several_run))
+    thresholds = {each["name"]: each["threshold"] for each in run.metrics["thresholds"]}
+    found = list(predict(PredictConfig(str(several_run), paths)))
+    for each in found:
+        assert each.labels == tuple(name for name in thresholds if each.probabilities[name] >= thresholds[name])
+    capsys.readouterr()
+    assert main(["predict", str(several_run), *paths, "nothing.png"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert list(rows[0]) == ["key", "labels", "p:blue", "p:green", "p:red", "error"]
+    assert [row["labels"] for row in rows] == [*("|".join(each.labels) for each in found), ""] and rows[4]["error"]
+    assert main(["predict", str(several_run), *paths, "--output", str(tmp_path / "p.jsonl")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [tuple(line["labels"]) for line in lines] == [each.labels for each in found]
+    assert main(["predict", str(several_run), *paths, "--output", str(tmp_path / "parts")]) == 0
+    (part,) = (tmp_path / "parts" / "predictions").iterdir()
+    assert [tuple(each) for each in pq.read_table(part)["labels"].to_pylist()] == [each.labels for each in found]
+
+
+def test_training_goes_on_where_it_was_killed(
+    several: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kept_each_epoch: None
+) -> None:
+    asked = {"store": str(several), "tap": "top_activation:avg", "epochs": 4, "head": "mlp", "precision": "mixed_bfloat16"}
+    whole = train(TrainConfig(**asked, run=str(tmp_path / "whole")))
+
+    def killed() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        after_epoch(patch, 2, killed)
+        train(TrainConfig(**asked, run=str(tmp_path / "again")))
+    again = train(TrainConfig(**asked, run=str(tmp_path / "again")))
+    assert again.metrics["thresholds"] == whole.metrics["thresholds"]
+    histories = [(tmp_path / name / "history.csv").read_bytes() for name in ("whole", "again")]
+    assert histories[0] == histories[1]
+
+
+def test_a_head_and_a_loss_of_ones_own(several: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    asked = TrainConfig(store=str(several), run=str(tmp_path / "run"), tap="top_activation:avg", epochs=1)
+    run = train(asked, head=keras.layers.Dense(3), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    assert run.model().get_layer("head").layers[-1].activation is keras.activations.sigmoid
+    with raises("bad-flag"):
+        train(asked, loss="sparse_categorical_crossentropy")
+
+
+def test_fine_tuning_from_images_and_from_maps(
+    several: pathlib.Path, several_run: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    asked = {"epochs": 1, "batch_size": 24}
+    tuned = finetune(
+        FinetuneConfig(
+            input=str(table), init_from=str(several_run), run=str(tmp_path / "images"), unfreeze_from="top_conv", **asked
+        )
+    )
+    maps = finetune(FinetuneConfig(from_store=str(several), unfreeze_after="block5c_add", run=str(tmp_path / "maps"), **asked))
+    for run in (tuned, maps):
+        assert run.label_delimiter == "|" and len(run.metrics["thresholds"]) == 3
+        found = evaluate(EvaluateConfig(run=run.path))
+        assert isinstance(found.scores, SetScores) and found.scores.mean_average_precision.value > found.scores.chance
+
+
+def test_without_validation_thresholds_stay_at_a_half(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store = extract(config(table, tmp_path / "store", splits="train=0.8,test=0.2"))
+    run = train(TrainConfig(store=store.path, run=str(tmp_path / "run"), epochs=1))
+    assert {each["threshold"] for each in run.metrics["thresholds"]} == {0.5}
+    assert "training loss" in run.words()
+
+
+def test_two_runs_are_compared(
+    several: pathlib.Path, several_run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shutil.copytree(several_run, tmp_path / "a")
+    train(TrainConfig(store=str(several), run=str(tmp_path / "b"), tap="top_activation:avg", epochs=1))
+    values = {}
+    for path in (first, tmp_path / "b"):
+        scores = evaluate(EvaluateConfig(run=str(path))).scores
+        assert isinstance(scores, SetScores)
+        values[path.name] = scores.mean_average_precision.value
+    capsys.readouterr()
+    assert main(["compare", str(first), str(tmp_path / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    mean = found["means"][0]
+    assert (mean["first"], mean["second"]) == (pytest.approx(values["a"], abs=1e-3), pytest.approx(values["b"], abs=1e-3))
+    assert mean["difference"]["low"] <= mean["difference"]["difference"] <= mean["difference"]["high"]
+    drop = values["a"] - values["b"]
+    assert found["drop"] == pytest.approx(drop) and {each["name"] for each in found["classes"]} == set(SHAPES)
+    assert main(["compare", str(first), str(tmp_path / "b"), "--max_drop", "0"]) == int(drop > 0)
+
+
+def link(path: pathlib.Path, *others: pathlib.Path) -> None:
+    for other in others:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, other)
+
+
+@pytest.fixture
+def folder(table: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The same images in class folders, one of several labels in each of them; one without any where only a + stands."""
+    for name, labels in list(truth_of(table).items())[:60]:
+        link(table.parent / name, *(tmp_path / "folder" / label / f"{label}-{name}" for label in labels or ("+",)))
+    return tmp_path / "folder"
+
+
+def test_copies_in_several_class_folders_are_one_image(
+    folder: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    store = extract(config(folder, tmp_path / "store", label_delimiter="+"))
+    expected = {
+        hashlib.sha256((table.parent / name).read_bytes()).hexdigest(): labels
+        for name, labels in list(truth_of(table).items())[:60]
+    }
+    assert {example.digest: example.labels for example in store.table} == expected and len(store.table) == 60
+    copies = sum(max(0, len(labels) - 1) for labels in expected.values())
+    assert store.manifest.left_out["copies"] == copies and list(faults(store.path)) == []
+    totals = store.manifest.totals
+    assert totals.found == totals.stored + totals.left_out
+    run = train(TrainConfig(store=store.path, run=str(tmp_path / "run"), epochs=1))
+    tuned = finetune(FinetuneConfig(input=str(folder), init_from=run.path, run=str(tmp_path / "tuned"), epochs=1))
+    assert tuned.label_delimiter == "+"
+    found = evaluate(EvaluateConfig(run=run.path, input=str(folder)))
+    assert found.scores.examples == 60 and found.used_for_selection
+
+
+def test_copies_in_several_groups_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with raises("bad-input") as caught:
+        extract(config(folder, tmp_path / "store", label_delimiter="+", group_by=r"([a-z]+|\+)-"))
+    assert "copies of one image in the groups" in str(caught.value)
+
+
+def test_records_may_hold_several_labels(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    truth = dict(list(truth_of(table).items())[:30])
+    with tf.io.TFRecordWriter(str(tmp_path / "train.tfrecord")) as writer:
+        for name, labels in truth.items():
+            ids = [list(SHAPES).index(label) for label in labels]
+            features = {
+                "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[(table.parent / name).read_bytes()])),
+                "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=ids)),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    (tmp_path / "names.txt").write_text("\n".join(SHAPES))
+    asked = {"input": f"tfrecord:{tmp_path}/train.tfrecord", "label_names": str(tmp_path / "names.txt")}
+    store = extract(config(table, tmp_path / "store", **asked))
+    by_key = {example.key: example.labels for example in store.table}
+    assert [by_key[f"train.tfrecord/{number}"] for number in range(30)] == list(truth.values())
+    (tmp_path / "names.txt").write_text("a|b\nc\nd")
+    with raises("bad-flag"):
+        extract(config(table, tmp_path / "other", **asked))
+
+
+def test_the_same_cells_are_one_label_without_the_flag(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    filled = tmp_path / "filled.csv"
+    rows = [(str(table.parent / name), "|".join(labels) or "none") for name, labels in truth_of(table).items()]
+    with open(filled, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    one = extract(config(filled, tmp_path / "one", label_delimiter=""))
+    assert "blue|red" in one.class_names and "label_delimiter" not in json.loads((tmp_path / "one/manifest.json").read_text())
+    digest = one.manifest.dataset_digest
+    again = extract(config(filled, tmp_path / "one"))  # the same store, now of several labels: only features are copied
+    assert again.class_names == ["blue", "green", "none", "red"]
+    assert again.manifest.dataset_digest != digest and read_manifest(again.path).label_delimiter == "|"
+
+
+def test_a_set_of_one_is_not_one_label(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Where no cell holds the delimiter, the two kinds of stores differ all the same."""
+    rows = [(str(table.parent / name), "even" if number % 2 else "odd") for number, name in enumerate(truth_of(table))]
+    with open(tmp_path / "t.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    one = extract(config(tmp_path / "t.csv", tmp_path / "store", label_delimiter=""))
+    assert one.labels("train").ndim == 1
+    assert extract(config(tmp_path / "t.csv", tmp_path / "store")).labels("train").ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "told"),
+    [
+        ("path,label\na.png,red,blue\nb.png,red\n", ",", "more cells than columns"),
+        ("path,label\na.png,\nb.png,|\n", "|", "no label at all"),
+        ("path,label\n,red\n", "|", "every image needs a path"),
+    ],
+)
+def test_a_table_that_says_something_else_is_refused(
+    cells: str, delimiter: str, told: str, tmp_path: pathlib.Path, one_line: Callable[[], str]
+) -> None:
+    (tmp_path / "t.csv").write_text(cells)
+    argv = ["extract", str(tmp_path / "t.csv"), "--store", str(tmp_path / "s"), "--label_delimiter", delimiter]
+    assert main([*argv, *small_backbone_flags()]) == 2
+    assert told in one_line()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["audit", "STORE", "--output", "OUT"],
+        ["learning_curve", "STORE", "--run", "OUT"],
+        ["report", "RUN"],
+        ["export", "RUN", "--format", "keras", "--output", "OUT"],
+        ["evaluate", "RUN", "--by", "group"],
+        ["predict", "RUN", "TABLE", "--top_k", "2"],
+        ["predict", "RUN", "TABLE", "--review", "3", "--output", "OUT.csv"],
+        ["train", "STORE", "--run", "OUT", "--refit"],
+        ["train", "STORE", "--run", "OUT", "--operating_point", "recall@precision=0.9", "--positive_class", "red"],
+        ["train", "STORE", "--run", "OUT", "--class_weight", "balanced"],
+        ["train", "STORE", "--run", "OUT", "--monitor", "val_accuracy"],
+        ["finetune", "TABLE", "--init_from", "RUN", "--run", "OUT", "--monitor", "accuracy"],
+        ["finetune", "--from_store", "STORE", "--unfreeze_after", "block5c_add", "--run", "OUT", "--class_weight", "balanced"],
+        ["fit", "TABLE", "--run", "OUT", "--label_delimiter", "|", "--refit"],
+        ["compare", "RUN", "RUN", "--by", "group"],
+        ["compare", "RUN", "ONE"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_for_one_label_is_refused_in_a_line(
+    argv: list[str],
+    several: pathlib.Path,
+    several_run: pathlib.Path,
+    run: pathlib.Path,
+    table: pathlib.Path,
+    tmp_path: pathlib.Path,
+    one_line: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heavy = "headstart.commands.runner.import_tensorflow_quietly"
+    monkeypatch.setattr(heavy, lambda *_: pytest.fail("refused before anything heavy is loaded"))
+    names = {"STORE": several, "RUN": several_run, "ONE": run, "TABLE": table, "OUT": tmp_path / "out"}
+    words = [str(names.get(word.removesuffix(".csv"), word)) + ".csv" * word.endswith(".csv") for word in argv]
+    assert main(words) == 2
+    assert "is for one label an image, and these images may have several" in one_line()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_delimiter_where_there_is_one_label(run: pathlib.Path, photos: pathlib.Path, one_line: Callable[[], str]) -> None:
+    assert main(["evaluate", str(run), str(photos), "--label_delimiter", "|"]) == 2
+    assert "trained on one label an image" in one_line()
+
+
+def test_stores_of_the_other_kind_are_refused(run: pathlib.Path, several: pathlib.Path, several_run: pathlib.Path) -> None:
+    one = Run.open(str(run)).config["store"]
+    with raises("other-dataset"):
+        evaluate(EvaluateConfig(run=str(several_run), input=one, split="test"))
