@@ -22,10 +22,11 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _check_names(config: ProbeConfig) -> None:
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.probing.probe import check_output_folder, check_stores
+    from headstart.training.probing.probe import check_output_folder
 
     check_output_folder(config.run)
-    check_stores([FeatureStore.open(store) for store in config.stores])
+    for store in config.stores:
+        FeatureStore.open(store)
 
 
 def _probe(config: ProbeConfig) -> Outcome:

@@ -19,7 +19,6 @@ import numpy as np
 
 from headstart.features import files
 from headstart.features.dataset.examples import Example
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
@@ -84,7 +83,6 @@ def probe(config: ProbeConfig) -> ProbeResult:
     started = time.monotonic()
     check_output_folder(config.run)
     stores = [FeatureStore.open(path) for path in config.stores]
-    check_stores(stores)
     rows, groups = dict[str, list[list[int]]](), dict[str, list[str]]()
     for split in SPLITS:
         rows[split], groups[split] = _common_rows(stores, split, config.max_examples)
@@ -105,12 +103,6 @@ def _rank(found: TapProbe) -> tuple[float, float, int]:
     """Most accurate first, then by cross-validation, then the smallest; nan, of a single group, would leave no order."""
     validated = 0.0 if math.isnan(found.training_accuracy) else found.training_accuracy
     return -found.accuracy, -validated, found.bytes_per_image
-
-
-def check_stores(stores: Sequence[FeatureStore]) -> None:
-    """Raises UserError where a store's images may have several labels."""
-    for store in stores:
-        refuse_several(store.label_delimiter, "a probe", "train a head on each tap, and compare them")
 
 
 def check_output_folder(run: str) -> None:
