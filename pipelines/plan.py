@@ -13,16 +13,11 @@ from headstart.features.backbones.source import BackboneSource
 from headstart.features.dataset.columns import Below, Text
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.dividing import divide
-from headstart.features.dataset.examples import (
-    Examples,
-    dataset_digest,
-    groups_across_splits,
-    plan_order,
-)
+from headstart.features.dataset.examples import Examples, dataset_digest, groups_across_splits, plan_order
 from headstart.features.dataset.record_inputs import is_record_input, record_input
 from headstart.features.dataset.sources import Source, SourceOptions, read_source, source_of_records
 from headstart.features.dataset.splits import Division, parse_splits
-from headstart.features.dataset.uniting import united
+from headstart.features.dataset.uniting import united, unites
 from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -132,7 +127,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     if old:
         old.spec.check_same(_spec(config, backbone), old.path)
     surveyed = _surveyed(config, source.images.paths, token) if found is None else found
-    if source.label_delimiter and place.is_folder(config.input):
+    if unites(config.input, source):
         source, rows = united(source, surveyed.columns["digest"])
         surveyed = surveyed.take(rows)
     return plan_of(config, token, source, surveyed, backbone, old)
@@ -172,12 +167,11 @@ def plan_of(
     dark = dark_warning(fresh, config.max_pixels) if spec.intensity == "full" else ""
     max_dead = int(config.max_bad_fraction * len(source.images))
     number = old.manifest.number + 1 if old else 1
-    digest = dataset_digest(examples, source.class_names, bool(source.label_delimiter))
+    digest = dataset_digest(examples, source.class_names, source.is_several)
     generation = generation_name(number, units, digest)
-    store = place.absolute(config.store)
     job = ShardJob(
-        spec, backbone.source, source.class_names, store, generation, token, engine, config.max_pixels, max_dead,
-        source.label_delimiter,
+        spec, backbone.source, source.class_names, place.absolute(config.store), generation, token, engine,
+        config.max_pixels, max_dead, source.label_delimiter,
     )  # fmt: skip
     grown = old if is_added is not None else None
     return ExtractionPlan(
@@ -189,11 +183,7 @@ def plan_of(
         unread=unread(source.images, surveyed, source.label_delimiter),
         division=division,
         groups_declared=source.has_groups,
-        left_out={
-            "outside_classes": source.left_out,
-            "no_images": len(source.no_images),
-            **({"copies": source.copies} if source.copies else {}),
-        },
+        left_out=source.reasons,
         problems=problems(source.images, surveyed),
         notes=(*filter(None, (slow_dtype(engine, spec.compute_dtype), dark)), *dataset_notes(source, examples, division)),
         done=markers_of(job, units),
@@ -274,8 +264,7 @@ def _divided(config: ExtractConfig, source: Source, surveyed: Survey, old: Featu
     division = Division(False, parse_splits(config.splits), config.split_seed, config.min_per_split)
     same = old is not None and old.manifest.division == division
     before = old.table if old and same else FeatureStore.open(config.splits_from).table if config.splits_from else ()
-    several = bool(source.label_delimiter)
-    return division, divide(examples, division.splits, division.seed, before, division.min_per_split, several)
+    return division, divide(examples, division.splits, division.seed, before, division.min_per_split, source.is_several)
 
 
 def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:

@@ -244,7 +244,7 @@ def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("headstart.training.probing.probe.accuracy_by_depth", lambda points, path, title: drawn.extend(points))
+    monkeypatch.setattr("headstart.training.probing.probe.accuracy_by_depth", lambda points, *_: drawn.extend(points))
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         shutil.copytree(store, tmp_path / folder / "store")

@@ -411,3 +411,17 @@ def test_stores_of_the_other_kind_are_refused(run: pathlib.Path, several: pathli
     one = Run.open(str(run)).config["store"]
     with raises("other-dataset"):
         evaluate(EvaluateConfig(run=str(several_run), input=one, split="test"))
+
+
+def test_taps_are_probed_by_the_mean_average_precision(
+    several: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", str(several), "--run", str(tmp_path / "probe")]) == 0
+    assert "validation mean average precision of linear probes" in capsys.readouterr().out
+    found = json.loads((tmp_path / "probe" / "probe.json").read_text())
+    assert found["measure"] == "mean average precision" and len(found["probes"]) == 2
+    best, other = found["probes"]
+    assert best["mean_average_precision"] >= other["mean_average_precision"] and best["mean_average_precision"] > 0.6
+    assert best["low"] <= best["mean_average_precision"] <= best["high"] and best["difference"] == 0
+    assert other["difference_low"] <= other["difference"] <= other["difference_high"]
+    assert 0 < best["training_mean_average_precision"] <= 1 and "accuracy" not in best

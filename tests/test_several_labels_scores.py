@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.linear_model import Ridge
 
 from headstart.training.evaluation import set_measures, set_report
 from headstart.training.evaluation.intervals import bootstrap_intervals
+from headstart.training.evaluation.set_comparisons import sets_against_best
 from headstart.training.evaluation.set_scores import score_sets
 from headstart.training.evaluation.temperature import fit_sigmoid_temperature, set_figures, sigmoid
 from headstart.training.evaluation.thresholds import choose_thresholds, decided
+from headstart.training.probing import ridge
 from tests.conftest import raises
 
 NAMES = ["cat", "dog", "sun"]
@@ -127,3 +130,32 @@ def test_what_can_not_be_scored_is_told() -> None:
         score_sets(np.zeros((1, 3)), np.full((1, 3), 1.5), ["a"], NAMES, np.full(3, 0.5))
     with raises("bad-value"):
         choose_thresholds(np.full((1, 1), 2), np.zeros((1, 1)), ["cat"])
+
+
+def test_a_probe_of_sets_is_ridge_regression_of_each_label() -> None:
+    generator = np.random.default_rng(0)
+    truth, _ = made(0, 120)
+    features = (truth @ generator.normal(0, 1, (3, 10)) + generator.normal(0, 0.5, (120, 10))).astype(np.float32)
+    probe = ridge.fit_sets(features, truth, list(map(str, range(120))))
+    standard = (features - probe.mean) / probe.deviation
+    penalty = probe.regularisation * np.linalg.eigvalsh(standard.T @ standard).mean()
+    expected = Ridge(alpha=penalty).fit(standard, truth).predict(standard)
+    assert probe.scores(features) == pytest.approx(expected, abs=1e-3)
+    assert 0.7 < probe.accuracy <= metrics.average_precision_score(truth, probe.scores(features), average="macro")
+
+
+def test_equal_rankers_are_seldom_called_worse() -> None:
+    called = 0
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        truth, _ = made(seed, 100)
+        scores = [truth + generator.normal(0, 1, truth.shape) for _ in range(4)]
+        groups = list(map(str, range(100)))
+        scores.sort(key=lambda each, truth=truth: -metrics.average_precision_score(truth, each, average="macro"))
+        against = sets_against_best(truth, scores, groups, seed)
+        assert against[0].difference == 0 and all(each.difference <= 0 for each in against)
+        called += any(each.significant for each in against)
+    assert called <= 5  # of 40, where 5% would be 2
+    worse = sets_against_best(truth, [truth + 0.1 * scores[0], scores[1]], groups)
+    assert worse[1].significant and worse[1].high < 0
+    assert np.isnan(sets_against_best(truth, scores[:2], ["a"] * 100)[1].low)

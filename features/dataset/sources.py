@@ -76,6 +76,17 @@ class Source:
         object.__setattr__(self, "class_names", tuple(sorted(names)))
 
     @property
+    def is_several(self) -> bool:
+        """Whether an image may have several labels."""
+        return bool(self.label_delimiter)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many files are left out, by the reason."""
+        copies = {"copies": self.copies} if self.copies else {}
+        return {"outside_classes": self.left_out, "no_images": len(self.no_images), **copies}
+
+    @property
     def notes(self) -> list[str]:
         """What is left out, a line each."""
         outside = f"{self.left_out} files stand outside any class folder and are left out"

@@ -14,6 +14,11 @@ from headstart.features.places import place
 from headstart.features.places.identity import digest_of
 
 
+def unites(path: str, source: Source) -> bool:
+    """Whether copies are to be united: in a folder, whose images may have several labels."""
+    return bool(source.label_delimiter) and place.is_folder(path)
+
+
 def united(source: Source, digests: Digests) -> tuple[Source, np.ndarray]:
     """The source with each content once in each split, as the first of its files by name; and these rows, int64 [n].
 
@@ -53,7 +58,7 @@ def read_united(path: str, options: SourceOptions, least_classes: int = 2) -> So
         UserError: as `read_source` and `united` do.
     """
     source = read_source(path, options, least_classes)
-    if not (source.label_delimiter and place.is_folder(path)):
+    if not unites(path, source):
         return source
 
     def digest(name: str) -> str:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DATASET_NAME = "features"
-
 SHOWN = 8  # images in a notebook
 
 
@@ -90,7 +89,7 @@ class FeatureStore(Shown):
 
     @property
     def label_delimiter(self) -> str:
-        """What parts an image's labels in a cell of a table; '' where each image has one label."""
+        """What parts an image's labels in a cell; '' where each image has one."""
         return self.manifest.label_delimiter
 
     @property
@@ -144,7 +143,7 @@ class FeatureStore(Shown):
 
         Returns:
             A dataset of (feature [B, *tap.shape] in the store's dtype, label int64 [B]), its cardinality known; each iteration
-            is an epoch. Where images may have several labels, label is uint8 [B, classes], 1 for each of them.
+            is an epoch. Of several labels an image, label is uint8 [B, classes], 1 for each of them.
 
         Raises:
             UserError: when there is no such split or tap, or a record is damaged.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from headstart.training.probing.probe import ProbeResult, TapProbe
 
 
+MEASURES = {"accuracy": "accuracy", "mean average precision": "average precision"}  # at the head of a column
+
+
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
     return run_command("headstart probe", ProbeConfig, argv, _probe, _check_names)
@@ -45,11 +48,11 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
         max(len(name) for name in ("store", *(found.store for found in result.probes))) + 1 if len(config.stores) > 1 else 0
     )
     lines = [
-        "validation accuracy of linear probes, used for selection; 95% intervals in brackets, those against the best for all "
-        "of them together"
+        f"validation {result.measure} of linear probes, used for selection; 95% intervals in brackets, those against the best "
+        "for all of them together"
     ]
     place = "store" if where else ""
-    head = f"  {'tap':<{width}} {place:<{where}}depth  {'accuracy':<20} {'against the best, points':<24}"
+    head = f"  {'tap':<{width}} {place:<{where}}depth  {MEASURES[result.measure]:<20} {'against the best, points':<24}"
     lines.append(f"{head} {'features':>8} {'an image':>9}")
     for found, against in zip(result.probes, result.against_best):
         place = found.store if where else ""

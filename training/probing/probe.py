@@ -27,8 +27,10 @@ from headstart.features.shown import Shown
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.comparisons import PairedDifference, against_best
-from headstart.training.evaluation.intervals import accuracy_interval
+from headstart.training.evaluation.intervals import accuracy_interval, bootstrap_intervals, bounded_replicates
 from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
+from headstart.training.evaluation.set_comparisons import sets_against_best
+from headstart.training.evaluation.set_measures import mean_average_precision, value
 from headstart.training.probing import ridge
 from headstart.training.probing.probe_config import ProbeConfig
 
@@ -40,7 +42,10 @@ WORTH_TELLING = 0.01
 
 @dataclass(frozen=True)
 class TapProbe:
-    """One tap's probe. Accuracy with its 95% interval is the validation split's, and was used to choose the tap."""
+    """One tap's probe. Accuracy with its 95% interval is the validation split's, and was used to choose the tap.
+
+    Where images may have several labels, it is the mean average precision.
+    """
 
     store: str
     backbone: str
@@ -53,7 +58,7 @@ class TapProbe:
     bytes_per_image: int
     regularisation: float
     training_accuracy: float  # cross-validated
-    correct: np.ndarray  # bool [N], for comparing pairs
+    correct: np.ndarray  # bool [N], for comparing pairs; of several labels the scores, float [N, C]
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,9 +69,10 @@ class ProbeResult(Shown):
     against_best: list[PairedDifference]
     advice: str
     seconds: float
+    measure: str = "accuracy"  # what accuracies are: of several labels an image, the mean average precision
 
     def words(self) -> str:
-        """Each tap's accuracy on validation, and the advice."""
+        """Each tap's accuracy, or mean average precision, on validation, and the advice."""
         width = max(len(found.tap) for found in self.probes)
         rows = [f"{found.tap:<{width}} {found.accuracy:6.1%} [{found.low:.1%}, {found.high:.1%}]" for found in self.probes]
         return "\n".join([*rows, f"Advice: {self.advice}"])
@@ -93,8 +99,13 @@ def probe(config: ProbeConfig) -> ProbeResult:
         progress.update(len(probes))
     progress.close()
     probes.sort(key=_rank)
-    against = against_best([found.correct for found in probes], groups["validation"], config.seed)
-    result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2))
+    answers, held_out = [found.correct for found in probes], groups["validation"]
+    if stores[0].label_delimiter:
+        measure, truth = "mean average precision", stores[0].labels("validation")[rows["validation"][0]]
+        against = sets_against_best(truth, answers, held_out, config.seed)
+    else:
+        measure, against = "accuracy", against_best(answers, held_out, config.seed)
+    result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2), measure)
     _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
     return result
 
@@ -135,9 +146,8 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tupl
             "other-dataset", f"{stores[0].path!r} and the other stores have no image of the {split} split in common"
         )
     for store, table in zip(stores, tables):
-        if store.class_names != stores[0].class_names or any(
-            table[name][1].labels != tables[0][name][1].labels for name in names
-        ):
+        same = store.class_names == stores[0].class_names and bool(store.label_delimiter) == bool(stores[0].label_delimiter)
+        if not same or any(table[name][1].labels != tables[0][name][1].labels for name in names):
             raise UserError(
                 "other-dataset", f"{store.path!r} and {stores[0].path!r} label the same images differently: extract both again"
             )
@@ -157,15 +167,23 @@ def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
 
 def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups: dict[str, list[str]], seed: int) -> TapProbe:
     (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split]) for split in SPLITS)
-    fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
-    correct = fitted.predict(unseen) == truth
-    low, high = accuracy_interval(correct, groups["validation"])
+    if store.label_delimiter:
+        fitted = ridge.fit_sets(features, labels, groups["train"], seed)
+        correct = fitted.scores(unseen).astype(np.float64)
+        measure = mean_average_precision(truth, correct)
+        accuracy = float(value(measure, len(truth)))
+        interval = bootstrap_intervals({"": measure}, groups["validation"], seed, bounded_replicates(*truth.shape))
+        low, high = interval[""]
+    else:
+        fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
+        correct = fitted.predict(unseen) == truth
+        accuracy, (low, high) = float(correct.mean()), accuracy_interval(correct, groups["validation"])
     return TapProbe(
         store.path,
         store.spec.backbone,
         tap.name,
         tap.depth,
-        float(correct.mean()),
+        accuracy,
         low,
         high,
         features.shape[1],
@@ -177,7 +195,7 @@ def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups
 
 
 def read_tap(store: FeatureStore, tap: Tap, split: str, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, int64 [N]."""
+    """The rows' features, float32 [N, D], a map that was stored whole averaged; and their labels, as the store has them."""
     stored, found = store.features(split, tap.name), list[np.ndarray]()
     for start in range(0, len(rows), 256):
         wide = stored.take(np.asarray(rows[start : start + 256]) * stored.views).astype(np.float32)
@@ -240,12 +258,13 @@ def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) ->
     """The table, the plot and the summary into the run's folder."""
     folder = mirror.here(config.run)
     os.makedirs(folder, exist_ok=True)
-    rows = [_row(found, against) for found, against in zip(result.probes, result.against_best)]
+    rows = [_row(found, against, result.measure) for found, against in zip(result.probes, result.against_best)]
     files.write_bytes(os.path.join(folder, TABLE), files.csv_bytes(rows))
-    title = "Linear probes: validation accuracy by depth"
+    title = f"Linear probes: validation {result.measure} by depth"
     title += f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
-    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(folder, PLOT), title)
+    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(folder, PLOT), title, result.measure)
     summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
+    summary |= {"measure": result.measure} if result.measure != "accuracy" else {}
     files.write_bytes(os.path.join(folder, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
     mirror.push(config.run, RESULT)
 
@@ -268,9 +287,10 @@ def _folder_name(path: str) -> str:
     return os.path.basename(os.path.normpath(path))
 
 
-def _row(found: TapProbe, against: PairedDifference) -> dict[str, Any]:
-    """A probe as plain values, None where a number is undefined."""
-    row = {name: value for name, value in vars(found).items() if name != "correct"}
+def _row(found: TapProbe, against: PairedDifference, measure: str) -> dict[str, Any]:
+    """A probe as plain values, None where a number is undefined; accuracies by the name of what they are."""
+    named = measure.replace(" ", "_")
+    row = {name.replace("accuracy", named): each for name, each in vars(found).items() if name != "correct"}
     row |= {"difference": against.difference, "difference_low": against.low, "difference_high": against.high}
-    plain = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    plain = {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in row.items()}
     return {**plain, "difference_seen": against.significant}

@@ -81,8 +81,7 @@ class Run(Shown):
 
     def words(self) -> str:
         """What was trained on what, and what came of it by the split that chose."""
-        metrics = self.metrics
-        name, chosen = chosen_figure(metrics)
+        name, chosen = chosen_figure(metrics := self.metrics)
         head = f"{self.title} head on {self.spec.backbone} at {self.tap.name}, {len(self.class_names)} classes"
         return f"run {self.home!r}: {head}; {metrics[name]:{'.4f' if name == 'loss' else '.2%'}} ({chosen})"
 

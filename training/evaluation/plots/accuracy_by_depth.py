@@ -45,7 +45,7 @@ class DepthPoint:
             raise UserError("bad-value", f"expected a depth and an accuracy within 0..1, got {self.depth} and {self.accuracy}")
 
 
-def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str) -> None:
+def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str, measure: str = "accuracy") -> None:
     """Draws how the accuracy grows with the depth of the layer that a head stands on, as a PNG: a line for each series.
 
     Layers are named at their depths where all series are of one network, which shows in that they share a layer. Where
@@ -56,6 +56,7 @@ def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str) -> No
         points: in any order; up to 8 series are told apart by their colours, 16 by colours and dashes.
         path: where the PNG goes.
         title: over it.
+        measure: what accuracies are called.
 
     Raises:
         UserError: there is no point.
@@ -74,7 +75,7 @@ def accuracy_by_depth(points: Sequence[DepthPoint], path: str, title: str) -> No
     with canvas(across + slant + 1.0, 3.9 + slant + 0.17 * rows, path) as figure:
         figure.suptitle(label(title, 80), fontsize=12, fontweight="bold")
         axes = figure.subplots()
-        _scale_depths(axes, points)
+        _scale_depths(axes, points, measure)
         _draw_depths(axes, series, _best(points))
         _name_layers(axes, layers, across)
         if len(series) > 1:
@@ -138,7 +139,7 @@ def _mark_best(axes: Axes, best: DepthPoint, place: Any, several: bool) -> None:
     )
 
 
-def _scale_depths(axes: Axes, points: Sequence[DepthPoint]) -> None:
+def _scale_depths(axes: Axes, points: Sequence[DepthPoint], measure: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ends = [100 * end for point in points for end in (point.accuracy, point.low, point.high) if not math.isnan(end)]
@@ -154,7 +155,7 @@ def _scale_depths(axes: Axes, points: Sequence[DepthPoint]) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlabel("depth: share of the convolutions passed")
-    axes.set_ylabel("accuracy, with 95% intervals" if len(ends) > len(points) else "accuracy")
+    axes.set_ylabel(f"{measure}, with 95% intervals" if len(ends) > len(points) else measure)
 
 
 def _name_layers(axes: Axes, layers: Sequence[tuple[float, str]], across: float) -> None:
