@@ -25,6 +25,7 @@ from headstart.features.dataset.labels import labels_in
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import FORMAT_SEVERAL, read_manifest
 from headstart.features.store.verify import faults
+from headstart.pipelines import growth
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.evaluation.evaluate import evaluate
@@ -154,6 +155,7 @@ def test_it_is_evaluated_with_the_thresholds_of_validation(several_run: pathlib.
         assert row["predicted"] == "|".join(name for name in thresholds if float(row[f"p:{name}"]) >= thresholds[name])
     exact = np.mean([row["truth"] == row["predicted"] for row in rows])
     assert found.scores.subset_accuracy.value == pytest.approx(exact)
+    assert [kind for kind, _ in found.pictures()] == ["image/png"] and "exact sets" in found.words()
     written = json.loads(pathlib.Path(found.folder, "metrics.json").read_text())
     assert written["mean_average_precision"]["value"] == found.scores.mean_average_precision.value
 
@@ -319,6 +321,30 @@ def test_records_may_hold_several_labels(table: pathlib.Path, tmp_path: pathlib.
     (tmp_path / "names.txt").write_text("a|b\nc\nd")
     with raises("bad-flag"):
         extract(config(table, tmp_path / "other", **asked))
+
+
+def test_a_store_grows_loses_images_and_is_made_one_again(
+    table: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "APPEND_FROM", 1)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
+    rows = [(str(table.parent / name), "|".join(labels)) for name, labels in list(truth_of(table).items())[:40]]
+    rows[30:30] = [("broken.jpg", "red|blue")]
+    splits = list[dict[str, str]]()
+    for count in (35, 41):
+        with open(tmp_path / "t.csv", "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), *rows[:count]])
+        store = extract(config(tmp_path / "t.csv", tmp_path / "store", max_bad_fraction=0.1))
+        splits.append({example.key: example.split for example in store.table})
+    assert splits[1].items() >= splits[0].items() and len(store.manifest.generations) == 2
+    assert store.manifest.dead_by_class == {"blue": 1, "red": 1} and store.manifest.totals.dead == 1
+    assert [letter.label for letter in store.dead_letters] == ["blue|red"]
+    assert list(faults(store.path)) == []
+    labels = {split: store.labels(split) for split in store.splits}
+    assert main(["compact", store.path]) == 0
+    again = FeatureStore.open(store.path)
+    assert len(again.manifest.generations) == 1 and again.label_delimiter == "|" and list(faults(store.path)) == []
+    assert {split: len(rows) for split, rows in labels.items()} == {split: again.count(split) for split in again.splits}
 
 
 def test_the_same_cells_are_one_label_without_the_flag(table: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.training.auditing.findings import Images, Row
 from headstart.training.auditing.label_errors import logistic_regression
@@ -74,9 +75,9 @@ def right_by_run(run: str, images: Images) -> np.ndarray:
     """
     if not images.held_out_split:
         raise UserError("missing-split", f"the store has one split only, so that --run {run!r} has nothing to be scored on")
-    rows = {
-        row["key"]: row["predicted"] == row["truth"] for row in Predictions.of_run(Run.open(run), images.held_out_split).rows
-    }
+    opened = Run.open(run)
+    refuse_several(opened.label_delimiter, "an audit", "name a run on the store's own labels")
+    rows = {row["key"]: row["predicted"] == row["truth"] for row in Predictions.of_run(opened, images.held_out_split).rows}
     keys = [example.key for example, held in zip(images.examples, images.held_out) if held]
     if missing := [key for key in keys if key not in rows]:
         raise UserError(

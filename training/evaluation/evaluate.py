@@ -39,7 +39,7 @@ from headstart.training.tasks.checks import check_evaluation
 
 MAX_CLASSES_IN_A_MATRIX = 40
 
-MATRIX, RELIABILITY = "confusion_matrix.png", "reliability.png"
+MATRIX, RELIABILITY, BY_CLASS = "confusion_matrix.png", "reliability.png", "precision_by_class.png"
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,8 +87,8 @@ class Evaluation(Shown):
         return report.summary(self.scores, *beside)
 
     def pictures(self) -> Iterable[tuple[str, bytes]]:
-        """The confusion matrix, and how far probabilities hold; of several labels, there is none."""
-        return plots(*(place.join(self.folder, name) for name in (MATRIX, RELIABILITY)))
+        """The confusion matrix, and how far probabilities hold; of several labels, how well each class is found."""
+        return plots(*(place.join(self.folder, name) for name in (MATRIX, RELIABILITY, BY_CLASS)))
 
     def to_json(self) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -199,6 +199,7 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
     if isinstance(evaluation.scores, SetScores):
         answers = (found.examples, found.probabilities, thresholds_of(run.metrics), run.class_names, run.label_delimiter)
         set_report.write_predictions(os.path.join(folder, PREDICTIONS), *answers)
+        set_report.draw_classes(evaluation.scores, os.path.join(folder, BY_CLASS), evaluation.split)
     else:
         _write_classes(folder, evaluation.scores, evaluation.split, found, groups, run)
     files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())

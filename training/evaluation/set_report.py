@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
 from headstart.training.evaluation.intervals import Floats
+from headstart.training.evaluation.plots.precision_by_class import ClassPoint, precision_by_class
 from headstart.training.evaluation.report import FIRST_CLASSES, ends, fitted, groups_note, head_line, nats, percent
 from headstart.training.evaluation.scores import Interval
 from headstart.training.evaluation.set_measures import Truth
@@ -53,6 +55,17 @@ def _row(found: LabelScores) -> str:
 
 def _with_ends(share: Interval) -> str:
     return "-" if math.isnan(share.value) else f"{100 * share.value:5.1f} {ends(share.low, share.high)}"
+
+
+def draw_classes(scores: SetScores, path: str, split: str) -> None:
+    """A picture of the classes' average precision and F1; none where no image has a label."""
+    points = [
+        ClassPoint(each.name, each.count, astuple(each.average_precision), astuple(each.f1))
+        for each in scores.per_class
+        if each.count
+    ]
+    if points:
+        precision_by_class(points, path, f"How well each class is found, {split}")
 
 
 def write_predictions(
