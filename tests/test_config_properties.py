@@ -37,6 +37,7 @@ from headstart.training.train_config import TrainConfig
 NAMES = st.text(min_size=1).filter(lambda text: text != "--" and "://" not in text)
 SIZES = st.sampled_from(["64", "64,96", "64x96"])
 EXTRACTION = {
+    "label_delimiter": st.just(""),  # with one, flags are refused that are for one label an image
     "image_size": SIZES,
     "taps": st.lists(st.sampled_from(["auto", ":none", "a/b:avg", "-c:grid3", ""]), max_size=3).map(tuple),
     "splits": st.sampled_from(["train=1", "train=0.5,test=0.5"]),
