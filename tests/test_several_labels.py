@@ -33,6 +33,7 @@ from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predict import predict
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.set_scores import SetScores
+from headstart.training.finetuning import head_pretraining
 from headstart.training.finetuning.finetune import finetune
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.runs.run_folder import Run
@@ -220,8 +221,13 @@ def test_a_head_and_a_loss_of_ones_own(several: pathlib.Path, tmp_path: pathlib.
 
 
 def test_fine_tuning_from_images_and_from_maps(
-    several: pathlib.Path, several_run: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path
+    several: pathlib.Path,
+    several_run: pathlib.Path,
+    table: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(head_pretraining, "EPOCHS", 10)
     asked = {"epochs": 1, "batch_size": 24}
     tuned = finetune(
         FinetuneConfig(

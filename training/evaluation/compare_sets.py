@@ -13,6 +13,7 @@ from headstart.features import files
 from headstart.features.dataset.labels import labels_in
 from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
+from headstart.features.shown import Shown
 from headstart.training.evaluation import set_measures
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference
@@ -33,8 +34,8 @@ class Pair:
     difference: PairedDifference
 
 
-@dataclass(frozen=True)
-class SetComparison:
+@dataclass(frozen=True, repr=False)
+class SetComparison(Shown):
     """Two runs on the same images.
 
     Args:

@@ -35,7 +35,8 @@ SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
 SAME = 1e-3  # between two ways to a probability, in float32
 NO_VALIDATION = "there is no validation split (`headstart train --refit` calibrates without one)"
 NOT_ASKED = "--no_calibrate"
-NO_LOGITS = "the head does not end in a dense layer and {0}"
+NO_LOGITS = "the head does not end in a dense layer and a softmax"
+NO_SIGMOID_LOGITS = "the head does not end in a dense layer and a sigmoid"
 
 
 class _Link(NamedTuple):
@@ -45,6 +46,7 @@ class _Link(NamedTuple):
     logits: Callable[[np.ndarray], np.ndarray | None]
     fit_temperature: Callable[[np.ndarray, np.ndarray, Sequence[str]], float]
     figures: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    why_not: str  # where there are no logits
 
 
 def _of_softmax(probabilities: np.ndarray) -> np.ndarray | None:
@@ -63,8 +65,8 @@ def _of_sigmoid(probabilities: np.ndarray) -> np.ndarray | None:
 
 
 LINKS = {
-    "softmax": _Link(softmax, _of_softmax, fit_temperature, figures),
-    "sigmoid": _Link(sigmoid, _of_sigmoid, fit_sigmoid_temperature, set_figures),
+    "softmax": _Link(softmax, _of_softmax, fit_temperature, figures, NO_LOGITS),
+    "sigmoid": _Link(sigmoid, _of_sigmoid, fit_sigmoid_temperature, set_figures, NO_SIGMOID_LOGITS),
 }
 
 
@@ -108,7 +110,7 @@ def decide(
     seen = _answers(trained, source)
     logits, why_not = None, NOT_ASKED
     if not asked.no_calibrate:
-        logits, why_not = _logits(head, trained, source, seen, link), NO_LOGITS.format(f"a {asked.task.activation}")
+        logits, why_not = _logits(head, trained, source, seen, link), link.why_not
     if logits is None:
         found, probabilities = _not_calibrated(why_not), seen.probabilities
     else:
