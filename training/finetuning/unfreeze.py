@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.features.backbones.feature_extractor import build_feature_extractor, pooled
+from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import above, feature_maps, frozen_boundaries, stage_ends
+from headstart.features.backbones.pooling import pooled
 from headstart.features.errors import UserError, nearest
 from headstart.features.formatting import shortened
 from headstart.features.keras_internals import every_layer

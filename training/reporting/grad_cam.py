@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from headstart.features.backbones.feature_extractor import pooled
 from headstart.features.backbones.feature_maps import last_map, maps_and_tensors
+from headstart.features.backbones.pooling import pooled
 from headstart.features.errors import UserError
 from headstart.features.keras_internals import in_fresh_thread
 from headstart.features.spec import Tap
