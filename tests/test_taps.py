@@ -8,9 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headstart.features.backbones.feature_extractor import build_feature_extractor
 from headstart.features.backbones.feature_maps import feature_maps
+from headstart.features.backbones.pooling import bounds, evenly_spaced, pooled
 from headstart.features.errors import UserError
 from headstart.features.spec import Tap
 
@@ -35,6 +38,30 @@ def test_features_are_float32_from_half_precision() -> None:
     base = keras.Model(image, keras.layers.Conv2D(4, 3, name="conv", dtype="mixed_float16")(image))
     model, _ = read(base, "conv:none", "conv:avg", "conv:max", "conv:grid3")
     assert {output.numpy().dtype for output in model(PIXELS)} == {np.dtype(np.float32)}
+
+
+@given(st.integers(1, 300), st.integers(1, 9))
+def test_evenly_spaced_cells_are_the_windows_of_a_pooling(size: int, count: int) -> None:
+    window = evenly_spaced(size, count) if count <= size else None
+    assert window or count > 3 or count > size  # up to three cells are always evenly spaced: no slices
+    if window:
+        length, stride, padding = window
+        line = np.arange(size, dtype=np.float32).reshape(1, size, 1, 1)
+        found = keras.ops.average_pool(line, (length, 1), (stride, 1), padding)
+        expected = [np.mean(line[0, a:b]) for a, b in bounds(size, count)]
+        np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [7, 14, 28])
+def test_a_grid_is_the_mean_of_each_cell(side: int) -> None:
+    feature_map = np.random.default_rng(side).normal(size=(2, side, side + 3, 5)).astype(np.float32)
+    image = keras.Input(feature_map.shape[1:])
+    for count in (2, 3, 4, 5):
+        grid = keras.Model(image, pooled(image, Tap("map", f"grid{count}")))(feature_map)
+        for row, (top, bottom) in enumerate(bounds(side, count)):
+            for column, (left, right) in enumerate(bounds(side + 3, count)):
+                expected = feature_map[:, top:bottom, left:right].mean(axis=(1, 2))
+                np.testing.assert_allclose(grid[:, row, column], expected, atol=1e-6)
 
 
 def test_a_layer_used_twice_can_be_tapped_twice(tmp_path: pathlib.Path) -> None:

@@ -38,10 +38,38 @@ def pooled(output: Any, tap: Tap) -> Any:
 
 
 def _grid(feature_map: Any, count: int, axis: int) -> Any:
-    """Averages one axis over cells that cover it evenly, as PyTorch's AdaptiveAvgPool2d places them."""
+    """Averages one axis over cells that cover it evenly, as PyTorch's AdaptiveAvgPool2d places them.
+
+    A window that slides over it gives the same cells wherever they are evenly spaced, and costs engines far less than slices.
+    """
     import keras
 
     size = feature_map.shape[axis]
-    bounds = [(cell * size // count, -(-(cell + 1) * size // count)) for cell in range(count)]
-    parts = [feature_map[:, a:b] if axis == 1 else feature_map[:, :, a:b] for a, b in bounds]
+    window = evenly_spaced(size, count)
+    if window:
+        length, stride = ((each, 1) if axis == 1 else (1, each) for each in window[:2])
+        return keras.layers.AveragePooling2D(length, stride, padding=window[2])(feature_map)
+    parts = [feature_map[:, a:b] if axis == 1 else feature_map[:, :, a:b] for a, b in bounds(size, count)]
     return keras.ops.stack([keras.ops.mean(part, axis=axis) for part in parts], axis=axis)
+
+
+def bounds(size: int, count: int) -> list[tuple[int, int]]:
+    """Where `count` cells that cover `size` evenly begin and end; they overlap where it can't be divided."""
+    return [(cell * size // count, -(-(cell + 1) * size // count)) for cell in range(count)]
+
+
+def evenly_spaced(size: int, count: int) -> tuple[int, int, str] | None:
+    """The (length, stride, padding) of an average pooling whose windows are `bounds(size, count)`.
+
+    Padding is "valid", or "same", whose first and last window are cut off at the border; padding is not averaged. None where
+    there is no such pooling: never for one to three cells.
+    """
+    cells_wanted = bounds(size, count)
+    length = max(end - start for start, end in cells_wanted)
+    for stride in (size // count, size // count + 1):
+        for padding, windows in (("valid", (size - length) // stride + 1), ("same", -(-size // stride))):
+            before = max((windows - 1) * stride + length - size, 0) // 2 if padding == "same" else 0
+            starts = [number * stride - before for number in range(windows)]
+            if [(max(start, 0), min(start + length, size)) for start in starts] == cells_wanted:
+                return length, stride, padding
+    return None
