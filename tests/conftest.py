@@ -13,6 +13,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import atexit
 import contextlib
 import functools
+import gc
 import pathlib
 import shutil
 import tempfile
@@ -23,8 +24,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cli import COLLECT_EVERY
 from headstart.features.errors import UserError
 
+gc.set_threshold(COLLECT_EVERY)  # as in a command: a tenth of all tests would be spent on looking for garbage
 CLASSES = ("anemone", "fern", "gentian")
 PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
 COLOURS = {"anemone": (190, 80, 80), "fern": (80, 170, 80), "gentian": (90, 90, 190)}

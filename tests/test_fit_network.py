@@ -120,4 +120,4 @@ def test_moments_are_those_of_all_batches_together() -> None:
 
 def test_a_source_in_memory_knows_its_sizes() -> None:
     assert source().size == (EXAMPLES, BATCH) == source().validation_size and source(False).validation_size is None
-    assert isinstance(source().epoch(Position()), tf.data.Dataset)
+    assert isinstance(source().epoch(Position(), Labels(2).of), tf.data.Dataset)

@@ -20,9 +20,8 @@ from headstart.features.dataset.labels import label_array
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.cache import RemoteFile, local_path, local_paths
-from headstart.features.runtime import fits_in_memory
 from headstart.features.shown import Shown, thumbnails
-from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap, find_tap
+from headstart.features.spec import FeatureSpec, Tap, find_tap
 from headstart.features.store import record
 from headstart.features.store.epochs import Position
 from headstart.features.store.exports import Arrays, MapStyle, write_parquet
@@ -160,8 +159,9 @@ class FeatureStore(Shown):
         def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
             return {"feature": feature, **beside} if keys else (feature, beside["label"])
 
-        held = self._held(split, tap, in_memory)
-        return dataset(features, columns, batch_size, seed if shuffle else None, held, element, position)
+        return dataset(
+            features, columns, batch_size, seed if shuffle else None, features.is_held(in_memory), element, position
+        )
 
     def batches(
         self,
@@ -173,13 +173,9 @@ class FeatureStore(Shown):
         in_memory: bool | None = None,
     ) -> NumpyBatches:
         """The same as numpy arrays (feature [B, *tap.shape], label int64 [B]), without tf.data; each iteration is an epoch."""
-        held = self._held(split, tap, in_memory)
-        return NumpyBatches(self.features(split, tap), self.labels(split), batch_size, seed if shuffle else None, held)
-
-    def _held(self, split: str, tap: str | None, asked: bool | None) -> bool:
-        """Whether a split is read into memory: as asked, or if its features take less than a quarter of what is free."""
-        size = self.count(split) * self.spec.views_of(split) * self.tap(tap).size * DTYPE_BYTES[self.spec.store_dtype]
-        return fits_in_memory(size) if asked is None else asked
+        features = self.features(split, tap)
+        held = features.is_held(in_memory)
+        return NumpyBatches(features, self.labels(split), batch_size, seed if shuffle else None, held)
 
     def features(self, split: str, tap: str | None = None) -> TapReader:
         """A split's features of one tap, to be taken row by row in any order without reading the rest."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.features import tfrecord
 from headstart.features.errors import UserError
+from headstart.features.runtime import fits_in_memory
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record
 from headstart.features.store.mmap_files import map_files
@@ -118,6 +119,10 @@ class TapReader:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def is_held(self, asked: bool | None = None) -> bool:
+        """Whether all are to be read into memory: as asked, or if they take less than a quarter of what is free."""
+        return fits_in_memory(len(self) * self.size) if asked is None else asked
 
     def addresses(self) -> np.ndarray:
         """Where each row's feature begins in the records' memory, int64 [N], bytes."""

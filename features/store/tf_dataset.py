@@ -2,7 +2,9 @@
 
     row numbers and labels, shuffled globally -> cut into batches -> features gathered -> prefetch
 
-tf.data's own rewriting of a pipeline would copy a captured table at each epoch's start, and is left out.
+tf.data's own rewriting of a pipeline would copy a captured table at each epoch's start, and is left out. Each function of a
+pipeline takes milliseconds to start at each epoch, more than a small epoch lasts: there are two, or one where nothing is
+shuffled.
 """
 
 from __future__ import annotations
@@ -48,44 +50,67 @@ def dataset(
         A dataset of known cardinality.
     """
     with tf.device("CPU"):
-        beside = {name: tf.constant(column) for name, column in columns.items()}
         gather = _from_memory(features) if in_memory else _checked(features, _from_shards(features))
 
     def batch(rows: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
         return element(tf.ensure_shape(gather(rows), (None, *features.shape)), beside)
 
+    return gathered(batch, len(features) // features.views, columns, batch_size, seed, position, features.views)
+
+
+def gathered(
+    batch: Callable[[tf.Tensor, dict[str, tf.Tensor]], Any],
+    count: int,
+    columns: Mapping[str, Any],
+    batch_size: int,
+    seed: int | None,
+    position: Position | None = None,
+    views: int = 1,
+) -> tf.data.Dataset:
+    """Batches of whatever is looked up by row number; each iteration is an epoch.
+
+    Args:
+        batch: makes a batch of row numbers int64 [B], those of `count * views` rows, and what stands beside them.
+        count: examples.
+        columns, batch_size, seed, position: as `dataset` takes them.
+        views: rows an example, one of which an epoch takes.
+
+    Returns:
+        A dataset of known cardinality.
+    """
+    with tf.device("CPU"):
+        beside = {name: tf.constant(column) for name, column in columns.items()}
+
+    def batch_of(rows: tf.Tensor) -> Any:
+        return batch(rows, {name: tf.gather(column, rows // views) for name, column in beside.items()})
+
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False  # it takes longer to start than a small epoch lasts
-    count = len(features) // features.views
-    orders = _orders(count, features.views, beside, batch_size, seed, position)
-    found = orders.map(batch, num_parallel_calls=NUM_PARALLEL_CALLS)
+    found = _orders(count, views, batch_size, seed, position).map(batch_of, num_parallel_calls=NUM_PARALLEL_CALLS)
     exact = found.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return exact.prefetch(PREFETCH).with_options(options)
 
 
-def _orders(
-    count: int, views: int, beside: dict[str, tf.Tensor], batch_size: int, seed: int | None, position: Position | None
-) -> tf.data.Dataset:
-    """Batches of row numbers, int64 [B], and of what stands beside them: an epoch is ordered whole, then cut."""
+def _orders(count: int, views: int, batch_size: int, seed: int | None, position: Position | None) -> tf.data.Dataset:
+    """Batches of row numbers, int64 [B]: an epoch is ordered whole, then cut."""
     iterations, whole = itertools.count(), count // batch_size * batch_size
 
-    def order() -> tuple[np.ndarray, np.ndarray]:
-        epoch = position.epoch if position else next(iterations)
+    def cut(epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batches that are full, [N, B], and the rest."""
         examples = epoch_order(count, seed, epoch)
-        return examples, examples * views + epoch_views(count, views, seed, epoch)[examples]
+        rows = examples * views + epoch_views(count, views, seed, epoch)[examples]
+        return rows[:whole].reshape(-1, batch_size), rows[whole:]
+
+    def batches(full: Any, rest: Any) -> tf.data.Dataset:
+        found = tf.data.Dataset.from_tensor_slices(full)
+        return found if whole == count else found.concatenate(tf.data.Dataset.from_tensors(rest))
 
     def epoch(_: tf.Tensor) -> tf.data.Dataset:
-        orders = tf.numpy_function(order, [], (tf.int64, tf.int64))
-        examples, rows = (tf.ensure_shape(found, (count,)) for found in orders)
-        columns = (rows, {name: tf.gather(column, examples) for name, column in beside.items()})
-        many = tf.nest.map_structure(lambda column: tf.reshape(column[:whole], (-1, batch_size, *column.shape[1:])), columns)
-        cut = tf.data.Dataset.from_tensor_slices(many)
-        if whole == count:
-            return cut
-        return cut.concatenate(tf.data.Dataset.from_tensors(tf.nest.map_structure(lambda column: column[whole:], columns)))
+        full, rest = tf.numpy_function(lambda: cut(position.epoch if position else next(iterations)), [], (tf.int64, tf.int64))
+        return batches(tf.ensure_shape(full, (whole // batch_size, batch_size)), tf.ensure_shape(rest, (count - whole,)))
 
-    return tf.data.Dataset.range(1).flat_map(epoch)
+    return batches(*cut(0)) if seed is None else tf.data.Dataset.range(1).flat_map(epoch)
 
 
 def _checked(features: TapReader, gather: Gather) -> Gather:

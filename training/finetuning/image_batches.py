@@ -25,7 +25,7 @@ from headstart.features.images.augment import array_augmenter, augmenter, view_s
 from headstart.features.runtime import cores, fits_in_memory
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.epochs import Position, epoch_order
-from headstart.training.fitting.pipeline import Size
+from headstart.training.fitting.pipeline import Size, Transform, as_it_is
 
 if TYPE_CHECKING:
     from headstart.training.finetuning.finetune_config import FinetuneConfig
@@ -70,25 +70,31 @@ class ImageBatches:
     def __len__(self) -> int:
         return -(-len(self.split.files) // self.batch_size)
 
-    def shuffled(self, seed: int, augmentation: Augmentation, position: Position) -> tf.data.Dataset:
+    def shuffled(
+        self, seed: int, augmentation: Augmentation, position: Position, transform: Transform = as_it_is
+    ) -> tf.data.Dataset:
         """Each iteration is the epoch of the position, with an order and an augmentation of its own.
 
         Args:
             seed: of the orders.
             augmentation: what is done to each image.
             position: where the training is when the iteration begins.
+            transform: what becomes of a batch.
         """
-        return self._batches(seed, augmentation, position)
+        return self._batches(seed, augmentation, position, transform)
 
-    def in_order(self) -> tf.data.Dataset:
+    def in_order(self, transform: Transform = as_it_is) -> tf.data.Dataset:
         """Each iteration is all of it, in order, as it is."""
-        return self._batches(None, Augmentation(), Position())
+        return self._batches(None, Augmentation(), Position(), transform)
 
-    def _batches(self, seed: int | None, augmentation: Augmentation, position: Position) -> tf.data.Dataset:
+    def _batches(
+        self, seed: int | None, augmentation: Augmentation, position: Position, transform: Transform
+    ) -> tf.data.Dataset:
         def epoch(_: tf.Tensor) -> tf.data.Dataset:
             return self._epoch(tf.numpy_function(lambda: np.int64(position.epoch), [], tf.int64), seed, augmentation)
 
-        return _quick(tf.data.Dataset.range(1).flat_map(epoch).apply(tf.data.experimental.assert_cardinality(len(self))))
+        batches = tf.data.Dataset.range(1).flat_map(epoch).map(transform)
+        return _quick(batches.apply(tf.data.experimental.assert_cardinality(len(self))))
 
     def preview(self, augmentation: Augmentation, rows: Sequence[int], epochs: int) -> np.ndarray:
         """What the network sees of some images, float32 [len(rows), 1 + epochs, H, W, 3] in 0..255; the plain ones first."""
@@ -183,14 +189,14 @@ class ImageSource:
         self.validation_size = Size(len(found["validation"].files), config.batch_size) if self.held_out else None
         self._bytes = 4 * int(np.prod(shape)) * len(found["validation"].files) if self.held_out else 0
 
-    def epoch(self, position: Position) -> tf.data.Dataset:
+    def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
         """Batches of the training split; each epoch has an order and an augmentation of its own."""
-        return self.train.shuffled(self.config.seed, self.config.augmentation, position)
+        return self.train.shuffled(self.config.seed, self.config.augmentation, position, transform)
 
-    def validation(self) -> tf.data.Dataset:
+    def validation(self, transform: Transform) -> tf.data.Dataset:
         """The validation split. What the frozen layers make of it stays the same, and is kept where memory allows."""
         assert self.held_out, "there is no validation split"
-        batches = self.held_out.in_order()
+        batches = self.held_out.in_order(transform)
         return batches.cache() if fits_in_memory(self._bytes) else batches
 
 

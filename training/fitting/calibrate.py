@@ -28,7 +28,7 @@ from headstart.training.evaluation.temperature import (
     softmax,
 )
 from headstart.training.evaluation.thresholds import choose_thresholds, unchosen
-from headstart.training.fitting.pipeline import Source
+from headstart.training.fitting.pipeline import Source, as_it_is
 from headstart.training.tasks.task import ONE, Task
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
@@ -167,7 +167,7 @@ class _Seen(NamedTuple):
 def _answers(trained: keras.Model, source: Source) -> _Seen:
     """What a network makes of the validation split; `predict_on_batch` would answer once for each device it was trained on."""
     labels, answers = [], []
-    for features, ids in source.validation().as_numpy_iterator():
+    for features, ids in source.validation(as_it_is).as_numpy_iterator():
         answers.append(np.asarray(trained(features.astype(np.float32), training=False)))
         labels.append(ids)
     return _Seen(np.concatenate(labels), np.concatenate(answers))

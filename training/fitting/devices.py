@@ -43,11 +43,11 @@ def evenly(batches: tf.data.Dataset, devices: int, steps: int) -> tf.data.Datase
     if devices == 1:
         return batches
 
-    def whole_shares(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        whole = tf.shape(label)[0] // devices * devices
-        return feature[:whole], label[:whole]
+    def whole_shares(*columns: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        whole = tf.shape(columns[0])[0] // devices * devices
+        return tuple(column[:whole] for column in columns)
 
-    even = batches.map(whole_shares).filter(lambda feature, label: tf.shape(label)[0] > 0)
+    even = batches.map(whole_shares).filter(lambda feature, *_: tf.shape(feature)[0] > 0)
     return even.apply(tf.data.experimental.assert_cardinality(steps))
 
 

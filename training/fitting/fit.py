@@ -148,22 +148,28 @@ def fit_network(
             *([keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False)] if work else []),
         ]
         training = training_pipeline(source, position, labels, recipe.devices)
+        # Told of its steps, Keras begins to read an epoch once, not twice; several devices would read ahead of the position.
+        told = steps if recipe.devices == 1 else None
         over = keep.epochs >= recipe.epochs or keep.is_over()
-        interrupted = not over and _is_interrupted(learner, training, validation, recipe.epochs, position.epoch, callbacks)
+        epochs = position.epoch, recipe.epochs
+        interrupted = not over and _is_interrupted(learner, training, told, validation, epochs, callbacks)
         if not keep.best_weights:
             raise KeyboardInterrupt
         keep.restore_best()
     return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, interrupted)
 
 
-def _is_interrupted(learner: Any, training: Any, validation: Any, epochs: int, first: int, callbacks: list[Any]) -> bool:
-    """Fits; whether that was interrupted."""
+def _is_interrupted(
+    learner: Any, training: Any, steps: int | None, validation: Any, epochs: tuple[int, int], callbacks: list[Any]
+) -> bool:
+    """Fits, from an epoch to another; whether that was interrupted."""
     try:
         learner.fit(
             training,
+            steps_per_epoch=steps,
             validation_data=validation,
-            epochs=epochs,
-            initial_epoch=first,
+            initial_epoch=epochs[0],
+            epochs=epochs[1],
             shuffle=False,  # each epoch is shuffled already
             callbacks=callbacks,
             verbose=0,

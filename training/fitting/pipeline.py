@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,12 @@ import tensorflow as tf
 from headstart.features.store.epochs import Position
 from headstart.training.fitting.devices import evenly, to_device
 
-PREFETCH, NUM_PARALLEL_CALLS = 2, 2
+Transform = Callable[[tf.Tensor, tf.Tensor], Any]  # what becomes of a batch (feature [B, ...], label)
+
+
+def as_it_is(feature: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """No change to a batch."""
+    return feature, label
 
 
 class Size(NamedTuple):
@@ -27,16 +33,16 @@ class Size(NamedTuple):
 class Source(Protocol):
     """Where the examples of a training come from: batches (feature [B, ...], label id int64 [B]), the last one smaller.
 
-    Labels are uint8 [B, classes] where an image may have several.
+    Labels are uint8 [B, classes] where an image may have several. Batches are transformed where they are made, and made ahead.
     """
 
     size: Size
     validation_size: Size | None  # None where there is no validation split
 
-    def epoch(self, position: Position) -> tf.data.Dataset:
+    def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
         """The training split; each iteration is the epoch of the position, whose number decides order and augmentation."""
 
-    def validation(self) -> tf.data.Dataset:
+    def validation(self, transform: Transform) -> tf.data.Dataset:
         """The validation split, as it is."""
 
 
@@ -68,16 +74,15 @@ class Labels(NamedTuple):
 
 def training_pipeline(source: Source, position: Position, labels: Labels, devices: int = 1) -> tf.data.Dataset:
     """What `fit` takes; each iteration is the epoch of the position."""
-    batches = source.epoch(position)  # shuffled as a whole before it is cut, read or decoded in parallel, augmented anew
-    batches = evenly(batches, devices, source.size.steps(devices))  # first of all: what is left out costs nothing further on
-    batches = batches.map(labels.of, NUM_PARALLEL_CALLS)  # to float32; and weights, which Keras would add on the device
-    batches = batches.prefetch(PREFETCH)  # made while a step computes
-    return to_device(batches, devices)  # and copied meanwhile, last, for nothing but copies may follow
+    # Shuffled as a whole before it is cut, read or decoded in parallel, augmented anew, all ahead of the step that takes it;
+    # to float32; and weights, which Keras would add on the device.
+    batches = source.epoch(position, labels.of)
+    batches = evenly(batches, devices, source.size.steps(devices))
+    return to_device(batches, devices)  # copied ahead too; last, for nothing but copies may follow
 
 
 def validation_pipeline(source: Source, labels: Labels, devices: int = 1) -> tf.data.Dataset | None:
     """What `evaluate` takes, weighted as the training is, so that what is trained chooses the epoch; None without it."""
     if source.validation_size is None:
         return None
-    batches = evenly(source.validation(), devices, source.validation_size.steps(devices))
-    return batches.map(labels.of, NUM_PARALLEL_CALLS).prefetch(PREFETCH)
+    return evenly(source.validation(labels.of), devices, source.validation_size.steps(devices))

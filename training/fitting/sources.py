@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from headstart.features.dataset.examples import Example
 from headstart.features.spec import Tap
-from headstart.features.store.epochs import Position, epoch_order
+from headstart.features.store.epochs import Position
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.fitting.pipeline import Size
+from headstart.features.store.tf_dataset import dataset, gathered
+from headstart.training.fitting.pipeline import Size, Transform
 
 MOMENTS_BATCH = 256
 
@@ -34,16 +35,24 @@ class StoreSource:
         has_validation = "validation" in store.splits
         self.validation_size = Size(store.count("validation"), validation_batch) if has_validation else None
 
-    def epoch(self, position: Position) -> tf.data.Dataset:
+    def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
         """Batches of the training split, each iteration in the order of its epoch, each example in one of its views."""
-        return self.store.dataset(
-            "train", self.size.batch_size, shuffle=True, seed=self.seed, tap=self.tap.name, position=position
-        )
+        return self._batches("train", self.size.batch_size, self.seed, position, transform)
 
-    def validation(self) -> tf.data.Dataset:
+    def validation(self, transform: Transform) -> tf.data.Dataset:
         """Batches of the validation split, in the store's order."""
         assert self.validation_size, "there is no validation split"
-        return self.store.dataset("validation", self.validation_size.batch_size, tap=self.tap.name)
+        return self._batches("validation", self.validation_size.batch_size, None, None, transform)
+
+    def _batches(
+        self, split: str, batch_size: int, seed: int | None, position: Position | None, transform: Transform
+    ) -> tf.data.Dataset:
+        features, columns = self.store.features(split, self.tap.name), {"label": self.store.labels(split)}
+
+        def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            return transform(feature, beside["label"])
+
+        return dataset(features, columns, batch_size, seed, features.is_held(), element, position)
 
 
 class ArraySource:
@@ -60,22 +69,23 @@ class ArraySource:
         self.size = Size(len(splits["train"][1]), batch_size)
         self.validation_size = Size(len(splits["validation"][1]), batch_size) if "validation" in splits else None
 
-    def epoch(self, position: Position) -> tf.data.Dataset:
+    def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
         """Batches of the training split, each iteration in the order of its epoch."""
-        features, labels = map(tf.constant, self.splits["train"])
-        count = self.size.examples
+        return self._batches("train", self.seed, position, transform)
 
-        def shuffled(_: tf.Tensor) -> tf.data.Dataset:
-            order = tf.numpy_function(lambda: epoch_order(count, self.seed, position.epoch), [], tf.int64)
-            rows = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, (count,))).batch(self.size.batch_size)
-            return rows.map(lambda rows: (tf.gather(features, rows), tf.gather(labels, rows)))
-
-        batches = tf.data.Dataset.range(1).flat_map(shuffled)
-        return batches.apply(tf.data.experimental.assert_cardinality(self.size.steps()))
-
-    def validation(self) -> tf.data.Dataset:
+    def validation(self, transform: Transform) -> tf.data.Dataset:
         """Batches of the validation split, in order."""
-        return tf.data.Dataset.from_tensor_slices(self.splits["validation"]).batch(self.size.batch_size)
+        return self._batches("validation", None, None, transform)
+
+    def _batches(self, split: str, seed: int | None, position: Position | None, transform: Transform) -> tf.data.Dataset:
+        values, labels = self.splits[split]
+        with tf.device("CPU"):
+            features = tf.constant(values)
+
+        def batch(rows: tf.Tensor, beside: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            return transform(tf.gather(features, rows), beside["label"])
+
+        return gathered(batch, len(labels), {"label": labels}, self.size.batch_size, seed, position)
 
 
 def class_weights(kind: str, examples: Sequence[Example], class_names: Sequence[str]) -> dict[int, float] | None:
