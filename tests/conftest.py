@@ -1,4 +1,5 @@
-"""What the tests share: generated photographs of three classes, and a feature store and a trained run made of them.
+"""What the tests share: generated photographs of three classes, others of several labels each, and a feature store and a
+trained run made of each of the two.
 
 Whatever is made once a session is read-only; a test that changes something takes a copy.
 """
@@ -12,25 +13,31 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import atexit
 import contextlib
+import csv
 import functools
 import gc
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from headstart.cli import COLLECT_EVERY
 from headstart.features.errors import UserError
+
+if TYPE_CHECKING:
+    from headstart.pipelines.extract_config import ExtractConfig
 
 gc.set_threshold(COLLECT_EVERY)  # as in a command: a tenth of all tests would be spent on looking for garbage
 CLASSES = ("anemone", "fern", "gentian")
 PER_SPLIT = {"train": 12, "validation": 4, "test": 4}  # images of each class
 COLOURS = {"anemone": (190, 80, 80), "fern": (80, 170, 80), "gentian": (90, 90, 190)}
+SHAPES = {"blue": (40, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
+SHARES = (0.2, 0.4, 0.5)  # of images that have each
 IMAGE_SIZE = 32
 TOP_CHANNELS = 1280  # of STAND_IN's last map
 
@@ -315,4 +322,64 @@ def maps_run(maps_store: pathlib.Path, tmp_path_factory: pytest.TempPathFactory)
 
     path = tmp_path_factory.mktemp("maps-run") / "run"
     train(TrainConfig(store=str(maps_store), run=str(path), epochs=5, batch_size=12, learning_rate=3e-3))
+    return path
+
+
+def draw_shapes(labels: tuple[str, ...], generator: np.random.Generator) -> Image.Image:
+    """Noise, with a square of each colour."""
+    image = Image.fromarray(generator.integers(90, 160, (40, 40, 3)).astype(np.uint8))
+    for label in labels:
+        x, y = generator.integers(0, 20, 2).tolist()
+        ImageDraw.Draw(image).rectangle((x, y, x + 18, y + 18), fill=SHAPES[label])
+    return image
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A table of 120 images of none to three shapes each."""
+    folder, generator = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    rows = []
+    for number in range(120):
+        labels = tuple(name for name, share in zip(SHAPES, SHARES) if generator.random() < share)
+        draw_shapes(labels, generator).save(folder / f"{number:03}.png")
+        rows.append((f"{number:03}.png", "|".join(reversed(labels))))
+    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *rows])
+    return folder / "table.csv"
+
+
+def shapes_of(table: pathlib.Path) -> dict[str, tuple[str, ...]]:
+    """Each file's labels."""
+    from headstart.features.dataset.labels import labels_in
+
+    with open(table, encoding="utf-8", newline="") as file:
+        return {row["path"]: labels_in(row["label"], "|") for row in csv.DictReader(file)}
+
+
+def several_config(table: pathlib.Path, store: pathlib.Path, **changes: Any) -> ExtractConfig:
+    """An extraction of several labels an image."""
+    from headstart.pipelines.extract_config import ExtractConfig
+
+    values = {"input": str(table), "store": str(store), "label_delimiter": "|", "splits": "train=0.6,validation=0.2,test=0.2"}
+    return ExtractConfig(**{**values, **small_backbone(), **changes})
+
+
+@pytest.fixture(scope="session")
+def several(table: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The table's features: a small network's last map, averaged, and a lower one whole."""
+    from headstart.pipelines.extract import extract
+
+    path = tmp_path_factory.mktemp("several") / "store"
+    extract(several_config(table, path, taps=("top_activation:avg", "block5c_add:none")))
+    return path
+
+
+@pytest.fixture(scope="session")
+def several_run(several: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A linear head on it."""
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
+
+    path = tmp_path_factory.mktemp("several-run") / "run"
+    train(TrainConfig(store=str(several), run=str(path), tap="top_activation:avg", epochs=25, learning_rate=3e-3))
     return path

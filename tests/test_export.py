@@ -27,6 +27,7 @@ from headstart.training.exporting.export import Exported, export
 from headstart.training.exporting.export_config import ExportConfig
 from headstart.training.exporting.formats import FLOAT, FORMATS, INT8
 from headstart.training.exporting.kept_images import kept_images
+from headstart.training.exporting.kinds import OneClass
 from headstart.training.exporting.model_card import in_one_line
 from headstart.training.runs.run_folder import Run
 from tests.conftest import CLASSES, raises
@@ -251,14 +252,14 @@ def test_an_export_that_is_wrong_leaves_nothing(
 def test_what_agrees(received: list[list[float]], tolerance: Any, agrees: bool) -> None:
     answers = np.float32([[0.9, 0.1], [0.2, 0.8]]), np.float32(received)
     if agrees:
-        assert check("it", ["a", "b"], *answers, tolerance).same_class == 2
+        assert check("it", OneClass(), ["a", "b"], *answers, tolerance).same == 2
     else:
         with raises("model-disagrees"):
-            check("it", ["a", "b"], *answers, tolerance)
+            check("it", OneClass(), ["a", "b"], *answers, tolerance)
 
 
 def test_a_class_may_differ_where_two_are_as_good() -> None:
-    check("it", ["a"], np.float32([[0.5001, 0.4999]]), np.float32([[0.4999, 0.5001]]), FLOAT)
+    check("it", OneClass(), ["a"], np.float32([[0.5001, 0.4999]]), np.float32([[0.4999, 0.5001]]), FLOAT)
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
@@ -389,7 +390,7 @@ def test_a_turned_photo_is_left_out_of_the_comparison_of_files() -> None:
 def test_a_pretrained_network(kind: str, pretrained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     found = exported(pretrained, tmp_path / "export", kind)
     (agreement,) = found.compared.checked.values()
-    assert agreement.same_class == agreement.images == 36
+    assert agreement.same == agreement.images == 36
     assert "EfficientNetLite0: of TensorFlow's EfficientNet-Lite, Apache-2.0" in (
         tmp_path / "export" / "model_card.md"
     ).read_text(encoding="utf-8")

@@ -10,7 +10,6 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,16 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image, ImageDraw
 
 from headstart.cli import main
-from headstart.features.dataset.labels import labels_in
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import FORMAT_SEVERAL, read_manifest
 from headstart.features.store.verify import faults
 from headstart.pipelines import growth
 from headstart.pipelines.extract import extract
-from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predict import predict
@@ -39,59 +35,9 @@ from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import after_epoch, raises, small_backbone, small_backbone_flags
-
-SHAPES = {"blue": (40, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
-SHARES = (0.2, 0.4, 0.5)
-
-
-def draw(labels: tuple[str, ...], generator: np.random.Generator) -> Image.Image:
-    """Noise, with a square of each colour."""
-    image = Image.fromarray(generator.integers(90, 160, (40, 40, 3)).astype(np.uint8))
-    for label in labels:
-        x, y = generator.integers(0, 20, 2).tolist()
-        ImageDraw.Draw(image).rectangle((x, y, x + 18, y + 18), fill=SHAPES[label])
-    return image
-
-
-@pytest.fixture(scope="session")
-def table(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A table of 120 images of none to three shapes each."""
-    folder, generator = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
-    rows = []
-    for number in range(120):
-        labels = tuple(name for name, share in zip(SHAPES, SHARES) if generator.random() < share)
-        draw(labels, generator).save(folder / f"{number:03}.png")
-        rows.append((f"{number:03}.png", "|".join(reversed(labels))))
-    with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("path", "label"), *rows])
-    return folder / "table.csv"
-
-
-def truth_of(table: pathlib.Path) -> dict[str, tuple[str, ...]]:
-    with open(table, encoding="utf-8", newline="") as file:
-        return {row["path"]: labels_in(row["label"], "|") for row in csv.DictReader(file)}
-
-
-def config(table: pathlib.Path, store: pathlib.Path, **changes: Any) -> ExtractConfig:
-    values = {"input": str(table), "store": str(store), "label_delimiter": "|", "splits": "train=0.6,validation=0.2,test=0.2"}
-    return ExtractConfig(**{**values, **small_backbone(), **changes})
-
-
-@pytest.fixture(scope="session")
-def several(table: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The table's features: a small network's last map, averaged, and a lower one whole."""
-    path = tmp_path_factory.mktemp("several") / "store"
-    extract(config(table, path, taps=("top_activation:avg", "block5c_add:none")))
-    return path
-
-
-@pytest.fixture(scope="session")
-def several_run(several: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A linear head on it."""
-    path = tmp_path_factory.mktemp("several-run") / "run"
-    train(TrainConfig(store=str(several), run=str(path), tap="top_activation:avg", epochs=25, learning_rate=3e-3))
-    return path
+from tests.conftest import SHAPES, after_epoch, draw_shapes, raises, small_backbone_flags
+from tests.conftest import several_config as config
+from tests.conftest import shapes_of as truth_of
 
 
 def test_the_store_holds_sets(several: pathlib.Path, table: pathlib.Path) -> None:
@@ -134,7 +80,7 @@ def test_a_head_learns_decides_and_loads_in_keras_alone(several: pathlib.Path, s
     assert [each["name"] for each in run.metrics["thresholds"]] == store.class_names
     model = keras.saving.load_model(several_run / "model.keras", safe_mode=True)
     assert model.get_layer("head").layers[-1].activation is keras.activations.sigmoid
-    image = draw(("blue", "red"), np.random.default_rng(5))
+    image = draw_shapes(("blue", "red"), np.random.default_rng(5))
     shares = np.asarray(model(np.asarray(image)[None]))[0]
     assert shares.shape == (3,) and (shares >= 0).all() and shares[0] + shares[2] > 1 + shares[1]
     history = (several_run / "history.csv").read_text().splitlines()[0]
@@ -231,7 +177,11 @@ def test_fine_tuning_from_images_and_from_maps(
     asked = {"epochs": 1, "batch_size": 24}
     tuned = finetune(
         FinetuneConfig(
-            input=str(table), init_from=str(several_run), run=str(tmp_path / "images"), unfreeze_from="top_conv", **asked
+            input=str(table),
+            init_from=str(several_run),
+            run=str(tmp_path / "images"),
+            unfreeze_from="top_conv",
+            **asked,
         )
     )
     maps = finetune(FinetuneConfig(from_store=str(several), unfreeze_after="block5c_add", run=str(tmp_path / "maps"), **asked))
@@ -399,7 +349,6 @@ def test_a_table_that_says_something_else_is_refused(
         ["audit", "STORE", "--output", "OUT"],
         ["learning_curve", "STORE", "--run", "OUT"],
         ["report", "RUN"],
-        ["export", "RUN", "--format", "keras", "--output", "OUT"],
         ["evaluate", "RUN", "--by", "group"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],
         ["predict", "RUN", "TABLE", "--review", "3", "--output", "OUT.csv"],

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.formatting import human_bytes, printable
-from headstart.training.exporting.export_config import INSTEAD, ExportConfig
+from headstart.training.exporting.export_config import ExportConfig
 
 if TYPE_CHECKING:
     from headstart.training.exporting.export import Exported
@@ -28,7 +27,7 @@ def _prepare(config: ExportConfig) -> None:
     check_output(config.output)
     FORMATS[config.format].check_installed()
     check_backend()
-    refuse_several(Run.open(config.run).label_delimiter, "an export", INSTEAD)
+    Run.open(config.run)  # one that is not there is told before anything heavy is loaded
 
 
 def _unmet(config: ExportConfig) -> list[str]:

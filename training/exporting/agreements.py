@@ -17,6 +17,7 @@ from headstart.features.spec import FeatureSpec
 from headstart.training.exporting.check import Agreement, agreement, answers_of, check
 from headstart.training.exporting.formats import FLOAT, INT8, Format
 from headstart.training.exporting.kept_images import KeptImage
+from headstart.training.exporting.kinds import Kind, kind_of
 from headstart.training.runs.agreement import classify_images
 from headstart.training.runs.run_folder import Run
 
@@ -56,12 +57,12 @@ def compare_all(form: Format, folder: str, model: keras.Model, run: Run, images:
     def pixels() -> Iterator[np.ndarray]:
         return (decode(image.encoded) for image in images)
 
-    expected = classify_images(model, pixels())
+    expected, kind = classify_images(model, pixels()), kind_of(run)
     if form.fixed_size:
-        return _of_pixels(folder, run.spec, names, pixels, expected, int8)
+        return _of_pixels(folder, run.spec, kind, names, pixels, expected, int8)
     runtime = "keras_and_headstart" if form.name == "keras" and _needs_headstart(model, run) else form.name
     received = answers_of(runtime, folder, pixels())
-    found = {IMAGES: check(f"the {form.name} export", names, expected, received, FLOAT)}
+    found = {IMAGES: check(f"the {form.name} export", kind, names, expected, received, FLOAT)}
     if form.name != "saved_model":
         return Compared(found, {})
     files, note = _of_files(folder, model, run, images)
@@ -88,6 +89,7 @@ def resizings(spec: FeatureSpec) -> dict[str, Resizing]:
 def _of_pixels(
     folder: str,
     spec: FeatureSpec,
+    kind: Kind,
     names: list[str],
     pixels: Callable[[], Iterator[np.ndarray]],
     expected: np.ndarray,
@@ -98,9 +100,9 @@ def _of_pixels(
     inputs = (resize(image) for resize in ways.values() for image in pixels())
     received = dict(zip(ways, np.split(answers_of("tflite", folder, inputs), len(ways))))
     own = received.pop(PIXELS)
-    found = check("the tflite export", names, expected, own, INT8 if int8 else FLOAT)
+    found = check("the tflite export", kind, names, expected, own, INT8 if int8 else FLOAT)
     return Compared(
-        {PIXELS_8 if int8 else PIXELS: found}, {way: agreement(expected, answers) for way, answers in received.items()}
+        {PIXELS_8 if int8 else PIXELS: found}, {way: agreement(kind, expected, answers) for way, answers in received.items()}
     )
 
 
@@ -119,7 +121,8 @@ def _of_files(
     expected = classify_images(model, (decode(image.encoded) for image in alike))
     received = answers_of("saved_model_bytes", folder, (np.frombuffer(image.encoded, np.uint8) for image in alike))
     names = [image.key for image in alike]
-    return {FILES: check("the saved_model export, given files,", names, expected, received, FLOAT)}, note
+    found = check("the saved_model export, given files,", kind_of(run), names, expected, received, FLOAT)
+    return {FILES: found}, note
 
 
 def _decodes_alike(encoded: bytes, spec: FeatureSpec) -> bool:

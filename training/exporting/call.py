@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-_LABELS = 'labels = open("labels.txt", encoding="utf-8", errors="surrogateescape", newline="\\n").read().split("\\n")[:-1]'
 _PHOTO = 'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")  # upright'
 _IMAGE = f"{_PHOTO}\nimage = np.asarray(photo, np.float32)[None]  # [1, any, any, 3], 0..255"
-_SHOW = "print(labels[probabilities[0].argmax()], probabilities[0].max())"
+_OPTIONS = 'encoding="utf-8", errors="surrogateescape", newline="\\n"'
+# What is known before, and what is done with the answer `probabilities` [1, classes], of an image's class or its labels.
+_KNOWN = {
+    "class": f'labels = open("labels.txt", {_OPTIONS}).read().split("\\n")[:-1]',
+    "labels": f'thresholds = json.load(open("export.json", {_OPTIONS}))["thresholds"]',
+}
+_SHOW = {
+    "class": "print(labels[probabilities[0].argmax()], probabilities[0].max())",
+    "labels": """for each, probability in zip(thresholds, probabilities[0].tolist()):
+    if probability >= each["threshold"]:
+        print(each["name"], probability)""",
+}
+_SHOW_SERVED = {
+    "class": """best = int(tf.argmax(answer["probabilities"][0]))
+print(answer["classes"][0, best].numpy().decode(), float(answer["probabilities"][0, best]))""",
+    "labels": """for name in answer["classes"][answer["probabilities"] >= answer["thresholds"]].numpy():
+    print(name.decode())""",
+}
 
-CALLS = {
+_CALLS = {
     "keras": f"""
 ```python
+IMPORTS
 import keras, numpy as np
 from PIL import Image, ImageOps
 
-{_LABELS}
+KNOWN
 {_IMAGE}
 model = keras.saving.load_model("model.keras")
 probabilities = np.asarray(model(image, training=False))
-{_SHOW}
+SHOW
 ```""",
     "saved_model": """
 ```python
@@ -25,8 +42,7 @@ import tensorflow as tf
 
 model = tf.saved_model.load("1")
 answer = model.signatures["serving_bytes"](image_bytes=tf.constant([open("photo.jpg", "rb").read()]))
-best = int(tf.argmax(answer["probabilities"][0]))
-print(answer["classes"][0, best].numpy().decode(), float(answer["probabilities"][0, best]))
+SHOW_SERVED
 ```
 
 TensorFlow Serving, with this folder as `--model_base_path` (the names of the model and the port are yours):
@@ -37,39 +53,58 @@ curl -d "{\\"signature_name\\": \\"serving_bytes\\", \\"instances\\": [{\\"b64\\
 ```""",
     "onnx": f"""
 ```python
+IMPORTS
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
-{_LABELS}
+KNOWN
 {_IMAGE}
 session = onnxruntime.InferenceSession("model.onnx")
 (probabilities,) = session.run(["probabilities"], {{"image": image}})
-{_SHOW}
+SHOW
 ```""",
     "tflite": f"""
 ```python
+IMPORTS
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter  # or: Interpreter = tensorflow.lite.Interpreter
 from PIL import Image, ImageOps
 
-{_LABELS}
+KNOWN
 interpreter = Interpreter("model.tflite")
 {_PHOTO}
 image = photo.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
 dtype = interpreter.get_input_details()[0]["dtype"]  # float32, or uint8 with --int8; both 0..255
 probabilities = interpreter.get_signature_runner()(image=np.asarray(image, dtype)[None])["probabilities"]
-{_SHOW}
+SHOW
 ```""",
     "openvino": f"""
 ```python
+IMPORTS
 import numpy as np, openvino
 from PIL import Image, ImageOps
 
-{_LABELS}
+KNOWN
 {_IMAGE}
 settings = {{"INFERENCE_PRECISION_HINT": "f32"}}  # without it, bfloat16 where the processor has it: faster, less exact
 model = openvino.Core().compile_model("model.xml", "CPU", settings)
 probabilities = model({{"image": image}})["probabilities"]
-{_SHOW}
+SHOW
 ```""",
 }
+
+
+def calls(answer: str) -> dict[str, str]:
+    """Each format's code, in Markdown.
+
+    Args:
+        answer: what is decided of an image: its "class", or its "labels".
+    """
+    imports, known, show = "import json\n" if answer == "labels" else "", _KNOWN[answer], _SHOW[answer]
+    return {
+        name: text.replace("IMPORTS\n", imports)
+        .replace("KNOWN", known)
+        .replace("SHOW_SERVED", _SHOW_SERVED[answer])
+        .replace("SHOW", show)
+        for name, text in _CALLS.items()
+    }

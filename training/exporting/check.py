@@ -15,57 +15,61 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.training.exporting import answer
 from headstart.training.exporting.formats import Tolerance
+from headstart.training.exporting.kinds import Kind
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an export's answers compare with model.keras's: over so many images, those with the same class, and by how much
-    an image's probabilities differ at most, in the largest case and in the mean."""
+    """How an export's answers compare with model.keras's: over so many images, those with the same answer (a class, or several
+    labels), and by how much an image's probabilities differ at most, in the largest case and in the mean."""
 
+    answer: str
     images: int
-    same_class: int
+    same: int
     largest_difference: float
     mean_difference: float
 
     def __str__(self) -> str:
         return (
-            f"{self.same_class} of {self.images} images get the same class, probabilities differ by "
+            f"{self.same} of {self.images} images get the same {self.answer}, probabilities differ by "
             f"{self.largest_difference:.2g} at most, {self.mean_difference:.2g} in the mean"
         )
 
 
-def agreement(expected: np.ndarray, received: np.ndarray) -> Agreement:
-    """Compares probabilities, float32 [images, classes] each."""
+def agreement(kind: Kind, expected: np.ndarray, received: np.ndarray) -> Agreement:
+    """Compares probabilities, float32 [images, classes] each, and what they decide."""
     difference = np.abs(expected - received).max(axis=1)
-    same = int((expected.argmax(1) == received.argmax(1)).sum())
-    return Agreement(len(expected), same, float(difference.max()), float(difference.mean()))
+    same = int(kind.same(expected, received).sum())
+    return Agreement(kind.answer, len(expected), same, float(difference.max()), float(difference.mean()))
 
 
-def check(what: str, names: Sequence[str], expected: np.ndarray, received: np.ndarray, tolerance: Tolerance) -> Agreement:
+def check(
+    what: str, kind: Kind, names: Sequence[str], expected: np.ndarray, received: np.ndarray, tolerance: Tolerance
+) -> Agreement:
     """Holds an export's answers against model.keras's.
 
     Args:
         what: the export, for the message.
+        kind: what the probabilities decide.
         names: of the images.
         expected, received: probabilities of model.keras and of the export, float32 [images, classes].
         tolerance: what may differ.
 
     Raises:
-        UserError: when they differ by more, or classes do where model.keras's margin is larger than that.
+        UserError: when they differ by more, or what is decided does where model.keras's margin is larger than that.
     """
     if expected.shape != received.shape:
         raise UserError("model-disagrees", f"{what} gives answers of shape {received.shape}, expected {expected.shape}")
-    found = agreement(expected, received)
-    ordered = np.sort(expected, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > min(tolerance.largest, tolerance.mean)
-    wrong = clear & (expected.argmax(1) != received.argmax(1))
+    found = agreement(kind, expected, received)
+    wrong = kind.clear(expected, received, min(tolerance.largest, tolerance.mean))
     within = found.largest_difference <= tolerance.largest and found.mean_difference <= tolerance.mean  # NaN is not
-    if not within or wrong.mean() > 1 - tolerance.classes:
+    if not within or wrong.mean() > 1 - tolerance.answers:
         worst = int(wrong.argmax()) if wrong.any() else int(np.nan_to_num(np.abs(expected - received).max(1), nan=2).argmax())
         raise UserError(
             "model-disagrees",
             f"{what} disagrees with model.keras ({found}; the worst is {names[worst]!r}): expected at most "
-            f"{tolerance.largest:.2g}, {tolerance.mean:.2g} in the mean, and {tolerance.classes:.0%} of classes equal",
+            f"{tolerance.largest:.2g}, {tolerance.mean:.2g} in the mean, and {tolerance.answers:.0%} of images with the same "
+            f"{kind.answer}",
         )
     return found
 

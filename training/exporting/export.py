@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import headstart
 from headstart.features import files
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import quietly
-from headstart.training.evaluation.operating_point import OperatingPoint
-from headstart.training.exporting.export_config import INSTEAD, ExportConfig
+from headstart.training.exporting.export_config import ExportConfig
 from headstart.training.exporting.formats import FLOAT, FORMATS, INT8
+from headstart.training.exporting.kinds import kind_of
 from headstart.training.exporting.requirements import unmet
 from headstart.training.runs.run_folder import MODEL, Run
 
@@ -60,7 +59,6 @@ def export(config: ExportConfig) -> Exported:
     form = FORMATS[config.format]
     form.check_installed()
     run = Run.open(config.run, config.unsafe)
-    refuse_several(run.label_delimiter, "an export", INSTEAD)
     if lines := unmet(run, config.split, config.require):
         raise UserError("below-requirement", "; ".join(lines))
     check_backend()
@@ -129,8 +127,7 @@ def _facts(config: ExportConfig, run: Run, model: keras.Model, compared: Compare
     import tensorflow as tf
 
     classes = len(run.class_names)
-    outputs, point = {"probabilities": f"float32 [B, {classes}]"}, OperatingPoint.of_run(run)
-    inputs = {"image": ANY_SIZE}
+    inputs, outputs = {"image": ANY_SIZE}, {"probabilities": f"float32 [B, {classes}]"}
     if FORMATS[config.format].fixed_size:
         height, width = run.spec.image_size
         dtype = "uint8" if config.int8 else "float32"
@@ -141,13 +138,15 @@ def _facts(config: ExportConfig, run: Run, model: keras.Model, compared: Compare
             "string [B], JPEG or PNG files, of the signature serving_bytes; EXIF orientation is not applied"
         )
         outputs["classes"] = f"string [B, {classes}], the names in the order of the probabilities"
+        if run.label_delimiter:
+            outputs["thresholds"] = f"float32 [B, {classes}], the classes' own"
     return {
         "format": config.format,
         "int8": config.int8,
         "class_names": run.class_names,
         "inputs": inputs,
         "outputs": outputs,
-        "operating_point": point.to_json() if point else None,
+        **kind_of(run).facts(),
         "model_sha256": files.sha256_file(os.path.join(run.path, MODEL)),
         "spec": run.spec.to_json(),
         "dataset_digest": run.config["dataset_digest"],

@@ -9,8 +9,6 @@ from headstart.features.errors import UserError
 from headstart.training.exporting.formats import FORMATS
 from headstart.training.exporting.requirements import parse_requirement
 
-INSTEAD = "model.keras loads wherever Keras does"  # for runs that it does not take
-
 
 @dataclass(frozen=True)
 class ExportConfig:

@@ -12,18 +12,18 @@ from headstart.features.errors import UserError
 class Tolerance:
     """How far an exported model's answers may lie from model.keras's.
 
-    largest is the largest difference of any probability, mean the mean over images of each one's largest, classes the share
-    of images that must get the same class; one whose two best classes lie closer together than the smaller of the two
-    differences is no test of that.
+    largest is the largest difference of any probability, mean the mean over images of each one's largest, answers the share
+    of images that must get the same class, or the same labels; a decision that is closer than the smaller of the two
+    differences (of the two best classes, or of a class and its threshold) is no test of that.
     """
 
     largest: float
     mean: float
-    classes: float
+    answers: float
 
 
-FLOAT = Tolerance(largest=1e-3, mean=1e-3, classes=1.0)  # another order of adding up: 1e-5 is usual
-INT8 = Tolerance(largest=1.0, mean=0.05, classes=0.95)  # 8 bits are an approximation
+FLOAT = Tolerance(largest=1e-3, mean=1e-3, answers=1.0)  # another order of adding up: 1e-5 is usual
+INT8 = Tolerance(largest=1.0, mean=0.05, answers=0.95)  # 8 bits are an approximation
 
 
 @dataclass(frozen=True)

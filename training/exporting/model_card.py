@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.formatting import printable, shortened
-from headstart.training.evaluation.measures import EVERY
-from headstart.training.exporting.call import CALLS
+from headstart.training.exporting.call import calls
+from headstart.training.exporting.kinds import MANY, Kind, kind_of
 from headstart.training.exporting.licences import licence_of
 from headstart.training.exporting.requirements import evaluations
 from headstart.training.runs.run_folder import Run
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from headstart.training.exporting.agreements import Compared
 
 CARD, LABELS = "model_card.md", "labels.txt"
-MANY = 20  # classes shown one by one
 
 
 def write_labels(folder: str, names: Sequence[str]) -> None:
@@ -43,39 +42,36 @@ def write_card(folder: str, run: Run, facts: Mapping[str, Any], compared: Compar
         facts: what export.json holds.
         compared: how it compares with model.keras.
     """
+    kind = kind_of(run)
     parts = [
-        [f"# {printable(os.path.basename(run.home.rstrip('/')))}: {len(run.class_names)} classes", "", _summary(run, facts)],
-        ["## Use", "", *_use(run, facts)],
+        [
+            f"# {printable(os.path.basename(run.home.rstrip('/')))}: {len(run.class_names)} classes",
+            "",
+            _summary(run, kind, facts),
+        ],
+        ["## Use", "", *_use(run, kind, facts)],
         ["## Data", "", *_data(run)],
         ["## How it was made", "", *_making(run, facts)],
-        ["## Metrics", "", *_metrics(run)],
-        ["## Agreement with model.keras", "", *_agreement(facts, compared)],
-        ["## Limits", "", *_limits(run)],
+        ["## Metrics", "", *_metrics(run, kind)],
+        ["## Agreement with model.keras", "", *_agreement(kind, facts, compared)],
+        ["## Limits", "", *_limits(run, kind)],
         ["## Licence", "", *licence_of(run.spec.backbone)],
     ]
     text = "\n\n".join("\n".join(part) for part in parts) + "\n"
     files.write_bytes(os.path.join(folder, CARD), text.encode("utf-8", "surrogateescape"))
 
 
-def _summary(run: Run, facts: Mapping[str, Any]) -> str:
-    names = shortened([f"`{printable(name)}`" for name in run.class_names], MANY)
-    return f"An image classifier in the format {facts['format']}: one of {names} for every image, with probabilities."
+def _summary(run: Run, kind: Kind, facts: Mapping[str, Any]) -> str:
+    return f"An image classifier in the format {facts['format']}: {kind.summary(run.class_names)}."
 
 
-def _use(run: Run, facts: Mapping[str, Any]) -> list[str]:
+def _use(run: Run, kind: Kind, facts: Mapping[str, Any]) -> list[str]:
     given = [f"- input `{name}`: {text}" for name, text in facts["inputs"].items()]
     found = [f"- output `{name}`: {text}" for name, text in facts["outputs"].items()]
     height, width = run.spec.image_size
-    call = CALLS[facts["format"]].replace("HEIGHT", str(height)).replace("WIDTH", str(width))
+    call = calls(kind.answer)[facts["format"]].replace("HEIGHT", str(height)).replace("WIDTH", str(width))
     names = f"- `{LABELS}`: the names, a line each, in the order of the outputs"
-    return [*given, *found, names, *_threshold(facts["operating_point"]), "", call.strip()]
-
-
-def _threshold(point: Mapping[str, Any] | None) -> list[str]:
-    if point is None:
-        return []
-    name = printable(point["positive_class"])
-    return [f"- `{name}` where its probability is at least {point['threshold']:.6g}: chosen on validation for {point['goal']}"]
+    return [*given, *found, names, *kind.lines(), "", call.strip()]
 
 
 def _data(run: Run) -> list[str]:
@@ -83,7 +79,7 @@ def _data(run: Run) -> list[str]:
     lines = ["| split | images | of each class |", "|---|---|---|"]
     for split in table.splits:
         examples = table.examples(split)
-        counts = Counter(example.labels[0] for example in examples)
+        counts = Counter(label for example in examples for label in example.labels)
         shown = [f"{printable(name)} {counts[name]:,}" for name in names]
         lines.append(f"| {printable(split)} | {len(examples):,} | {shortened(shown, MANY)} |")
     groups = "were declared" if run.config["groups_declared"] else "were not declared: each distinct content is its own"
@@ -106,17 +102,19 @@ def _making(run: Run, facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _metrics(run: Run) -> list[str]:
+def _metrics(run: Run, kind: Kind) -> list[str]:
     found = evaluations(run)
     if not found:
         return [f"Not evaluated: `headstart evaluate {run.home}` measures it."]
-    lines = ["95% intervals in brackets.", ""]
+    lines, (baseline, words) = ["95% intervals in brackets.", ""], kind.baseline
     for name, metrics in found.items():
         mark = "; it chose the model, so these figures flatter it" if metrics["used_for_selection"] else ""
         head = f"**{printable(name)}**: {metrics['examples']:,} examples in {metrics['groups']:,} groups{mark}"
         lines += [head, "", "| metric | value |", "|---|---|"]
-        lines += [f"| {metric.replace('_', ' ')} | {_figure(metrics[metric])} |" for metric in EVERY if metric in metrics]
-        lines += [f"| accuracy of always guessing the largest class | {_figure(metrics['majority_accuracy'])} |", ""]
+        lines += [
+            f"| {metric.replace('_', ' ')} | {_figure(metrics[metric])} |" for metric in kind.metrics if metric in metrics
+        ]
+        lines += [f"| {words} | {_figure(metrics[baseline])} |", ""]
     return lines[:-1]
 
 
@@ -126,9 +124,11 @@ def _figure(figure: Mapping[str, float | None]) -> str:
     return value if "undefined" in (low, high) else f"{value} [{low}, {high}]"
 
 
-def _agreement(facts: Mapping[str, Any], compared: Compared) -> list[str]:
+def _agreement(kind: Kind, facts: Mapping[str, Any], compared: Compared) -> list[str]:
     most = facts["tolerance"]
-    limits = f"{most['classes']:.0%} of classes equal and probabilities within {most['mean']:g} in the mean"
+    limits = (
+        f"{most['answers']:.0%} of images with the same {kind.answer} and probabilities within {most['mean']:g} in the mean"
+    )
     beside = "those that it was not calibrated on" if facts["int8"] else "which had to agree"
     return [
         f"On images of the run's own dataset, {beside}, by the format's own runtime on a CPU, in a process of its own.",
@@ -140,16 +140,16 @@ def _agreement(facts: Mapping[str, Any], compared: Compared) -> list[str]:
     ]
 
 
-def _limits(run: Run) -> list[str]:
+def _limits(run: Run, kind: Kind) -> list[str]:
     weak = {
         f"{printable(each['class'])} ({each['count']})"
         for metrics in evaluations(run).values()
         for each in metrics["per_class"]
         if each["note"]
     }
-    few = [f"- Too few examples of {shortened(sorted(weak))} were measured to trust their recall."] if weak else []
+    few = [f"- Too few examples of {shortened(sorted(weak))} were measured to trust their figures."] if weak else []
     return [
-        "- Every image gets one of the classes, also one that shows none of them: probabilities are of these classes only.",
+        kind.limit,
         "- The figures hold for images like those of the splits above: other cameras, places or times may differ.",
         "- Nothing here was measured across groups of people, and nothing says that errors are spread evenly over them.",
         *few,

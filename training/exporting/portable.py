@@ -8,6 +8,7 @@ what `features/images/resize.py` does with sparse ones, and to rounding the same
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from headstart.features.spec import FeatureSpec
+from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.heads import classify
+from headstart.training.runs.run_folder import Run
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +42,12 @@ def whole(model: keras.Model, spec: FeatureSpec) -> Callable[[tf.Tensor], tf.Ten
     backbone, head = (functools.partial(model.get_layer(name), training=False) for name in ("backbone", "head"))
     resize = functools.partial(resized, spec=spec)
     return lambda images: tf.cast(classify(images, resize, backbone, head), tf.float32)
+
+
+def metadata(run: Run) -> dict[str, str]:
+    """What a file says of its outputs, in JSON: the class names; of several labels an image, the thresholds as well."""
+    thresholds = {"thresholds": json.dumps(thresholds_of(run.metrics).tolist())} if run.label_delimiter else {}
+    return {"class_names": json.dumps(run.class_names), **thresholds}
 
 
 def frozen(function: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int | None, ...]) -> Any:

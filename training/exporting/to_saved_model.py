@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from headstart.features import files
+from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.exporting.portable import INPUT, network
 from headstart.training.runs.run_folder import Run
 
@@ -27,7 +28,8 @@ def write(model: keras.Model, run: Run, calibration: Sequence[np.ndarray], folde
     """Saves the model with its signatures.
 
     `serving_default`: `image` float32 [B, any, any, 3] of 0..255. `serving_bytes`: `image_bytes` string [B], each a JPEG or
-    PNG file. Both give `probabilities` float32 [B, classes] and `classes` string [B, classes], the names in the same order.
+    PNG file. Both give `probabilities` float32 [B, classes] and `classes` string [B, classes], the names in the same order; of
+    several labels an image, `thresholds` float32 [B, classes] as well.
     """
     module = tf.Module()
     module.model = model
@@ -35,8 +37,11 @@ def write(model: keras.Model, run: Run, calibration: Sequence[np.ndarray], folde
     size = (*run.spec.image_size, 3)
 
     def named(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
-        names = tf.constant([name.encode("utf-8", "surrogateescape") for name in run.class_names])
-        return {"probabilities": probabilities, "classes": tf.tile(names[None], [tf.shape(probabilities)[0], 1])}
+        known = {"classes": tf.constant([name.encode("utf-8", "surrogateescape") for name in run.class_names])}
+        if run.label_delimiter:
+            known["thresholds"] = tf.constant(thresholds_of(run.metrics), tf.float32)
+        times = [tf.shape(probabilities)[0], 1]
+        return {"probabilities": probabilities, **{name: tf.tile(row[None], times) for name, row in known.items()}}
 
     def of_file(content: tf.Tensor) -> tf.Tensor:
         return resizing(tf.cast(decoded(content), tf.float32)[None])[0]
