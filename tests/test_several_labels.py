@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections import Counter
 from collections.abc import Callable
 
 import keras
@@ -199,15 +200,31 @@ def test_without_validation_thresholds_stay_at_a_half(table: pathlib.Path, tmp_p
 
 
 def test_two_runs_are_compared(
-    several: pathlib.Path, several_run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    several: pathlib.Path,
+    several_run: pathlib.Path,
+    table: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    cameras = {key: f"cam-{number % 2}" if labels else "empty" for number, (key, labels) in enumerate(truth_of(table).items())}
+    with open(tmp_path / "cameras.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("image", "camera"), *cameras.items()])
+    by = {"by": ("camera",), "by_table": str(tmp_path / "cameras.csv")}
     first = shutil.copytree(several_run, tmp_path / "a")
     train(TrainConfig(store=str(several), run=str(tmp_path / "b"), tap="top_activation:avg", epochs=1))
     values = {}
     for path in (first, tmp_path / "b"):
-        scores = evaluate(EvaluateConfig(run=str(path))).scores
-        assert isinstance(scores, SetScores)
-        values[path.name] = scores.mean_average_precision.value
+        evaluation = evaluate(EvaluateConfig(run=str(path), **by))
+        assert isinstance(evaluation.scores, SetScores)
+        values[path.name] = evaluation.scores.mean_average_precision.value
+        assert [row.value for row in evaluation.by["camera"]][-1] == "empty"
+        assert {row.value: row.count for row in evaluation.by["camera"]} == Counter(
+            cameras[example.key] for example in FeatureStore.open(str(several)).examples("test")
+        )
+        written = json.loads(pathlib.Path(evaluation.folder, "metrics.json").read_text())["by"]["camera"]
+        figures = [row["mean_average_precision"]["value"] for row in written]
+        assert figures[0] <= figures[1] and figures[2] is None and written[2]["chance"] is None
+        assert "mean average precision  chance" in evaluation.lines_by()[0]
     capsys.readouterr()
     assert main(["compare", str(first), str(tmp_path / "b"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -216,7 +233,12 @@ def test_two_runs_are_compared(
     assert mean["difference"]["low"] <= mean["difference"]["difference"] <= mean["difference"]["high"]
     drop = values["a"] - values["b"]
     assert found["drop"] == pytest.approx(drop) and {each["name"] for each in found["classes"]} == set(SHAPES)
-    assert main(["compare", str(first), str(tmp_path / "b"), "--max_drop", "0"]) == int(drop > 0)
+    flags = ["--max_drop", "0", "--by", "camera", "--by_table", by["by_table"]]
+    assert main(["compare", str(first), str(tmp_path / "b"), *flags]) == int(drop > 0)
+    told = capsys.readouterr().out.split("mean average precision by camera")[1].splitlines()[1:3]
+    assert {line.split()[0]: int(line.split()[1]) for line in told} == {
+        row["value"]: row["count"] for row in written if row["value"] != "empty"
+    }
 
 
 def link(path: pathlib.Path, *others: pathlib.Path) -> None:
@@ -349,7 +371,7 @@ def test_a_table_that_says_something_else_is_refused(
         ["audit", "STORE", "--output", "OUT"],
         ["learning_curve", "STORE", "--run", "OUT"],
         ["report", "RUN"],
-        ["evaluate", "RUN", "--by", "group"],
+        ["evaluate", "RUN", "--by", "class"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],
         ["predict", "RUN", "TABLE", "--review", "3", "--output", "OUT.csv"],
         ["train", "STORE", "--run", "OUT", "--refit"],
@@ -359,7 +381,7 @@ def test_a_table_that_says_something_else_is_refused(
         ["finetune", "TABLE", "--init_from", "RUN", "--run", "OUT", "--monitor", "accuracy"],
         ["finetune", "--from_store", "STORE", "--unfreeze_after", "block5c_add", "--run", "OUT", "--class_weight", "balanced"],
         ["fit", "TABLE", "--run", "OUT", "--label_delimiter", "|", "--refit"],
-        ["compare", "RUN", "RUN", "--by", "group"],
+        ["compare", "RUN", "RUN", "--by", "class"],
         ["compare", "RUN", "ONE"],
     ],
     ids=" ".join,

@@ -13,6 +13,7 @@ from headstart.training.evaluation import set_measures, set_report
 from headstart.training.evaluation.intervals import bootstrap_intervals
 from headstart.training.evaluation.set_comparisons import sets_against_best
 from headstart.training.evaluation.set_scores import score_sets
+from headstart.training.evaluation.set_subgroups import set_subgroups
 from headstart.training.evaluation.temperature import fit_sigmoid_temperature, set_figures, sigmoid
 from headstart.training.evaluation.thresholds import choose_thresholds, decided
 from headstart.training.probing import ridge
@@ -81,6 +82,22 @@ def test_a_class_that_no_image_has_is_in_no_mean() -> None:
     written = found.to_json()
     assert written["per_class"][2]["average_precision"]["value"] is None and written["per_class"][2]["recall"] is None
     assert "sun" in set_report.summary(found, "test", False, False).splitlines()[-1]
+
+
+def test_a_value_has_the_scores_of_its_images() -> None:
+    truth, shares = made(4, 120)
+    truth[:30] = 0
+    values, groups = ["none"] * 30 + ["odd", "even"] * 45, [str(number // 3) for number in range(120)]
+    thresholds = np.full(3, 0.5)
+    rows = set_subgroups(values, truth, shares, thresholds, groups, seed=7)
+    assert [row.value for row in rows[2:]] == ["none"] and np.isnan(rows[2].mean_average_precision.value)
+    assert rows[0].mean_average_precision.value <= rows[1].mean_average_precision.value
+    for row in rows[:2]:
+        own = [at for at, value in enumerate(values) if value == row.value]
+        alone = score_sets(truth[own], shares[own], [groups[at] for at in own], NAMES, thresholds, 7)
+        assert (row.count, row.groups) == (alone.examples, alone.groups)
+        assert (row.mean_average_precision, row.micro_f1) == (alone.mean_average_precision, alone.micro_f1)
+        assert row.chance == alone.chance
 
 
 def test_intervals_draw_groups_whole() -> None:

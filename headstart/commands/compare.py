@@ -79,6 +79,11 @@ def describe_sets(config: CompareConfig, found: SetComparison) -> str:
     ]
     if len(found.classes) > MAX_ROWS:
         lines.append(f"  and {len(found.classes) - MAX_ROWS} more")
+    for by, parts in found.parts.items():
+        lines.append(f"  mean average precision by {printable(by)}")
+        lines += [_pair(f"{printable(part.name)[:16]:<16} {part.count:>7,}", part) for part in parts[:MAX_ROWS]]
+        if len(parts) > MAX_ROWS:
+            lines.append(f"  and {len(parts) - MAX_ROWS} more")
     return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
 
 

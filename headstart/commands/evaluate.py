@@ -51,14 +51,11 @@ def outcome(run: str, evaluation: Evaluation) -> Outcome:
 
 def describe(evaluation: Evaluation) -> str:
     """The figures for a terminal."""
-    from headstart.training.evaluation import report
-
     text = evaluation.words()
     if evaluation.seen_in_training and not evaluation.used_for_selection:
         text += f"\nwarning: {evaluation.seen_in_training} of these contents were trained on or chosen by"
     text += "".join(f"\n{line}" for line in _decision_lines(evaluation))
-    for by, rows in evaluation.by.items():
-        text += "".join(f"\n{line}" for line in report.subgroup_lines(by, rows))
+    text += "".join(f"\n{line}" for line in evaluation.lines_by())
     text += f"\nplots and predictions: {evaluation.folder}"
     if evaluation.unreadable:
         first = evaluation.unreadable[0]

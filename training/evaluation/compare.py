@@ -107,10 +107,10 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
             f"{config.baseline!r} and {config.run!r} were not evaluated on the same images with the same labels "
             f"({len(first.rows)} and {len(second.rows)}): evaluate both on one folder, headstart evaluate RUN FOLDER",
         )
+    values = {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
     if several:
-        return compare_sets(config, first, second)
-    values = {"class": [row["truth"] for row in first.rows]}
-    values |= {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
+        return compare_sets(config, first, second, values)
+    values = {"class": [row["truth"] for row in first.rows], **values}
     groups = [row["group"] or row["key"] for row in first.rows]
     hits = [np.array([row["predicted"] == row["truth"] for row in each.rows]) for each in (first, second)]
     before, after = (float(each.mean()) for each in hits)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from headstart.training.evaluation.comparisons import PairedDifference
 from headstart.training.evaluation.intervals import Floats, Measure, bootstrap_rows, bounded_replicates
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.set_measures import Truth
+from headstart.training.evaluation.set_subgroups import rows_by
 
+AnyPair = TypeVar("AnyPair", bound="Pair")
 MEANS = ("mean_average_precision", "macro_f1", "micro_f1")
 
 
@@ -34,6 +37,13 @@ class Pair:
     difference: PairedDifference
 
 
+@dataclass(frozen=True)
+class SetPart(Pair):
+    """The mean average precision of both on the images of one value, over the classes that some of them has."""
+
+    count: int
+
+
 @dataclass(frozen=True, repr=False)
 class SetComparison(Shown):
     """Two runs on the same images.
@@ -42,6 +52,7 @@ class SetComparison(Shown):
         examples: how many images.
         means: the mean average precision, the mean F1 over classes, and F1 over all labels.
         classes: each class's average precision, those with the largest change first; each interval is for itself.
+        parts: by each column that was asked for: its values, those with the largest change first; each interval is for itself.
         drop: how much worse the second run's metric is.
         table: the path of the images that the two answer differently.
     """
@@ -49,6 +60,7 @@ class SetComparison(Shown):
     examples: int
     means: list[Pair]
     classes: list[Pair]
+    parts: dict[str, list[SetPart]]
     drop: float
     table: str
 
@@ -97,12 +109,15 @@ class _Answers:
         return measure
 
 
-def compare_sets(config: CompareConfig, first: Predictions, second: Predictions) -> SetComparison:
+def compare_sets(
+    config: CompareConfig, first: Predictions, second: Predictions, values_by: Mapping[str, Sequence[str]]
+) -> SetComparison:
     """Compares two runs by a paired bootstrap over groups.
 
     Args:
         config: what `headstart compare` takes.
         first, second: their predictions of the same images.
+        values_by: for each `--by`, the images' values.
 
     Raises:
         UserError: for other classes, or other labels.
@@ -113,25 +128,46 @@ def compare_sets(config: CompareConfig, first: Predictions, second: Predictions)
     answers = [_Answers.of(found, names) for found in (first, second)]
     if not np.array_equal(answers[0].truth, answers[1].truth):
         raise UserError("other-dataset", f"{config.baseline!r} and {config.run!r} were evaluated by other labels")
-    before, after = (each.measure() for each in answers)
-    groups, count = [row["group"] or row["key"] for row in first.rows], len(first.rows)
-    values = [set_measures.value(measure, count) for measure in (before, after)]
-    ends = bootstrap_rows(
-        lambda weights: after(weights) - before(weights), groups, config.seed, bounded_replicates(count, 2 * len(names))
-    )
-    ends = ends or [(math.nan, math.nan)] * len(values[0])
-    pairs = [
-        Pair(name, float(a), float(b), PairedDifference(float(b - a), *own))
-        for name, a, b, own in zip([*MEANS, *names], *values, ends)
-    ]
+    keys = [row["key"] for row in first.rows]
+    groups = [row["group"] or row["key"] for row in first.rows]
+    found = _pairs([each.measure() for each in answers], groups, len(names), config.seed)
+    pairs = [Pair(name, *own) for name, own in zip([*MEANS, *names], found)]
     classes = [pair for pair in pairs[len(MEANS) :] if not math.isnan(pair.first)]
     return SetComparison(
-        count,
+        len(keys),
         pairs[: len(MEANS)],
-        sorted(classes, key=lambda pair: -abs(pair.difference.difference)),
+        _changed_most(classes),
+        {by: _parts(each, answers, keys if by == "group" else groups, config.seed) for by, each in values_by.items()},
         _drop(config, first, second),
         _save(first, second),
     )
+
+
+def _pairs(
+    measures: Sequence[Measure], groups: Sequence[str], classes: int, seed: int
+) -> list[tuple[float, float, PairedDifference]]:
+    """For each of the values that two measures of the same images give: both, and their difference."""
+    before, after = measures
+    first, second = (np.atleast_1d(set_measures.value(measure, len(groups))) for measure in measures)
+    replicates = bounded_replicates(len(groups), 2 * classes)
+    ends = bootstrap_rows(lambda weights: np.atleast_2d(after(weights) - before(weights)), groups, seed, replicates)
+    ends = ends or [(math.nan, math.nan)] * len(first)
+    return [(float(a), float(b), PairedDifference(float(b - a), *own)) for a, b, own in zip(first, second, ends)]
+
+
+def _parts(values: Sequence[str], answers: Sequence[_Answers], groups: Sequence[str], seed: int) -> list[SetPart]:
+    """A row for each value that some image with a label has."""
+    parts = []
+    for value, own in rows_by(values).items():
+        measures = [set_measures.mean_average_precision(each.truth[own], each.probabilities[own]) for each in answers]
+        ((first, second, gap),) = _pairs(measures, [groups[row] for row in own], answers[0].truth.shape[1], seed)
+        if not math.isnan(first):
+            parts.append(SetPart(value, first, second, gap, len(own)))
+    return _changed_most(parts)
+
+
+def _changed_most(pairs: Sequence[AnyPair]) -> list[AnyPair]:
+    return sorted(pairs, key=lambda pair: -abs(pair.difference.difference))
 
 
 def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> float:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from headstart.training.evaluation.plots.reliability import reliability
 from headstart.training.evaluation.predictions import PREDICTIONS
 from headstart.training.evaluation.scores import Scores, score
 from headstart.training.evaluation.set_scores import SetScores, score_sets
+from headstart.training.evaluation.set_subgroups import SetSubgroup, set_subgroups
 from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_by
 from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
 from headstart.training.evaluation.thresholds import thresholds_of
@@ -77,7 +78,7 @@ class Evaluation(Shown):
     spec_fingerprint: str
     without_temperature: dict[str, float]
     operating_point: dict[str, Any]
-    by: dict[str, list[Subgroup]]
+    by: dict[str, list[Subgroup]] | dict[str, list[SetSubgroup]]
 
     def words(self) -> str:
         """The figures, with their intervals."""
@@ -85,6 +86,10 @@ class Evaluation(Shown):
         if isinstance(self.scores, SetScores):
             return set_report.summary(self.scores, *beside)
         return report.summary(self.scores, *beside)
+
+    def lines_by(self) -> list[str]:
+        """A table for each `--by`, of its worst values."""
+        return [line for by, rows in self.by.items() for line in report.subgroup_lines(by, rows)]
 
     def pictures(self) -> Iterable[tuple[str, bytes]]:
         """The confusion matrix, and how far probabilities hold; of several labels, how well each class is found."""
@@ -135,22 +140,35 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 def _measured(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:
     """The fields of an evaluation that depend on what answers are: here each is a class."""
     keys = [example.key for example in found.examples]
-    values = {by: values_by(by, config.by_table, found.examples, found.source) for by in config.by}
-    contents = [example.digest for example in found.examples]  # within one group, its images are all there is to tell by
     correct = found.probabilities.argmax(1) == found.labels
     return {
         "scores": score(found.labels, found.probabilities, keys, groups, run.class_names, config.seed),
         "without_temperature": _without_temperature(run.temperature, found),
         "operating_point": _operating_point(run, found, groups),
-        "by": {by: subgroups(each, correct, contents if by == "group" else groups) for by, each in values.items()},
+        "by": {by: subgroups(values, correct, own) for by, values, own in _values_by(config, found, groups)},
     }
 
 
 def _measured_sets(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:
     """The same where an answer is a set of labels."""
     thresholds = thresholds_of(run.metrics)
-    scores = score_sets(found.labels, found.probabilities, groups, run.class_names, thresholds, config.seed)
-    return {"scores": scores, "without_temperature": {}, "operating_point": {}, "by": {}}
+    answers = (found.labels, found.probabilities, thresholds)
+    return {
+        "scores": score_sets(found.labels, found.probabilities, groups, run.class_names, thresholds, config.seed),
+        "without_temperature": {},
+        "operating_point": {},
+        "by": {by: set_subgroups(values, *answers, own, config.seed) for by, values, own in _values_by(config, found, groups)},
+    }
+
+
+def _values_by(
+    config: EvaluateConfig, found: Answers, groups: Sequence[str]
+) -> Iterator[tuple[str, list[str], Sequence[str]]]:
+    """For each `--by`, the examples' values, and which of them belong together: of one group, each content for itself."""
+    contents = [example.digest for example in found.examples]
+    for by in config.by:
+        values = values_by(by, config.by_table, found.examples, found.source)
+        yield by, values, contents if by == "group" else groups
 
 
 def _without_temperature(temperature: float, found: Answers) -> dict[str, float]:

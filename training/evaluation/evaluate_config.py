@@ -18,7 +18,7 @@ class EvaluateConfig:
     )
     split: str = flag("", "which split (default: test; of images that have no splits, all)")
     by: tuple[str, ...] = flag(
-        (), "show accuracy by group, folder, class, or a column of the table of images, such as camera; may be repeated"
+        (), "show figures by group, folder, class, or a column of the table of images, such as camera; may be repeated"
     )
     label_delimiter: str = flag(
         "", "of a run on several labels an image: what parts them in INPUT (default: as where it learned)", metavar="TEXT"

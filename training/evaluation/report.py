@@ -20,6 +20,7 @@ from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
 from headstart.training.evaluation.intervals import MIN_GROUPS
 from headstart.training.evaluation.scores import ClassScores, Interval, Mistake, Scores
+from headstart.training.evaluation.set_subgroups import SetSubgroup
 from headstart.training.evaluation.subgroups import Subgroup
 
 FIRST_CLASSES = 20  # rows of the terminal's table
@@ -122,15 +123,22 @@ def ends(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def subgroup_lines(by: str, rows: Sequence[Subgroup]) -> list[str]:
+def with_ends(share: Interval) -> str:
+    """A share in percent, with the ends of its interval."""
+    return "-" if math.isnan(share.value) else f"{100 * share.value:5.1f} {ends(share.low, share.high)}".rstrip()
+
+
+def subgroup_lines(by: str, rows: Sequence[Subgroup] | Sequence[SetSubgroup]) -> list[str]:
     """A row for each of the first values, the worst ones."""
-    header = f"  {fitted(f'by {by}', 24)} {'count':>6} {'groups':>6} {'accuracy':>8}"
-    more = len(rows) - FIRST_VALUES
-    return [header + (f"   and {more:,} more values" if more > 0 else "")] + [
-        f"  {fitted(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {100 * row.accuracy.value:>8.1f} "
-        f"{ends(row.accuracy.low, row.accuracy.high)}"
-        for row in rows[:FIRST_VALUES]
-    ]
+    titles, more = rows[0].figures(), len(rows) - FIRST_VALUES
+    header = f"  {fitted(f'by {by}', 24)} {'count':>6} {'groups':>6} {'  '.join(f'{title:<20}' for title in titles).rstrip()}"
+    lines = [header + (f"   and {more:,} more values" if more > 0 else "")]
+    for row in rows[:FIRST_VALUES]:
+        cells = [f"{with_ends(share):<{max(20, len(title))}}" for title, share in row.figures().items()]
+        lines.append(
+            f"  {fitted(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {'  '.join(cells)}".rstrip()
+        )
+    return lines
 
 
 def _mistake_lines(mistakes: Sequence[Mistake]) -> list[str]:

@@ -11,7 +11,15 @@ from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
 from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.plots.precision_by_class import ClassPoint, precision_by_class
-from headstart.training.evaluation.report import FIRST_CLASSES, ends, fitted, groups_note, head_line, nats, percent
+from headstart.training.evaluation.report import (
+    FIRST_CLASSES,
+    fitted,
+    groups_note,
+    head_line,
+    nats,
+    percent,
+    with_ends,
+)
 from headstart.training.evaluation.scores import Interval
 from headstart.training.evaluation.set_measures import Truth
 from headstart.training.evaluation.set_scores import LabelScores, SetScores
@@ -48,13 +56,9 @@ def _class_lines(classes: Sequence[LabelScores]) -> list[str]:
 def _row(found: LabelScores) -> str:
     precision, recall = ("-" if math.isnan(share) else f"{100 * share:.1f}" for share in (found.precision, found.recall))
     return (
-        f"  {fitted(found.name, 16)} {found.count:>6} {_with_ends(found.average_precision):<22} {_with_ends(found.f1):<20} "
+        f"  {fitted(found.name, 16)} {found.count:>6} {with_ends(found.average_precision):<22} {with_ends(found.f1):<20} "
         f"{precision:>9} {recall:>6} {found.threshold:>6.3f} {found.note}"
     )
-
-
-def _with_ends(share: Interval) -> str:
-    return "-" if math.isnan(share.value) else f"{100 * share.value:5.1f} {ends(share.low, share.high)}"
 
 
 def draw_classes(scores: SetScores, path: str, split: str) -> None:

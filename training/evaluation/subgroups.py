@@ -33,6 +33,10 @@ class Subgroup:
     groups: int
     accuracy: Interval
 
+    def figures(self) -> dict[str, Interval]:
+        """What is told of them, by its title."""
+        return {"accuracy": self.accuracy}
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {"value": self.value, "count": self.count, "groups": self.groups, "accuracy": self.accuracy.to_json()}

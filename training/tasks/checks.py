@@ -52,8 +52,7 @@ def check_evaluation(config: Any, label_delimiter: str) -> None:
         UserError: for a flag that is for one label an image, or for several.
     """
     delimiter_for(label_delimiter, config.label_delimiter)
-    if config.by:
-        refuse_several(label_delimiter, "--by", "leave it out")
+    _check_by(config, label_delimiter)
 
 
 def check_prediction(config: Any, label_delimiter: str) -> None:
@@ -84,7 +83,11 @@ def check_comparison(config: Any, first: str, second: str) -> bool:
     """
     if bool(first) != bool(second):
         refuse_several(first or second, "one of the two runs", "compare runs of one kind")
-    if config.by:
-        refuse_several(first, "--by", "leave it out")
+    _check_by(config, first)
     config.metric_of(bool(first))
     return bool(first)
+
+
+def _check_by(config: Any, label_delimiter: str) -> None:
+    if "class" in config.by:
+        refuse_several(label_delimiter, "--by class", "each class has figures of its own anyway, leave it out")
