@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import entropy
 
 from headstart.cli import main
-from headstart.training.evaluation.review import LIST, SHEET, Pool, spread, uncertainty
+from headstart.training.evaluation.review import LIST, OF_SEVERAL, SHEET, Pool, margin, mean_entropy, spread
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -23,8 +24,21 @@ def answers(doubts: list[float]) -> list[np.ndarray]:
 
 
 def test_uncertainty() -> None:
-    assert uncertainty(np.array([0.25, 0.5, 0.25])) == 0.75
-    assert [round(uncertainty(each), 6) for each in answers([0.0, 0.4, 1.0])] == [0.0, 0.4, 1.0]
+    assert margin(np.array([0.25, 0.5, 0.25])) == 0.75
+    assert [round(margin(each), 6) for each in answers([0.0, 0.4, 1.0])] == [0.0, 0.4, 1.0]
+
+
+def test_uncertainty_of_a_set_is_the_mean_over_its_classes() -> None:
+    assert [mean_entropy(np.float32(each)) for each in ([0.5, 0.5], [0, 1], [1, 0.5], [0, 0])] == [1, 0, 0.5, 0]
+    share = 0.9
+    expected = entropy([share, 1 - share], base=2)
+    assert mean_entropy(np.array([share, 1 - share, 0, share])) == pytest.approx(3 / 4 * expected)
+    pool = Pool(2, OF_SEVERAL)
+    for key, shares in {"sure": [0.99, 0.01, 0.9], "one": [0.45, 0.0, 0.98], "many": [0.9, 0.3, 0.6]}.items():
+        pool.add(key, np.float32(shares), np.float32([len(key), 1, 0]))
+    first, second = pool.chosen()
+    assert (first.key, first.classes, first.probabilities) == ("many", (2, 1), pytest.approx((0.6, 0.3)))
+    assert (second.key, second.classes) == ("one", (0, 2)) and second.uncertainty < first.uncertainty
 
 
 def test_of_images_like_each_other_one_comes_first() -> None:

@@ -29,6 +29,7 @@ from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predict import predict
 from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.evaluation.review import mean_entropy
 from headstart.training.evaluation.set_scores import SetScores
 from headstart.training.finetuning import head_pretraining
 from headstart.training.finetuning.finetune import finetune
@@ -133,7 +134,16 @@ def test_predictions_are_sets(
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert list(rows[0]) == ["key", "labels", "p:blue", "p:green", "p:red", "error"]
     assert [row["labels"] for row in rows] == [*("|".join(each.labels) for each in found), ""] and rows[4]["error"]
-    assert main(["predict", str(several_run), *paths, "--output", str(tmp_path / "p.jsonl")]) == 0
+    assert main(["predict", str(several_run), *paths, "--output", str(tmp_path / "p.jsonl"), "--review", "2"]) == 0
+    with open(tmp_path / "review.csv", encoding="utf-8", newline="") as file:
+        review = list(csv.DictReader(file))
+    doubts = {each.key: mean_entropy(np.array(list(each.probabilities.values()))) for each in found}
+    assert (
+        len(review) == 2
+        and (tmp_path / "review.png").exists()
+        and review[0]["key"] == max(doubts, key=lambda key: doubts[key])
+    )
+    assert [float(row["uncertainty"]) for row in review] == [pytest.approx(doubts[row["key"]], abs=1e-3) for row in review]
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [tuple(line["labels"]) for line in lines] == [each.labels for each in found]
     assert main(["predict", str(several_run), *paths, "--output", str(tmp_path / "parts")]) == 0
@@ -373,7 +383,6 @@ def test_a_table_that_says_something_else_is_refused(
         ["report", "RUN"],
         ["evaluate", "RUN", "--by", "class"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],
-        ["predict", "RUN", "TABLE", "--review", "3", "--output", "OUT.csv"],
         ["train", "STORE", "--run", "OUT", "--refit"],
         ["train", "STORE", "--run", "OUT", "--operating_point", "recall@precision=0.9", "--positive_class", "red"],
         ["train", "STORE", "--run", "OUT", "--class_weight", "balanced"],

@@ -23,7 +23,7 @@ from headstart.training.evaluation.prediction_rows import (
     write_csv,
     write_jsonl,
 )
-from headstart.training.evaluation.review import Pool, write_review
+from headstart.training.evaluation.review import OF_ONE, OF_SEVERAL, Pool, write_review
 from headstart.training.evaluation.to_predict import ToPredict, to_predict
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_prediction
@@ -82,7 +82,7 @@ def write_rows(config: PredictConfig) -> Written:
     """
     count, run, rows = Counter[bool](), Run.open(config.run), list[Any]()
     kind = rows_of(run, config.top_k)
-    pool = Pool(config.review) if config.review else None
+    pool = Pool(config.review, OF_SEVERAL if run.label_delimiter else OF_ONE) if config.review else None
 
     def counted() -> Iterator[Any]:
         for row in _predicted(config, pool):

@@ -3,8 +3,12 @@
 The least certain are kept, ten times as many as are asked for. Of these the first is the least certain one, and each next one
 is as uncertain, and as far from all that were chosen, as can be: of ten like each other one is asked for.
 
+Of one label an image, a run is unsure where its two most probable classes are near each other; of several, where many labels
+may be there or not: by the mean entropy of the classes, each a yes or no.
+
 Source: Zhdanov, "Diverse mini-batch Active Learning", https://arxiv.org/abs/1901.05954; Sener and Savarese, "Active Learning
-for Convolutional Neural Networks: A Core-Set Approach", https://arxiv.org/abs/1708.00489
+for Convolutional Neural Networks: A Core-Set Approach", https://arxiv.org/abs/1708.00489; of several labels, the mean entropy
+with diversity, as in "OMAL: A Multi-Label Active Learning Approach from Data Streams", https://doi.org/10.3390/e27040363
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +34,37 @@ KEPT = 10  # times as many as are asked for
 LEAST_KEPT = 200
 
 
+class Doubt(NamedTuple):
+    """How unsure a run is of an image, by its probabilities, float32 [C], C at least 2.
+
+    amount: 0..1. classes: the ids of all classes, those that the doubt is about first, [C].
+    """
+
+    amount: Callable[[np.ndarray], float]
+    classes: Callable[[np.ndarray], np.ndarray]
+
+
+def margin(probabilities: np.ndarray) -> float:
+    """1 less the margin between the two most probable classes: 1 where they are equal, 0 where one is certain."""
+    second, first = np.sort(probabilities)[-2:]
+    return float(1 - (first - second))
+
+
+def mean_entropy(probabilities: np.ndarray) -> float:
+    """The mean over classes of the entropy of having it or not, in bits: 1 where all are 0.5, 0 where all are certain."""
+    each = np.stack([probabilities, 1 - probabilities]).astype(np.float64)
+    return float(-(each * np.log2(np.maximum(each, np.finfo(np.float64).tiny))).sum(0).mean())
+
+
+OF_ONE = Doubt(margin, lambda probabilities: np.argsort(-probabilities, kind="stable"))
+OF_SEVERAL = Doubt(mean_entropy, lambda probabilities: np.argsort(np.abs(probabilities - 0.5), kind="stable"))
+
+
 class Chosen(NamedTuple):
-    """An image to label: its path, its two most probable classes with their probabilities, and how uncertain they are."""
+    """An image to label: its path, the two classes that the doubt is about with their probabilities, and how large it is.
+
+    Of one label an image these are the two most probable classes, of several the two nearest to a half.
+    """
 
     key: str
     classes: tuple[int, int]
@@ -42,8 +75,8 @@ class Chosen(NamedTuple):
 class Pool:
     """The least certain images so far: of any number of images, memory is that of 20 times those that are asked for."""
 
-    def __init__(self, wanted: int) -> None:
-        self.wanted, self.most = wanted, max(LEAST_KEPT, KEPT * wanted)
+    def __init__(self, wanted: int, doubt: Doubt = OF_ONE) -> None:
+        self.wanted, self.most, self.doubt = wanted, max(LEAST_KEPT, KEPT * wanted), doubt
         self.kept: list[tuple[float, str, np.ndarray, np.ndarray]] = []  # uncertainty, key, probabilities, feature
 
     def add(self, key: str, probabilities: np.ndarray, feature: np.ndarray) -> None:
@@ -55,7 +88,7 @@ class Pool:
             feature: float32 [D], or a feature map [H, W, D], which is averaged.
         """
         flat = feature.mean((0, 1)) if feature.ndim == 3 else feature
-        self.kept.append((uncertainty(probabilities), key, probabilities, flat.astype(np.float32)))
+        self.kept.append((self.doubt.amount(probabilities), key, probabilities, flat.astype(np.float32)))
         if len(self.kept) >= 2 * self.most:
             self._prune()
 
@@ -72,7 +105,7 @@ class Pool:
         order = spread(features, np.array([each[0] for each in self.kept]), self.wanted)
         found = []
         for doubt, key, probabilities, _ in (self.kept[each] for each in order):
-            first, second = np.argsort(-probabilities, kind="stable")[:2].tolist()
+            first, second = self.doubt.classes(probabilities)[:2].tolist()
             pair = float(probabilities[first]), float(probabilities[second])
             found.append(Chosen(key, (first, second), pair, doubt))
         return found
@@ -104,12 +137,6 @@ def write_review(run: Run, chosen: Sequence[Chosen], folder: str) -> None:
 
     if strips:
         draw_sheet(f"to label next: {len(strips):,}", strips, pixels, os.path.join(folder, SHEET))
-
-
-def uncertainty(probabilities: np.ndarray) -> float:
-    """1 less the margin between the two most probable classes: 1 where they are equal, 0 where one is certain."""
-    second, first = np.sort(probabilities)[-2:]
-    return float(1 - (first - second))
 
 
 def spread(features: np.ndarray, weights: np.ndarray, count: int) -> list[int]:

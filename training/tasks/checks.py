@@ -67,8 +67,6 @@ def check_prediction(config: Any, label_delimiter: str) -> None:
     """
     if config.top_k != 1:
         refuse_several(label_delimiter, "--top_k", "the probabilities of all classes are there anyway, leave it out")
-    if config.review:
-        refuse_several(label_delimiter, "--review", "leave it out")
 
 
 def check_comparison(config: Any, first: str, second: str) -> bool:
