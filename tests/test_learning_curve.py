@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.cli import main
-from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE, nested_parts, part_sizes
-from headstart.training.probing.power_law import EXPONENTS, Laws, fit_curve, fit_laws
+from headstart.training.probing.learners import ClassLearner, SetLearner
+from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE, part_sizes
+from headstart.training.probing.power_law import EXPONENTS, Curve, Laws, fit_curve, fit_laws, replicated
 from tests.conftest import CLASSES, extracted, write_photos
 
 SIZES = [8.0, 13.0, 20.0, 32.0, 50.0, 80.0, 125.0, 200.0]
@@ -51,13 +52,19 @@ def answered(law: Laws, images: int, draws: int, seed: int) -> np.ndarray:
     return hard + luck < bounds[:, None]
 
 
+def curve_of(correct: np.ndarray, groups: list[str]) -> Curve:
+    """The curve of classified images, bool [draws, K, images]."""
+    weights = replicated(groups, 0)
+    return fit_curve(SIZES, ~correct @ weights / weights.sum(0), len(groups), 0)
+
+
 @pytest.mark.parametrize("law", [(0.02, 0.6, 0.6), (0.0, 0.5, 0.35), (0.1, 1.0, 1.0)])
 def test_the_interval_holds_what_more_images_bring(law: tuple[float, float, float]) -> None:
     truth, names = Laws(*(np.array([each]) for each in law)), [f"{number}" for number in range(400)]
     now, later = truth.errors([200, 600])[0]
     inside, trials = np.zeros(2), 40
     for trial in range(trials):
-        curve = fit_curve(SIZES, answered(truth, 400, 5, trial), names, 0)
+        curve = curve_of(answered(truth, 400, 5, trial), names)
         for which, (value, true) in enumerate(((curve.error(600), later), (curve.gain(400), now - later))):
             assert value[1] <= value[0] <= value[2]
             inside[which] += value[1] - 1e-9 <= true <= value[2] + 1e-9
@@ -66,9 +73,9 @@ def test_the_interval_holds_what_more_images_bring(law: tuple[float, float, floa
 
 def test_more_images_to_score_on_narrow_the_interval() -> None:
     law = Laws(np.array([0.05]), np.array([0.8]), np.array([0.5]))
-    few, many = (fit_curve(SIZES, answered(law, images, 5, 0), [f"{n}" for n in range(images)], 0) for images in (100, 2000))
+    few, many = (curve_of(answered(law, images, 5, 0), [f"{n}" for n in range(images)]) for images in (100, 2000))
     assert many.error(400)[2] - many.error(400)[1] < 0.6 * (few.error(400)[2] - few.error(400)[1])
-    grouped = fit_curve(SIZES, answered(law, 2000, 5, 0), [f"{n // 50}" for n in range(2000)], 0)
+    grouped = curve_of(answered(law, 2000, 5, 0), [f"{n // 50}" for n in range(2000)])
     assert grouped.errors.tolist() == many.errors.tolist()
 
 
@@ -77,8 +84,8 @@ def test_more_images_to_score_on_narrow_the_interval() -> None:
 def test_parts_are_nested_stratified_and_keep_groups_whole(seed: int, classes: int, each: int, together: int) -> None:
     labels = np.repeat(np.arange(classes), each)
     groups = [f"{label}-{number // together}" for label in range(classes) for number in range(each)]
-    shares = part_sizes(labels, 6)
-    parts = nested_parts(labels, groups, shares, seed)
+    shares = part_sizes(each, 6)
+    parts = ClassLearner(classes).parts(labels, groups, shares, seed)
     for share, part, larger in zip(shares, parts, [*parts[1:], np.arange(len(labels))]):
         assert set(part.tolist()) <= set(larger.tolist())
         counts = np.bincount(labels[part], minlength=classes)
@@ -86,6 +93,27 @@ def test_parts_are_nested_stratified_and_keep_groups_whole(seed: int, classes: i
         names = {groups[number] for number in part.tolist()}
         assert sum(group in names for group in groups) == len(part)
     assert len(parts[-1]) == len(labels)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(30, 80), st.integers(1, 3))
+def test_parts_of_several_labels_have_each_in_proportion(seed: int, count: int, together: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((count, 3)) < (0.2, 0.5, 0.6)).astype(np.uint8)
+    labels[:2], learner = 1, SetLearner()
+    groups = [f"{number // together}" for number in range(count)]
+    shares = part_sizes(learner.images_a_class(labels), 4)
+    parts = learner.parts(labels, groups, shares, seed)
+    for share, part, larger in zip(shares, parts, [*parts[1:], np.arange(count)]):
+        assert set(part.tolist()) <= set(larger.tolist())
+        assert (np.abs(labels[part].sum(0) - share * labels.sum(0)) <= 4 * together).all()
+        assert set(groups[number] for number in part.tolist()).isdisjoint(
+            groups[number] for number in set(range(count)) - set(part.tolist())
+        )
+    assert len(parts[-1]) == count
+    other = learner.parts(labels, groups, shares, seed + 1)
+    assert [part.tolist() for part in learner.parts(labels, groups, shares, seed)] == [part.tolist() for part in parts]
+    assert any(one.tolist() != two.tolist() for one, two in zip(parts[:-1], other))
 
 
 @pytest.fixture(scope="module")

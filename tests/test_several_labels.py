@@ -379,7 +379,6 @@ def test_a_table_that_says_something_else_is_refused(
     "argv",
     [
         ["audit", "STORE", "--output", "OUT"],
-        ["learning_curve", "STORE", "--run", "OUT"],
         ["report", "RUN"],
         ["evaluate", "RUN", "--by", "class"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],
@@ -437,3 +436,27 @@ def test_taps_are_probed_by_the_mean_average_precision(
     assert best["low"] <= best["mean_average_precision"] <= best["high"] and best["difference"] == 0
     assert other["difference_low"] <= other["difference"] <= other["difference_high"]
     assert 0 < best["training_mean_average_precision"] <= 1 and "accuracy" not in best
+
+
+def test_a_learning_curve_is_of_the_mean_average_precision(
+    several: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["learning_curve", str(several), "--tap", "top_activation:avg", "--sizes", "4", "--draws", "3"]
+    assert main([*flags, "--run", str(tmp_path / "curve"), "--more", "20"]) == 0
+    told = capsys.readouterr().out
+    assert "mean average precision on validation of linear probes" in told and "20 more a class should bring about" in told
+    with open(tmp_path / "curve" / "learning_curve.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = FeatureStore.open(str(several)).labels("train")
+    assert [float(row["images_a_class"]) for row in rows][::3] == [pytest.approx(5), pytest.approx(labels.sum() / 3, rel=1e-5)]
+    assert all(float(row["low"]) <= float(row["fitted"]) <= float(row["high"]) for row in rows)
+    assert float(rows[-1]["mean_average_precision"]) > float(rows[0]["mean_average_precision"])
+    assert len({rows[-1][f"draw_{number}"] for number in range(3)}) == 1
+    assert json.loads((tmp_path / "curve" / "learning_curve.json").read_text())["measure"] == "mean average precision"
+    assert main(["probe", str(several), "--run", str(tmp_path / "probe")]) == 0
+    (probe,) = (
+        each
+        for each in json.loads((tmp_path / "probe" / "probe.json").read_text())["probes"]
+        if each["tap"] == "top_activation:avg"
+    )
+    assert float(rows[-1]["draw_0"]) == pytest.approx(probe["mean_average_precision"])  # the same probe of all images

@@ -65,9 +65,9 @@ def test_an_audit_and_a_learning_curve(store: pathlib.Path, tmp_path: pathlib.Pa
     assert len(repr(found).splitlines()) == 1 + max(1, sum(bool(each.count) for each in found.findings))
     law = Laws(np.zeros(1), np.ones(1), np.ones(1))
     errors = Curve((5.0, 20.0), np.array([0.5, 0.25]), law, law)
-    curve = LearningCurve("top:avg", errors, np.ones((2, 1)), 100, (0.05, 0.01, 0.1), {}, 1.0)
+    curve = LearningCurve("top:avg", "accuracy", errors, np.ones((2, 1)), 100, (0.05, 0.01, 0.1), {}, 1.0)
     assert repr(curve).splitlines() == [
-        "5 a class 50.0%", "20 a class 75.0%", "100 more a class should bring about 5.0 points [1.0, 10.0]"
+        "accuracy", "5 a class 50.0%", "20 a class 75.0%", "100 more a class should bring about 5.0 points [1.0, 10.0]"
     ]  # fmt: skip
 
 

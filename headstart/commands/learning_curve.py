@@ -37,8 +37,8 @@ def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
 
     curve = result.curve
     lines = [
-        f"accuracy on validation of linear probes at {result.tap}, learned from parts of train ({config.draws} draws each); "
-        f"95% intervals in brackets"
+        f"{result.measure} on validation of linear probes at {result.tap}, learned from parts of train ({config.draws} draws "
+        "each); 95% intervals in brackets"
     ]
     for size, error in zip(curve.sizes, curve.errors):
         _, low, high = curve.error(size)

@@ -101,26 +101,34 @@ class Curve:
         return value, float(min(low, value)), float(max(high, value))
 
 
-def fit_curve(sizes: Sequence[float], correct: np.ndarray, groups: Sequence[str], seed: int) -> Curve:
+def replicated(groups: Sequence[str], seed: int, replicates: int = REPLICATES) -> Floats:
+    """Weights of V validation images, float64 [V, 1 + R]: once as they are, then as replicates of their groups have them.
+
+    Args:
+        groups: V names; images of one name are drawn together.
+        seed: of the draws.
+        replicates: R.
+    """
+    members = numbered(groups, len(groups))
+    drawn = np.concatenate(list(resampled_groups(int(members.max()) + 1, seed, replicates)), axis=1)  # [G, R]
+    return np.concatenate([np.ones((len(groups), 1)), drawn[members]], axis=1)
+
+
+def fit_curve(sizes: Sequence[float], errors: Floats, images: int, seed: int) -> Curve:
     """A learning curve with its uncertainty.
 
     Args:
         sizes: images a class, K, increasing.
-        correct: bool [S, K, V]: which validation images were classified rightly, for S draws of the training images.
-        groups: V names; images of one name are drawn together.
-        seed: of the bootstrap.
+        errors: float64 [S, K, 1 + R], 0..1, for S draws of the training images: on the validation images, and on replicates
+            of them, by the weights that `replicated` gives.
+        images: how many validation images there are.
+        seed: of which draws a replicate has.
     """
-    members = numbered(groups, correct.shape[2])
-    counts = np.bincount(members).astype(np.float64)  # [G]
-    wrong = np.stack([[np.bincount(members, ~row, len(counts)) for row in draw] for draw in correct])  # [S, K, G]
-    draws, generator = len(correct), np.random.default_rng(seed)
-    found = []
-    for weights in resampled_groups(len(counts), seed, REPLICATES):  # [G, R]
-        chosen = generator.integers(draws, size=(weights.shape[1], draws))
-        shares = np.stack([np.bincount(each, minlength=draws) for each in chosen]) / draws  # [R, S]
-        found.append(np.einsum("skr,rs->rk", wrong @ weights, shares) / (counts @ weights)[:, None])
-    errors = np.concatenate(found)  # [R, K]
-    mean = wrong.sum(2).mean(0) / counts.sum()
-    spread = np.maximum(errors.var(0), 0.25 / correct.shape[2] ** 2)  # of no fewer than half an image
-    laws = fit_laws(sizes, errors, 1 / spread, FREE_FLOOR)
+    draws, generator = len(errors), np.random.default_rng(seed)
+    chosen = generator.integers(draws, size=(errors.shape[2] - 1, draws))
+    shares = np.stack([np.bincount(each, minlength=draws) for each in chosen]) / draws  # [R, S]
+    resampled = np.einsum("skr,rs->rk", errors[..., 1:], shares)  # [R, K]
+    mean = errors[..., 0].mean(0)
+    spread = np.maximum(resampled.var(0), 0.25 / images**2)  # of no fewer than half an image
+    laws = fit_laws(sizes, resampled, 1 / spread, FREE_FLOOR)
     return Curve(sizes, mean, fit_laws(sizes, mean[None], 1 / spread), laws)

@@ -25,7 +25,7 @@ class ErrorCurve(Protocol):
         """The expected error at a size, and its 95% interval."""
 
 
-def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str) -> None:
+def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str, measure: str = "accuracy") -> None:
     """Draws accuracies against images a class, the law through them with its band, and what more images would bring, as a PNG.
 
     Args:
@@ -33,6 +33,7 @@ def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str) -> N
         more: images a class beyond those that there are; the law is drawn as far as that.
         path: where the PNG goes.
         title: over it.
+        measure: what the errors are one less.
     """
     most = curve.sizes[-1]
     ahead = most + more
@@ -59,5 +60,5 @@ def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str) -> N
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.set_xlabel("training images a class")
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(f"{measure}, %")
         axes.legend(frameon=False, fontsize=9, loc="lower right")
