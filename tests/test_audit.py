@@ -22,7 +22,7 @@ from headstart.training.auditing.audit_config import KINDS, AuditConfig
 from headstart.training.auditing.findings import Images
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.overlap import overlap
-from headstart.training.auditing.score import with_and_without
+from headstart.training.auditing.score import Rights, with_and_without
 from headstart.training.auditing.space import softly_whitened, unit
 from headstart.training.auditing.thumbnails import Thumbnail, perceptual_hash
 from tests.conftest import CLASSES, extracted, generation, raises, rewrite_manifest, write_photos
@@ -168,10 +168,10 @@ def test_leaks_duplicates_and_conflicts_are_told_apart() -> None:
 def test_the_score_with_and_without_copies() -> None:
     right, leaked = np.array([True] * 80 + [True] * 10 + [False] * 10), np.arange(100) < 80
     names = [f"{number}" for number in range(100)]
-    score = with_and_without("a run", right, leaked, names)
+    score = with_and_without("a run", Rights(right), leaked, names)
     assert score and (score.all.value, score.without.value, score.without.examples) == (0.9, 0.5, 20)
     assert score.without.low < 0.5 < score.without.high and score.words.startswith("The accuracy of a run is 90.0% [")
-    assert with_and_without("a run", right, np.zeros(100, bool), names) is None
+    assert with_and_without("a run", Rights(right), np.zeros(100, bool), names) is None
 
 
 # Labels.

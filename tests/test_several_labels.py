@@ -378,7 +378,6 @@ def test_a_table_that_says_something_else_is_refused(
 @pytest.mark.parametrize(
     "argv",
     [
-        ["audit", "STORE", "--output", "OUT"],
         ["report", "RUN"],
         ["evaluate", "RUN", "--by", "class"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],

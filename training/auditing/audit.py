@@ -19,7 +19,6 @@ from headstart.features.dataset.columns import Text
 from headstart.features.dataset.dividing import linked
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.inputs import check_exists
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.errors import UserError
 from headstart.features.formatting import printable
 from headstart.features.places import mirror, place
@@ -30,7 +29,7 @@ from headstart.training.auditing import duplicates, group_names, label_errors, o
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
 from headstart.training.auditing.findings import Finding, Images, Row
 from headstart.training.auditing.neighbours import nearest
-from headstart.training.auditing.score import Score, right_by_probe, right_by_run, with_and_without
+from headstart.training.auditing.score import Score, Scored, scored_by_probe, scored_by_run, with_and_without
 from headstart.training.auditing.space import read_space, softly_whitened
 from headstart.training.auditing.thumbnails import ImageFiles, Thumbnail, read_thumbnails
 from headstart.training.evaluation.plots.contact_sheet import draw_sheet
@@ -85,11 +84,11 @@ def audit(config: AuditConfig) -> Audit:
     started = time.monotonic()
     store = check_names(config)
     images = read_images(store)
-    right = right_by_run(config.run, images) if config.run else None
+    scored = scored_by_run(config.run, images) if config.run else None
     image_files = _image_files(config, store)
     thumbnails = read_thumbnails(image_files, images.examples) if image_files else [None] * len(images.examples)
     with quiet(), threadpool_limits(1, "blas"):  # what is done often is small; and sums are the same on any machine
-        findings, score = _findings(config, store, images, thumbnails, right)
+        findings, score = _findings(config, store, images, thumbnails, scored)
     findings.sort(key=lambda found: (-found.at_stake, KINDS.index(found.kind)))
     at_hand, tap = sum(thumbnail is not None for thumbnail in thumbnails), store.tap(config.tap).name
     seconds = round(time.monotonic() - started, 2)
@@ -109,7 +108,6 @@ def check_names(config: AuditConfig) -> FeatureStore:
     if held - ours:
         raise UserError("output-taken", f"--output {config.output!r} holds something else than an audit: give an empty folder")
     store = FeatureStore.open(config.store)
-    refuse_several(store.label_delimiter, "an audit")
     store.tap(config.tap)
     if config.images:
         check_exists(config.images)
@@ -128,7 +126,7 @@ def read_images(store: FeatureStore) -> Images:
     several = len(store.splits) > 1
     held_out = next((split for split in HELD_OUT if several and split in store.splits), "")
     splits = np.array([example.split for example in examples], object)
-    return Images(examples, labels, store.class_names, held_out, splits == held_out)
+    return Images(examples, labels, store.class_names, held_out, splits == held_out, store.label_delimiter)
 
 
 def _image_files(config: AuditConfig, store: FeatureStore) -> ImageFiles | None:
@@ -144,29 +142,26 @@ def _image_files(config: AuditConfig, store: FeatureStore) -> ImageFiles | None:
 
 
 def _findings(
-    config: AuditConfig, store: FeatureStore, images: Images, thumbnails: Sequence[Thumbnail | None], right: np.ndarray | None
+    config: AuditConfig, store: FeatureStore, images: Images, thumbnails: Sequence[Thumbnail | None], scored: Scored | None
 ) -> tuple[list[Finding], Score | None]:
-    """A finding of each kind, and the score with and without copies; right is what a run says of the images held out."""
+    """A finding of each kind, and the score with and without copies; scored is what a run says of the images held out."""
     space = read_space(store, store.tap(config.tap).name)
     points = softly_whitened(space.standard)
     pairs = duplicates.find_pairs([example.digest for example in images.examples], nearest(points), thumbnails)
     groups = together(images.examples, duplicates.clusters(len(images.examples), pairs))
-    answers = label_errors.out_of_fold(
-        space.standard, images.labels, len(images.class_names), groups, ~images.held_out, config.seed
-    )
+    answers = label_errors.answer(images, space.standard, groups, config.seed)
     score, held = None, images.held_out
-    if held.any() and len(np.unique(images.labels[~held])) > 1:
+    if held.any() and len(np.unique(images.kinds[~held])) > 1:
         of = config.run or "a linear probe on the other splits"
-        right = right_by_probe(space.standard, images, answers.strength) if right is None else right
+        scored = scored or scored_by_probe(space.standard, images, [each.strength for each in answers])
         own = [groups[number] for number in np.flatnonzero(held).tolist()]
-        score = with_and_without(of, right, duplicates.leaked(images, pairs)[held], own)
-    wrong = label_errors.candidates(answers.values, images.labels, ~images.held_out)
+        score = with_and_without(of, scored, duplicates.leaked(images, pairs)[held], own)
     named = None if store.manifest.groups_declared else group_names.find_groups(images, points, config.seed)
     return [
         duplicates.leaks(images, pairs, score),
         duplicates.duplicates(images, pairs),
         duplicates.conflicts(images, pairs),
-        label_errors.label_errors(images, wrong, answers),
+        label_errors.label_errors(images, answers),
         shortcuts.find_shortcuts(images, thumbnails, groups, config.seed),
         group_names.undeclared_groups(images, named),
         outliers.outliers(images, outliers.outlyingness(nearest(space.plain, outliers.NEAREST))),
@@ -209,7 +204,7 @@ def to_json(config: AuditConfig, result: Audit, images: Images) -> Row:
     return {
         **{key: getattr(result, key) for key in keys},
         "config": vars(config),
-        "classes": dict(Counter(example.labels[0] for example in images.examples)),
+        "classes": dict(Counter(label for example in images.examples for label in example.labels)),
         "score": result.score.to_json() if result.score else None,
         "findings": found,
         "ranked": [each.kind for each in result.findings if each.count],

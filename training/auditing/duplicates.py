@@ -160,7 +160,8 @@ def duplicates(images: Images, pairs: Pairs) -> Finding:
 
 def conflicts(images: Images, pairs: Pairs) -> Finding:
     """Copies with different labels: one of the two is wrong."""
-    own = pairs.where(images.labels[pairs.first] != images.labels[pairs.second])
+    kinds = images.kinds
+    own = pairs.where(kinds[pairs.first] != kinds[pairs.second])
     touched = np.union1d(own.first, own.second).astype(np.int64)
     share = _share(images, touched)
     words = f"{len(own.first):,} pairs of copies have different labels ({int(own.exact.sum()):,} of them exact): one is wrong"
@@ -186,4 +187,4 @@ def _of_pairs(kind: str, images: Images, pairs: Pairs, share: float, words: str)
 
 def _caption(images: Images, number: int) -> str:
     example = images.examples[number]
-    return f"{example.split}: {example.labels[0]}\n{example.key}"
+    return f"{example.split}: {images.label(number)}\n{example.key}"

@@ -41,28 +41,24 @@ def find_groups(images: Images, points: Floats, seed: int = 0) -> Named | None:
         points: float32 [N, K] of length 1, where near copies are near.
         seed: of which images are compared.
     """
+    kinds, classes = images.kinds, int((images.counts(np.ones(len(images.examples), bool)) > 0).sum())
     for pattern in PATTERNS:
         found = [re.search(pattern, example.key) for example in images.examples]
         groups = [match.group(1) for match in found if match]
-        if (
-            len(groups) == len(found)
-            and _are_groups(groups, images.labels)
-            and _are_alike(groups, images.labels, points, seed)
-        ):
+        if len(groups) == len(found) and _are_groups(groups, classes) and _are_alike(groups, kinds, points, seed):
             return Named(pattern, groups)
     return None
 
 
-def _are_groups(groups: Sequence[str], labels: Ints) -> bool:
+def _are_groups(groups: Sequence[str], classes: int) -> bool:
     """Whether names are neither one for each image, nor one for each class or a few."""
     sizes = Counter(groups)
     together = sum(size for size in sizes.values() if size > 1)
-    classes = len(set(labels.tolist()))
     return 2 * together > len(groups) and len(sizes) > max(5, 3 * classes) and max(sizes.values()) * 4 < len(groups)
 
 
 def _are_alike(groups: Sequence[str], labels: Ints, points: Floats, seed: int) -> bool:
-    """Whether images lie nearer to one of their group than to one of their class that is in another group."""
+    """Whether images lie nearer to one of their group than to one that is labelled alike and in another group."""
     generator, mates, classes = (
         np.random.default_rng(seed),
         defaultdict[str, list[int]](list),

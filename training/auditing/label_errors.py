@@ -2,10 +2,12 @@
 
 Confident learning: a classifier that has not seen an image is sure of another class than its label's, as sure as it usually is
 of images that carry that class. Copies and declared groups are left out together, so that a copy does not vouch for a label.
-The split that is held out is never fitted to.
+The split that is held out is never fitted to. Where images may have several labels, each class is asked for by itself: whether
+an image has it, or not.
 
 Source: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", sections 3.1 and 3.2,
-https://arxiv.org/abs/1911.00068
+https://arxiv.org/abs/1911.00068; of several labels, Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label
+Classification Data", https://arxiv.org/abs/2211.13895
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from headstart.features.dataset.labels import in_a_cell
+from headstart.features.progress import Progress
 from headstart.features.runtime import cores
-from headstart.training.auditing.findings import Finding, Images
+from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.evaluation.folds import fold_of
 from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.evaluation.set_measures import mean_average_precision, value
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -95,6 +100,18 @@ def logistic_regression(coordinates: Floats, labels: Ints, strength: float) -> L
     return LogisticRegression(C=strength, max_iter=STEPS).fit(coordinates, labels)
 
 
+def answer(images: Images, coordinates: Floats, groups: Sequence[str], seed: int) -> list[OutOfFold]:
+    """Probabilities of what is asked of the images: one question, or of several labels one for each class."""
+    questions, answers = images.questions, list[OutOfFold]()
+    progress = Progress("doubt", len(questions), "classes")
+    for question in questions:
+        names = len(question.names)
+        answers.append(out_of_fold(coordinates, question.labels, names, groups, ~images.held_out, seed))
+        progress.update(len(answers))
+    progress.close()
+    return answers
+
+
 class Candidates(NamedTuple):
     """Images that are probably labelled wrongly, the surest first."""
 
@@ -125,26 +142,55 @@ def candidates(probabilities: Floats, labels: Ints, fitted: np.ndarray) -> Candi
     return Candidates(numbers, suggested[numbers], own[numbers], best[numbers])
 
 
-def label_errors(images: Images, found: Candidates, answers: OutOfFold) -> Finding:
-    """Candidates as a finding.
+def label_errors(images: Images, answers: Sequence[OutOfFold]) -> Finding:
+    """Candidates as a finding, the surest first.
 
     Args:
         images: N.
-        found: of them.
-        answers: that they were found by.
+        answers: to what is asked of them.
     """
+    fitted, doubted = ~images.held_out, list[tuple[float, Row, Strip, int]]()
+    for question, answered in zip(images.questions, answers):
+        found = candidates(answered.values, question.labels, fitted)
+        for number, suggested, own, other in zip(*(column.tolist() for column in found)):
+            named, (change, instead) = images.named(number), _instead(images, number, question, suggested)
+            told = {**instead, "label_probability": round(own, 4), "suggested_probability": round(other, 4)}
+            strip = Strip([Tile(number, f"{change} {other:.0%}\n{named['key']}")])
+            doubted.append((own - other, {**named, **told}, strip, number))
+    doubted.sort(key=lambda each: each[0])
+    numbers = sorted({number for *_, number in doubted})
+    held, total = int(images.held_out[numbers].sum()), int(images.held_out.sum())
+    share = len(numbers) / len(images.examples)
+    if images.delimiter:
+        words = f"{len(doubted):,} labels of {len(numbers):,} images ({share:.1%}) are probably wrong or missing"
+        words += f", {held:,} images of them in {images.held_out_split}" if total else ""
+    else:
+        words = f"{len(doubted):,} labels ({share:.1%}) are probably wrong"
+        words += (
+            f", {held:,} of them in {images.held_out_split}, where each moves the score by {1 / total:.2%}" if total else ""
+        )
+    rows, strips = [row for _, row, _, _ in doubted], [strip for _, _, strip, _ in doubted]
+    return Finding("label_errors", len(rows), max(share, held / max(1, total)), words, rows, strips, _figures(images, answers))
+
+
+def _instead(images: Images, number: int, question: Question, suggested: int) -> tuple[str, Row]:
+    """A suggestion in words, and as a table's columns: the label; or of several the class in doubt, and all of them."""
+    own = images.label(number)
+    if not question.of:
+        name = question.names[suggested]
+        return f"{own} → {name}", {"suggested": name}
+    labels = sorted({*images.examples[number].labels} ^ {question.of})
+    change = f"{own} {'+' if suggested else '-'}{question.of}".strip()
+    return change, {"class": question.of, "suggested": in_a_cell(labels, images.delimiter)}
+
+
+def _figures(images: Images, answers: Sequence[OutOfFold]) -> Row:
+    """How good the answers are on the images that they are learned from, out of fold, and how they were regularised."""
     fitted = ~images.held_out
-    accuracy = float((answers.predicted() == images.labels)[fitted].mean())
-    rows, strips = [], []
-    for number, suggested, own, other in zip(*(column.tolist() for column in found)):
-        named, name = images.named(number), images.class_names[suggested]
-        told = {"suggested": name, "label_probability": round(own, 4), "suggested_probability": round(other, 4)}
-        rows.append({**named, **told})
-        strips.append(Strip([Tile(number, f"{named['label']} → {name} {other:.0%}\n{named['key']}")]))
-    held, total = int(images.held_out[found.numbers].sum()), int(images.held_out.sum())
-    share = len(rows) / len(images.examples)
-    words = f"{len(rows):,} labels ({share:.1%}) are probably wrong"
-    if total:
-        words += f", {held:,} of them in {images.held_out_split}, where each moves the score by {1 / total:.2%}"
-    figures = {"out_of_fold_accuracy": accuracy, "regularisation": answers.strength}
-    return Finding("label_errors", len(rows), max(share, held / max(1, total)), words, rows, strips, figures)
+    if not images.delimiter:
+        accuracy = float((answers[0].predicted() == images.labels)[fitted].mean())
+        return {"out_of_fold_accuracy": accuracy, "regularisation": answers[0].strength}
+    shares = np.nan_to_num(np.stack([each.values[fitted, 1] for each in answers], axis=1))
+    found = value(mean_average_precision(images.labels[fitted].astype(np.uint8), shares), int(fitted.sum()))
+    strengths = {name: each.strength for name, each in zip(images.class_names, answers)}
+    return {"out_of_fold_mean_average_precision": float(found), "regularisation": strengths}

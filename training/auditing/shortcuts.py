@@ -1,7 +1,8 @@
 """What tells the class without the picture's content: properties of files in, those that predict the class alone out.
 
 A property is cut into bins; in each, the class that is there more than elsewhere is the guess, learned on four fifths of the
-images and scored on the rest. The split that is held out takes no part.
+images and scored on the rest. The split that is held out takes no part. Where images may have several labels, it is whether
+an image has one of them that is told, for each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.splits import SPLIT_NAMES
-from headstart.training.auditing.findings import Finding, Images
+from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Ints
 from headstart.training.auditing.thumbnails import Thumbnail
 from headstart.training.evaluation.folds import fold_of
@@ -41,18 +42,43 @@ FOLDER = "source folder"
 
 
 class Shortcut(NamedTuple):
-    """A property, and how well it alone tells the class: balanced accuracy with its 95% interval."""
+    """A property, and how well it alone answers a question: balanced accuracy with its 95% interval; guessing gets chance."""
 
+    question: Question
     name: str
     accuracy: float
     low: float
     high: float
+    chance: float
+
+    @property
+    def above_chance(self) -> float:
+        """How far the interval is above it."""
+        return self.low - self.chance
+
+    @property
+    def told(self) -> bool:
+        """Whether that is clearly so."""
+        return self.above_chance > ABOVE_CHANCE * (1 - self.chance)
+
+    def row(self) -> Row:
+        """As a table's columns."""
+        own = {"class": self.question.of} if self.question.of else {}
+        return {**own, "property": self.name, "balanced_accuracy": self.accuracy, "low": self.low, "high": self.high}
+
+    def __str__(self) -> str:
+        of = f"{self.question.of} by " if self.question.of else ""
+        return f"{of}{self.name} {self.accuracy:.0%} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
 
 
-def source_folder(example: Example) -> str:
-    """The folder that an image came from, without the parts that say its split or its class."""
-    parts, label = os.path.dirname(example.key).split("/"), example.labels[0].lower()
-    return "/".join(part for part in parts if part.lower() not in SPLIT_NAMES and not _alike(part.lower(), label))
+def source_folder(example: Example, delimiter: str = "") -> str:
+    """The folder that an image came from, without the parts that say its split, its class or that it has none."""
+    parts, labels = os.path.dirname(example.key).split("/"), [label.lower() for label in example.labels]
+    return "/".join(
+        part
+        for part in parts
+        if part.lower() not in {*SPLIT_NAMES, delimiter} and not any(_alike(part.lower(), label) for label in labels)
+    )
 
 
 def _alike(part: str, label: str) -> bool:
@@ -89,7 +115,7 @@ def _binned(values: Sequence[float | str]) -> Ints:
 
 
 def find_shortcuts(images: Images, thumbnails: Sequence[Thumbnail | None], groups: Sequence[str], seed: int) -> Finding:
-    """Properties that tell the class clearly better than chance, the best first.
+    """Properties that tell the class clearly better than chance, the best first; of several labels, whether an image has one.
 
     Args:
         images: N.
@@ -97,38 +123,48 @@ def find_shortcuts(images: Images, thumbnails: Sequence[Thumbnail | None], group
         groups: N names.
         seed: of the folds.
     """
-    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~images.held_out))[:MOST]
-    columns: dict[str, list[float | str]] = {FOLDER: [source_folder(images.examples[number]) for number in chosen]}
+    fitted = ~images.held_out
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(fitted))[:MOST]
+    folders = [source_folder(images.examples[number], images.delimiter) for number in chosen]
+    columns: dict[str, tuple[Ints, list[float | str]]] = {FOLDER: (chosen, list(folders))}
     seen = [(int(number), thumbnail) for number in chosen if (thumbnail := thumbnails[number])]
-    columns |= {name: [value(thumbnail) for _, thumbnail in seen] for name, value in PROPERTIES.items()} if seen else {}
-    found, sheets = list[Shortcut](), dict[str, Sequence[Strip]]()
-    for name, values in columns.items():
-        numbers = np.array([number for number, _ in seen]) if name in PROPERTIES else chosen
-        labels = images.labels[numbers]
-        if len(np.unique(labels)) > 1 and len(set(values)) > 1:
-            found.append(Shortcut(name, *told_by(values, labels, [groups[number] for number in numbers], seed)))
-            sheets[name] = _strips(images, name, values, numbers)
-    chance = 1 / len(np.unique(images.labels[~images.held_out]))
-    told = sorted((each for each in found if each.low > chance + ABOVE_CHANCE * (1 - chance)), key=lambda each: -each.accuracy)
-    rows = [{"property": each.name, "balanced_accuracy": each.accuracy, "low": each.low, "high": each.high} for each in told]
-    strips = [strip for each in told[:SHOWN] for strip in sheets[each.name]]
-    stake = told[0].low - chance if told else 0.0
-    figures = {each.name: [each.accuracy, each.low, each.high] for each in found}
+    numbers = np.array([number for number, _ in seen], np.int64)
+    columns |= {name: (numbers, [of(each) for _, each in seen]) for name, of in PROPERTIES.items()} if seen else {}
+    questions, found = images.questions, list[Shortcut]()
+    for question in questions:
+        chance = 1 / len(np.unique(question.labels[fitted]))
+        for name, (rows, values) in columns.items():
+            labels = question.labels[rows]
+            if len(np.unique(labels)) > 1 and len(set(values)) > 1:
+                shares = told_by(values, labels, [groups[number] for number in rows], seed)
+                found.append(Shortcut(question, name, *shares, chance))
+    told = sorted((each for each in found if each.told), key=lambda each: -each.accuracy)
+    strips = [strip for each in told[:SHOWN] for strip in _strips(images, each.question, each.name, *columns[each.name])]
+    best = {each.question.of: each.above_chance for each in reversed(told)}  # the most accurate of each question
+    figures = {f"{each.question.of}: {each.name}" if each.question.of else each.name: each[2:5] for each in found}
     return Finding(
-        "shortcuts", len(rows), stake, _words(told, chance), rows, strips, {"chance": chance, "properties": figures}
+        "shortcuts",
+        len(told),
+        sum(best.values()) / len(questions),
+        _words(told),
+        [each.row() for each in told],
+        strips,
+        {"chance": 0.5 if images.delimiter else chance, "properties": figures},
     )
 
 
-def _words(told: Sequence[Shortcut], chance: float) -> str:
-    each = [f"{one.name} {one.accuracy:.0%} [{100 * one.low:.0f}, {100 * one.high:.0f}]" for one in told[:SHOWN]]
-    return f"the class is told without the content (balanced accuracy; guessing gets {chance:.0%}): {', '.join(each)}"
+def _words(told: Sequence[Shortcut]) -> str:
+    if not told:
+        return ""
+    best = ", ".join(map(str, told[:SHOWN]))
+    return f"the class is told without the content (balanced accuracy; guessing gets {told[0].chance:.0%}): {best}"
 
 
-def _strips(images: Images, name: str, values: Sequence[float | str], numbers: Ints) -> list[Strip]:
+def _strips(images: Images, question: Question, name: str, numbers: Ints, values: Sequence[float | str]) -> list[Strip]:
     """For each of the first classes, images that have what the class usually has."""
     strips = []
-    for label in np.unique(images.labels[numbers])[:CLASSES_SHOWN]:
-        own = np.flatnonzero(images.labels[numbers] == label).tolist()
+    for label in np.unique(question.labels[numbers])[:CLASSES_SHOWN]:
+        own = np.flatnonzero(question.labels[numbers] == label).tolist()
         mine = [values[each] for each in own]
         if isinstance(mine[0], str):
             usual = Counter(mine).most_common(1)[0][0]
@@ -138,5 +174,5 @@ def _strips(images: Images, name: str, values: Sequence[float | str], numbers: I
             near = sorted(own, key=lambda each: abs(float(values[each]) - usual))
         said = usual if isinstance(usual, str) else f"{usual:,.0f}" if usual >= 100 else f"{usual:.3g}"
         tiles = [Tile(int(numbers[each]), images.examples[numbers[each]].key) for each in near[:IN_A_STRIP]]
-        strips.append(Strip(tiles, f"{images.class_names[label]}: {name} {said or '(none)'}"))
+        strips.append(Strip(tiles, f"{question.names[label]}: {name} {said or '(none)'}"))
     return strips

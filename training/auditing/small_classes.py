@@ -15,14 +15,14 @@ def small_classes(images: Images) -> Finding:
     """Classes that have fewer than 10 images in some split, the smallest first."""
     splits, rows = images.splits, list[Row]()
     for split in dict.fromkeys(splits):
-        counts = np.bincount(images.labels[splits == split], minlength=len(images.class_names))
+        counts = images.counts(splits == split)
         few = np.flatnonzero(counts < LEAST).tolist()
         rows += [{"label": images.class_names[name], "split": split, "images": int(counts[name])} for name in few]
     rows.sort(key=lambda row: (row["images"], row["label"]))
     names = list(dict.fromkeys(row["label"] for row in rows))
     strips = []
     for name in names[:SHOWN]:
-        own = [number for number, example in enumerate(images.examples) if example.labels[0] == name][:IN_A_STRIP]
+        own = [number for number, example in enumerate(images.examples) if name in example.labels][:IN_A_STRIP]
         strips.append(Strip([Tile(number, images.examples[number].key) for number in own], name))
     share = len(names) / len(images.class_names)
     words = f"{len(names):,} of {len(images.class_names):,} classes have fewer than {LEAST} images in a split"
