@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -61,7 +62,9 @@ class SparkRunner(PipelineRunner):
         if elements:
             task = functools.partial(run_bundle, pickler.dumps(fn))
             with _context(self.master) as spark, _worker_errors(), _cancelled_with_its_block(spark):
-                spark.parallelize(elements, len(elements)).foreachPartition(task)
+                mistakes = spark.parallelize(elements, len(elements)).mapPartitions(task).collect()
+            if mistakes:
+                raise mistakes[0]
         return _Done(PipelineState.DONE)
 
 
@@ -197,16 +200,34 @@ def _without_java(message: str) -> Exception:
     return UserError("worker-failed", f"Spark has given up ({lines[-1]}): does the cluster answer? --verbose tells more")
 
 
-_ready: tuple[bytes, beam.DoFn] | None = None  # of this worker process: tasks come one after the other
+# Of this worker process: tasks come one after the other.
+_ready: tuple[bytes, beam.DoFn] | None = None
+_mistake: tuple[bytes, UserError] | None = None
 
 
-def run_bundle(pickled: bytes, elements: Iterable[Any]) -> None:
+def run_bundle(pickled: bytes, elements: Iterable[Any]) -> list[UserError]:
     """A task: elements through a DoFn, which is set up once a worker process and kept until one fails or another comes.
 
     Args:
         pickled: the DoFn, as Beam pickles it.
         elements: what its `process` takes.
+
+    Returns:
+        A user's mistake, if there is one. Spark would try again what it is raised from, and this process the next task, with
+        the same end.
     """
+    global _mistake
+    if not (_mistake and _mistake[0] == pickled):
+        try:
+            _run(pickled, elements)
+            return []
+        except UserError as error:
+            _mistake = pickled, error
+    deque(elements, 0)  # a process that leaves some of them is not used again
+    return [_mistake[1]]
+
+
+def _run(pickled: bytes, elements: Iterable[Any]) -> None:
     fn = _set_up(pickled)
     try:
         fn.start_bundle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import pathlib
 import struct
 from collections.abc import Callable
@@ -105,6 +106,25 @@ def test_labels_may_be_text_and_splits_may_be_missing(photos: pathlib.Path, tmp_
     store = FeatureStore.open(str(tmp_path / "store"))
     assert store.class_names == list(CLASSES) and not store.manifest.division.ready_made
     assert sum(store.manifest.splits.values()) == 36 and set(store.splits) == {"train", "validation", "test"}
+
+
+def test_records_without_labels_are_predicted(
+    run: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path, loaded_once: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feature, paths = tf.train.Feature, sorted(map(str, photos.glob("test/*/*")))
+    files = [pathlib.Path(path).read_bytes() for path in paths]
+    fields = [{"jpg": feature(bytes_list=tf.train.BytesList(value=[content]))} for content in (*files, b"no image")]
+    records = [tf.train.Example(features=tf.train.Features(feature=each)).SerializeToString() for each in fields]
+    write(tmp_path / "records", records)
+    assert main(["predict", str(run), *paths]) == 0
+    from_files = list(csv.reader(capsys.readouterr().out.splitlines()))
+    assert main(["predict", str(run), f"tfrecord:{tmp_path}/records", "--image_field", "jpg"]) == 1
+    *from_records, bad = csv.reader(capsys.readouterr().out.splitlines())
+    assert [row[1:] for row in from_records] == [row[1:] for row in from_files]
+    assert [row[0] for row in from_records[1:]] == [f"records/{number}" for number in range(len(files))]
+    assert bad[0] == f"records/{len(files)}" and bad[-1].startswith("decode: ")
+    assert main(["predict", str(run), f"tfrecord:{tmp_path}/records"]) == 2
+    assert "no field 'image/encoded' (--image_field)" in capsys.readouterr().err
 
 
 def test_a_head_is_trained_and_fine_tuned_from_records(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ class Note(beam.DoFn):
 
     def process(self, number: int) -> Iterable[int]:
         if number < 0:
+            self.note("refused")
             raise UserError("bad-numbers", f"{number} is below 0")
         if number > 100:
             raise RuntimeError(f"{number} is too large")
@@ -92,14 +93,17 @@ def test_a_context_of_the_host_s_is_left_to_it(
 
 @needs_spark
 def test_what_fails_comes_out_as_from_other_runners(on_this_machine: list[str], tmp_path: pathlib.Path) -> None:
-    with raises("worker-failed") as caught, translate_runner_errors(""), beam_pipeline(on_this_machine) as pipeline:
-        _ = pipeline | beam.Create([-1]) | beam.ParDo(Note(tmp_path))
+    numbers = [-1] * 6
+    with raises("bad-numbers") as caught, translate_runner_errors(""), beam_pipeline(on_this_machine) as pipeline:
+        _ = pipeline | beam.Create(numbers) | beam.ParDo(Note(tmp_path))
     assert str(caught.value) == "-1 is below 0"
+    refused = [path.name.split()[1] for path in tmp_path.glob("refused *")]
+    assert len(refused) == len(set(refused)) <= 2  # once a process, of which there are two: nobody tries it again
     with pytest.raises(RuntimeError) as crashed, beam_pipeline(on_this_machine) as pipeline:
         _ = pipeline | beam.Create([101]) | beam.ParDo(Note(tmp_path))
     text = str(crashed.value)
     assert text.startswith("Traceback") and text.endswith("RuntimeError: 101 is too large") and "org.apache" not in text
-    assert {path.name.split()[0] for path in tmp_path.iterdir()} == {"setup", "teardown"}
+    assert {path.name.split()[0] for path in tmp_path.iterdir()} == {"setup", "refused", "teardown"}
 
 
 @needs_spark

@@ -34,7 +34,7 @@ class RecordFile:
 class RecordFields:
     """Which fields of an Example are the image and its label, and what numbers of labels are called, by number.
 
-    A label may be several where there is a delimiter, which joins them.
+    A label may be several where there is a delimiter, which joins them; with label '' nobody asks for labels.
     """
 
     image: str = "image/encoded"
@@ -47,6 +47,11 @@ class RecordFields:
             raise UserError(
                 "bad-flag", f"the class {holding[0]!r} holds --label_delimiter {self.delimiter!r}: take another one"
             )
+
+    @property
+    def has_one_label(self) -> bool:
+        """Whether an image must have one label: of several there may be none."""
+        return bool(self.label) and not self.delimiter
 
     def class_of(self, label: int | bytes) -> str:
         """A label's name.
@@ -113,7 +118,7 @@ def images_in(file: RecordFile, fields: RecordFields) -> Iterator[RecordImage]:
 
 def _image(key: str, file: RecordFile, fields: RecordFields, record: tfrecord.Record) -> RecordImage:
     found = first_values(record.content)
-    needed = (fields.image,) if fields.delimiter else (fields.image, fields.label)  # of several labels there may be none
+    needed = (fields.image, fields.label) if fields.has_one_label else (fields.image,)
     missing = [name for name in needed if name not in found]
     if missing:
         flag = "--image_field" if missing[0] == fields.image else "--label_field"
@@ -122,7 +127,7 @@ def _image(key: str, file: RecordFile, fields: RecordFields, record: tfrecord.Re
     if not image.is_bytes:
         raise ValueError(f"its field {fields.image!r} holds numbers, and not an encoded image")
     encoded = record.content[image.start : image.end]
-    labels = all_values(record.content, fields.label) if fields.delimiter else [found[fields.label]]
+    labels = [found[fields.label]] if fields.has_one_label else all_values(record.content, fields.label)
     names = [fields.class_of(record.content[each.start : each.end] if each.is_bytes else each.number) for each in labels]
     path = stretch(file.path, record.offset + image.start, len(encoded))
     problem = "" if image_format(encoded) else not_an_image(encoded)

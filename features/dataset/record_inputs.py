@@ -52,19 +52,20 @@ def is_record_input(path: str) -> bool:
     return path.startswith(SCHEMES)
 
 
-def record_input(path: str, options: RecordOptions) -> RecordInput:
+def record_input(path: str, options: RecordOptions, labelled: bool = True) -> RecordInput:
     """Looks for the files that an input of records stands for.
 
     Args:
         path: `tfrecord:GLOB`, or `tfds:NAME[:CONFIG][:VERSION]`.
         options: what their fields are called, and where TFDS keeps what it prepared.
+        labelled: whether labels are asked for.
 
     Raises:
         UserError: when there are none, or what TFDS says of them is not that of a classification of images.
     """
     scheme, _, rest = path.partition(":")
     if scheme == "tfds":
-        return _prepared(rest, options)
+        return _prepared(rest, options, labelled)
     files = _matching(rest)
     if not files:
         raise UserError("missing-input", f"no file matches {rest!r}: expected TFRecord files, as tfrecord:photos/train-*")
@@ -72,7 +73,7 @@ def record_input(path: str, options: RecordOptions) -> RecordInput:
     names = [file[len(common) :].lstrip("/") for file in files]
     splits = [_split_of(name) for name in names]
     known = splits if all(splits) else [""] * len(files)
-    image, label = options.image_field or RecordFields.image, options.label_field or RecordFields.label
+    image, label = options.image_field or RecordFields.image, (options.label_field or RecordFields.label) * labelled
     fields = RecordFields(image, label, _names(options), options.label_delimiter)
     return RecordInput(tuple(map(RecordFile, files, names, known)), fields)
 
@@ -106,20 +107,22 @@ def _names(options: RecordOptions) -> tuple[str, ...]:
     return names
 
 
-def _prepared(spec: str, options: RecordOptions) -> RecordInput:
+def _prepared(spec: str, options: RecordOptions, labelled: bool) -> RecordInput:
     """A dataset that TFDS prepared."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(dataset_folder(spec, options.data_dir))
     features, info = builder.info.features, builder.info
     image = options.image_field or _only(features, tfds.features.Image, "an image", "--image_field", spec)
-    label = options.label_field or _only(features, tfds.features.ClassLabel, "a class label", "--label_field", spec)
+    label = options.label_field
+    if labelled and not label:
+        label = _only(features, tfds.features.ClassLabel, "a class label", "--label_field", spec)
     if info.file_format is None or info.file_format.file_suffix != "tfrecord":
         raise UserError("bad-input", f"tfds:{spec} is kept as {info.file_format}, and not as TFRecord files: prepare it again")
-    missing = [name for name in (image, label) if name not in features]
+    missing = [name for name in (image, label) if name and name not in features]
     if missing:
         raise UserError("bad-flag", f"tfds:{spec} has no feature {missing[0]!r}.{nearest(missing[0], features)}")
-    names = getattr(features[label], "names", None) or ()
+    names = getattr(features[label], "names", ()) if label else ()
     files = [
         RecordFile(os.path.abspath(path), os.path.basename(path), SPLIT_NAMES.get(split.lower(), split))
         for split, held in sorted(info.splits.items())

@@ -86,7 +86,7 @@ def predict_files(config: PredictConfig) -> Predicted:
     check_prediction(config, run.label_delimiter)
     check_output(config.output)
     with claimed(output, "prediction", "--output") as claim:
-        plan = _planned(config, run, output, claim.token, to_predict(config.images))
+        plan = _planned(config, run, output, claim.token, to_predict(config.images, config.records))
         if place.exists(place.join(output, SUMMARY)):
             predicted = _finished(config, plan.job)
         else:

@@ -46,7 +46,7 @@ def _predicted(config: PredictConfig, pool: Pool | None) -> Iterator[Any]:
     """The same; every image that is classified goes into the pool too."""
     run = Run.open(config.run, config.unsafe)
     check_prediction(config, run.label_delimiter)
-    named = to_predict(config.images)
+    named = to_predict(config.images, config.records)
     found = _predictions(run, named, rows_of(run, config.top_k), pool)
     return found if all(row.error for row in named) else quietly_each(found)
 

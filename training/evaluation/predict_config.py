@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional
+from headstart.features.dataset.record_inputs import RecordOptions
 from headstart.features.errors import UserError
 
 FORMATS = ("parquet", "csv", "jsonl")
@@ -34,9 +35,16 @@ class PredictConfig:
     format: str = flag("parquet", "of the parts in a folder", choices=FORMATS)
     images_per_file: int = flag(1024, "images a part, at most", least=1)
     with_features: bool = flag(False, "leave the feature beside each prediction; of parquet alone")
+    image_field: str = flag("", "of records: the field of the encoded image (default: image/encoded, or as TFDS says)")
+    data_dir: str = flag("", "of tfds:NAME: where TFDS keeps what it prepared (default: as TFDS does)", metavar="DIR")
     review: int = flag(0, "so many images to label next, unsure and unlike each other: a list beside --output", least=0)
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
     pipeline_options: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> RecordOptions:
+        """How records are read."""
+        return RecordOptions(image_field=self.image_field, data_dir=self.data_dir)
 
     @property
     def in_parts(self) -> bool:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from headstart.features.dataset.folder import image_files
 from headstart.features.dataset.inputs import image_root
-from headstart.features.dataset.record_inputs import is_record_input
-from headstart.features.dataset.sources import image_paths
+from headstart.features.dataset.record_files import read_all
+from headstart.features.dataset.record_inputs import RecordOptions, is_record_input, record_input
 from headstart.features.dataset.table_rows import read_table
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -28,23 +28,30 @@ class ToPredict(NamedTuple):
     error: str = ""
 
 
-def to_predict(given: Sequence[str]) -> list[ToPredict]:
+def to_predict(given: Sequence[str], options: RecordOptions = RecordOptions()) -> list[ToPredict]:
     """Every image that is named: of a folder all below it, by name; of a table those of its column `path`; of records all.
 
-    A name that does not exist, a folder that can't be listed and one without images have a row that says so.
+    A name that does not exist, a folder that can't be listed and one without images have a row that says so; so has a record
+    that is damaged.
+
+    Args:
+        given: the names; - for names on standard input.
+        options: how records are read; their labels are not asked for.
 
     Raises:
         UserError: for a table without that column, or records that can't be read.
     """
-    return [row for name in given for row in _named(name)]
+    return [row for name in given for row in _named(name, options)]
 
 
-def _named(name: str) -> Iterator[ToPredict]:
+def _named(name: str, options: RecordOptions) -> Iterator[ToPredict]:
     if name == STANDARD_INPUT:
         lines = sys.stdin.buffer.read().split(b"\n")  # names need not be UTF-8
         yield from (_of_file(os.fsdecode(path)) for line in lines if (path := line.removesuffix(b"\r")))
     elif is_record_input(name):
-        yield from (ToPredict(key, path) for key, path in image_paths(name, ()).items())
+        records = record_input(name, options, labelled=False)
+        for image in read_all(records.files, records.fields):
+            yield ToPredict(image.key, image.path, "" if image.digest else f"read: {image.problem}")
     elif place.is_folder(name):
         yield from _in_folder(name)
     elif name.lower().endswith(TABLES) and place.exists(name):
