@@ -24,7 +24,7 @@ INTERPOLATIONS = ("bilinear", "bicubic", "area")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 DECODINGS = ("full", "scaled")
 MAX_VIEWS = 128  # a view's number takes one byte of a record
-PREPROCESSINGS = ("none", "tf", "caffe", "torch", "lite")
+PREPROCESSINGS = ("none", "unit", "tf", "caffe", "torch", "lite")
 DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 _POOL = re.compile(r"none|avg|max|grid[1-9]\d*")

@@ -45,7 +45,12 @@ class ExtractConfig:
     image_size: str | int | tuple[int, int] = flag("", "pixels a side, or H,W (default: the backbone's own)", metavar="N|H,W")
     resize_mode: str = flag("squash", "what becomes of the aspect ratio", choices=RESIZE_MODES)
     interpolation: str = flag("bilinear", "how pixels are resampled, with antialiasing", choices=INTERPOLATIONS)
-    preprocessing: str = flag("auto", "what a model of your own wants done to its pixels", choices=("auto", *PREPROCESSINGS))
+    preprocessing: str = flag(
+        "auto",
+        "what a model of your own wants done to its pixels: none leaves 0..255, unit makes 0..1, tf -1..1; torch, caffe and "
+        "lite are what ImageNet's networks want",
+        choices=("auto", *PREPROCESSINGS),
+    )
     unsafe: bool = flag(False, "run Python code that a model file brings along in Lambda layers")
     taps: tuple[str, ...] = flag(
         (),

@@ -53,6 +53,7 @@ def in_numpy(pixels: np.ndarray, preprocessing: str) -> np.ndarray:
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     return {
         "none": x,
+        "unit": x / 255,
         "tf": x / 127.5 - 1,
         "lite": (x - 127) / 128,
         "torch": (x / 255 - mean) / deviation,

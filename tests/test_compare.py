@@ -84,22 +84,35 @@ def test_the_command_and_its_status(
     told = capsys.readouterr().out
     assert f"difference {'+' if order == 1 else '-'}10.00 points [" in told
     assert "McNemar's exact p 0.013" in told
-    assert ("accuracy is worse by 0.1000, more than --max_drop" in told) == bool(status)
+    verdict = f"accuracy of B is {'better' if order == 1 else 'worse'} by 0.1000: --max_drop {flags[1]} is" if flags else ""
+    assert verdict + " exceeded" * (status == 1) in told and ("is kept" in told) == bool(flags and not status)
+
+
+def test_a_run_of_before_its_store_grew(
+    pair: tuple[str, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first run's test split is of other images; it was evaluated on the second's under a name of its own."""
+    before = evaluated(tmp_path / "before", np.ones(60, bool))
+    shutil.copytree(pathlib.Path(pair[0], "evaluation", "test"), pathlib.Path(before, "evaluation", "store-1-test"))
+    assert main(["compare", before, pair[1]]) == 0
+    told = capsys.readouterr().out
+    assert f"  A 60.00%  {before}, evaluated as store-1-test\n" in told and f"  B 70.00%  {pair[1]}\n" in told
 
 
 def test_a_run_is_no_better_than_itself(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", pair[0], pair[0], "--max_drop", "0"]) == 0
     told = capsys.readouterr().out
     assert "+0.00 points [+0.00, +0.00]: no difference was seen" in told
-    assert told.endswith("no pictures: the two answer all images alike\n")
+    assert told.endswith("no pictures: the two answer all images alike\naccuracy is the same: --max_drop 0 is kept\n")
 
 
 def test_other_images_are_refused(pair: tuple[str, str], tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
     other = evaluated(tmp_path / "c", np.ones(100, bool), keys=1)
     assert main(["compare", pair[0], other]) == 2
-    assert "were not evaluated on the same images with the same labels (100 and 100)" in one_line()
+    line = one_line()
+    assert "were not evaluated on the same images with the same labels (100 and 100): run headstart evaluate again" in line
     assert main(["compare", *pair, "--split", "validation"]) == 2
-    assert f"{pair[0]!r} has no evaluation 'validation'; it has test: run headstart evaluate" in one_line()
+    assert f"{pair[1]!r} has no evaluation 'validation'; it has test: run headstart evaluate" in one_line()
     assert main(["compare", pair[0], str(tmp_path / "nothing")]) == 2
     assert "there is no run at" in one_line()
 

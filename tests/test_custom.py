@@ -70,15 +70,15 @@ def test_a_vector_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
         build_feature_extractor(base, [Tap("top", "avg")], "none", (32, 32))
 
 
-@pytest.mark.parametrize("preprocessing", ["none", "tf", "caffe", "torch"])
+@pytest.mark.parametrize("preprocessing", ["none", "unit", "tf", "caffe", "torch"])
 def test_preprocessing_is_asked_for_where_nothing_tells(tmp_path: pathlib.Path, preprocessing: str) -> None:
     model = network(rescaled=False)
     path = saved(model, tmp_path)
     base = base_of(path)
-    with pytest.raises(UserError, match=r"holds no Rescaling or Normalization layer.*say --preprocessing tf"):
+    with pytest.raises(UserError, match=r"holds no Rescaling or Normalization layer.*say --preprocessing none"):
         preprocessing_of(BackboneSource.parse(path), base)
     assert preprocessing_of(BackboneSource.parse(path), base, preprocessing) == preprocessing
-    mode = {"none": lambda x: x}.get(preprocessing) or (
+    mode = {"none": lambda x: x, "unit": lambda x: x / 255}.get(preprocessing) or (
         lambda x: keras.applications.imagenet_utils.preprocess_input(x.copy(), data_format="channels_last", mode=preprocessing)
     )
     features, _ = build_feature_extractor(base, [Tap("", "none")], preprocessing, (32, 32))

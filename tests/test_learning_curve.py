@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 
@@ -132,6 +133,8 @@ def test_the_command(larger: pathlib.Path, tmp_path: pathlib.Path, capsys: pytes
     told = capsys.readouterr().out
     assert "accuracy on validation of linear probes at top_activation:avg, learned from parts of train" in told
     assert "50 more a class should bring about" in told
+    rows = re.findall(r"a class +[\d.]+% +([\d.]+)%  \[([\d.]+), ([\d.]+)\]", told)
+    assert len(rows) == 2 * 4 and all(float(low) <= float(fitted) <= float(high) for fitted, low, high in rows)
     one, two = tmp_path / "one", tmp_path / "two"
     assert (one / TABLE).read_bytes() == (two / TABLE).read_bytes() and (one / PLOT).read_bytes() == (two / PLOT).read_bytes()
     with open(one / TABLE, encoding="utf-8", newline="") as file:

@@ -14,7 +14,7 @@ from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import extracted, raises
+from tests.conftest import extracted, raises, small_backbone_flags
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,15 @@ def test_the_command_tells_what_it_came_to(
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("fitted to 48 images of train and validation in ") and "cross-validated" in out[0]
     assert "agrees with the stored features" in out[1] and out[2].startswith("calibrated by 48 left-out images")
+
+
+def test_augmented_views_are_left_out_and_it_says_so(
+    photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    assert main(["extract", str(photos), "--store", store, "--views", "2", *small_backbone_flags()]) == 0
+    assert main(["train", store, "--run", str(tmp_path / "run"), "--refit"]) == 0
+    assert "warning: --refit learns from plain images alone, not from the augmented views of" in capsys.readouterr().err
 
 
 def test_without_a_validation_split_it_is_trained_on_train_alone(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:

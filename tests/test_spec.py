@@ -131,7 +131,7 @@ def test_a_tap_has_a_name_and_a_size() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("preprocessing", "keras", "preprocessing is one of none, tf, caffe, torch, lite, not 'keras'"),
+        ("preprocessing", "keras", "preprocessing is one of none, unit, tf, caffe, torch, lite, not 'keras'"),
         ("resize_mode", "stretch", "resize_mode is one of squash, crop, pad, not 'stretch'"),
         ("interpolation", "nearest", "interpolation is one of bilinear, bicubic, area, not 'nearest'"),
         ("store_dtype", "float64", "store_dtype is one of float16, bfloat16, float32, not 'float64'"),

@@ -148,6 +148,10 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
             f"warning: {config.store} has no validation split: no early stopping, the training loss chooses the best epoch",
             file=sys.stderr,
         )
+    if config.refit and store.spec.views_of("train") > 1:
+        print(
+            f"warning: --refit learns from plain images alone, not from the augmented views of {config.store}", file=sys.stderr
+        )
 
 
 def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> _Learner:

@@ -63,7 +63,8 @@ def preprocessing_of(source: BackboneSource, base: keras.Model, asked: str = AUT
         raise UserError(
             "bad-model",
             f"{source.weights!r} holds no Rescaling or Normalization layer, so nobody can tell what it wants of its pixels: "
-            f"say --preprocessing tf (-1..1), caffe (BGR minus mean), torch (mean and deviation) or none (0..255 as they are)",
+            f"say --preprocessing none (0..255 as they are), unit (0..1), tf (-1..1), caffe (BGR minus mean) or torch (mean "
+            f"and deviation)",
         )
     return "none" if asked == AUTO else asked
 

@@ -112,6 +112,8 @@ def preprocess(pixels: Any, preprocessing: str) -> Any:
     """A backbone's own scaling of pixels in 0..255, as `keras.applications.imagenet_utils.preprocess_input` does it."""
     import keras
 
+    if preprocessing == "unit":  # 0..1
+        return keras.layers.Rescaling(1 / 255, name="preprocessing")(pixels)
     if preprocessing == "tf":  # -1..1
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")(pixels)
     if preprocessing == "lite":  # (x - 127) / 128

@@ -36,11 +36,18 @@ def _compare(config: CompareConfig) -> Outcome:
     found = compare(config)
     several = not isinstance(found, Comparison)
     lines = [describe(config, found) if isinstance(found, Comparison) else describe_sets(config, found)]
-    if dropped := config.max_drop is not None and found.drop > config.max_drop + 1e-12:
-        lines.append(
-            f"{config.metric_of(several)} is worse by {found.drop:.4f}, more than --max_drop {config.max_drop:g} allows"
-        )
+    dropped = config.max_drop is not None and found.drop > config.max_drop + 1e-12
+    if config.metric or config.max_drop is not None:
+        lines.append(_verdict(config, config.metric_of(several), found.drop, dropped))
     return Outcome("\n".join(lines), found, int(dropped))
+
+
+def _verdict(config: CompareConfig, metric: str, drop: float, dropped: bool) -> str:
+    """What --metric came to, and what --max_drop says of it."""
+    change = f"{metric} of B is {'worse' if drop > 0 else 'better'} by {abs(drop):.4f}" if drop else f"{metric} is the same"
+    if config.max_drop is None:
+        return change
+    return f"{change}: --max_drop {config.max_drop:g} {'is exceeded' if dropped else 'is kept'}"
 
 
 def describe(config: CompareConfig, found: Comparison) -> str:
@@ -50,9 +57,10 @@ def describe(config: CompareConfig, found: Comparison) -> str:
     if not math.isnan(gap.low):
         seen = "" if gap.significant else ": no difference was seen"
         interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
+    elsewhere = f", evaluated as {found.evaluation}" if found.evaluation != config.split else ""
     lines = [
         f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets",
-        f"  A {100 * found.accuracy:.2f}%  {config.baseline}",
+        f"  A {100 * found.accuracy:.2f}%  {config.baseline}{elsewhere}",
         f"  B {100 * found.other:.2f}%  {config.run}",
         f"  difference {100 * gap.difference:+.2f} points {interval}",
         f"  B alone right on {found.better:,}, A alone on {found.worse:,} (McNemar's exact p {found.p:.2g})",

@@ -37,12 +37,14 @@ def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
 
     curve = result.curve
     lines = [
-        f"{result.measure} on validation of linear probes at {result.tap}, learned from parts of train ({config.draws} draws "
-        "each); 95% intervals in brackets"
+        f"{result.measure} on validation of linear probes at {result.tap}, learned from parts of train: the mean of {config.draws} "
+        f"draws, and the law fitted to all sizes, its 95% interval in brackets",
+        f"  {'':>16}   draws  fitted",
     ]
     for size, error in zip(curve.sizes, curve.errors):
-        _, low, high = curve.error(size)
-        lines.append(f"  {size:>8,.0f} a class {1 - error:7.1%}  [{100 * (1 - high):.1f}, {100 * (1 - low):.1f}]")
+        fitted, low, high = curve.error(size)
+        interval = f"[{100 * (1 - high):.1f}, {100 * (1 - low):.1f}]"
+        lines.append(f"  {size:>8,.0f} a class {1 - error:7.1%} {1 - fitted:7.1%}  {interval}")
     value, low, high = (100 * each for each in result.gain)
     lines.append(f"{result.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]")
     if low < 0.05 < high:

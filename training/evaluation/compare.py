@@ -48,6 +48,7 @@ class Comparison(Shown):
 
     Args:
         examples: how many images.
+        evaluation: the first run's, by its name: of the same images as the second's, whose name is --split.
         accuracy, other: of the first run, and of the second.
         difference: the second's accuracy less the first's.
         drop: how much worse the second run's metric is.
@@ -58,6 +59,7 @@ class Comparison(Shown):
     """
 
     examples: int
+    evaluation: str
     accuracy: float
     other: float
     difference: PairedDifference
@@ -99,14 +101,8 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
     """
     runs = [Run.open(path) for path in (config.baseline, config.run)]
     several = check_comparison(config, *(run.label_delimiter for run in runs))
-    first, second = (Predictions.of_run(run, config.split) for run in runs)
-    truth = "key" if several else "truth"  # sets are compared as such: another delimiter may part them
-    if [(row["key"], row[truth]) for row in first.rows] != [(row["key"], row[truth]) for row in second.rows]:
-        raise UserError(
-            "other-dataset",
-            f"{config.baseline!r} and {config.run!r} were not evaluated on the same images with the same labels "
-            f"({len(first.rows)} and {len(second.rows)}): evaluate both on one folder, headstart evaluate RUN FOLDER",
-        )
+    second = Predictions.of_run(runs[1], config.split)
+    first = _beside(second, config, runs[0], "key" if several else "truth")  # another delimiter may part sets
     values = {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
     if several:
         return compare_sets(config, first, second, values)
@@ -117,6 +113,7 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
     table, sheet, why_not = _save(Differing(first.rows, second.rows), second)
     return Comparison(
         len(first.rows),
+        os.path.basename(first.folder),
         before,
         after,
         against_best(hits, groups, config.seed)[1],
@@ -127,6 +124,19 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
         table,
         sheet,
         why_not,
+    )
+
+
+def _beside(second: Predictions, config: CompareConfig, run: Run, truth: str) -> Predictions:
+    """The first run's evaluation of the second's images."""
+    if found := second.of_the_same_images(run, config.split, truth):
+        return found
+    counts = len(Predictions.of_run(run, config.split).rows), len(second.rows)
+    raise UserError(
+        "other-dataset",
+        f"{config.baseline!r} and {config.run!r} were not evaluated on the same images with the same labels "
+        f"({counts[0]} and {counts[1]}): run headstart evaluate again, of the older one where its store has grown, "
+        f"or of both on one folder, headstart evaluate RUN FOLDER",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,27 @@ class Predictions:
                 f"{run.home!r} has no evaluation {name!r}; it has {', '.join(held) or 'none'}: run headstart evaluate "
                 f"{run.home} --split {name}",
             ) from None
+
+    def of_the_same_images(self, run: Run, name: str, truth: str) -> Predictions | None:
+        """Another run's evaluation of these very images: that of a name or, where its images have changed since, any other.
+
+        A store that has grown holds other images; a run of before is evaluated on them under a name of their own.
+
+        Args:
+            run: the other run.
+            name: of the evaluation to look at first.
+            truth: the column that has to agree, besides the key.
+
+        Raises:
+            UserError: when there is none of that name.
+        """
+        asked = self.of_run(run, name)
+        others = (self.of_run(run, held) for held in sorted(os.listdir(os.path.dirname(asked.folder))) if held != name)
+        mine = [(row["key"], row[truth]) for row in self.rows]
+        return next(
+            (each for each in itertools.chain([asked], others) if [(row["key"], row[truth]) for row in each.rows] == mine),
+            None,
+        )
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
