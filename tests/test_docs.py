@@ -14,7 +14,7 @@ from headstart import cli
 from headstart.commands.beam_flags import BeamFlags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README_BYTES = 12_000
 FOLDERS = ("features/", "pipelines/", "training/", "headstart/", "tests/", "docs/", ".ci/")
 CODE = re.compile(r"(`+)([^`]+)\1")
@@ -83,9 +83,16 @@ def test_every_link_leads_somewhere(document: pathlib.Path) -> None:
     assert broken == []
 
 
-def test_every_document_is_linked_from_the_readme() -> None:
-    linked = {ROOT / link.partition("#")[0] for link in LINK.findall(prose(DOCUMENTS[0]))}
-    assert set(DOCUMENTS[1:]) - {ROOT / "docs" / "index.md"} <= linked  # which is the site's own first page
+def linked_from(document: pathlib.Path) -> set[pathlib.Path]:
+    """The files that a document leads to."""
+    return {document.parent / link.partition("#")[0] for link in LINK.findall(prose(document))}
+
+
+def test_every_document_is_linked_from_the_readme_or_a_how_to_page_from_the_site_s_first_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    how_to = {document for document in DOCUMENTS if document.parent.name == "how-to"}
+    assert set(DOCUMENTS[1:]) - how_to <= linked_from(DOCUMENTS[0])
+    assert how_to <= linked_from(index)
 
 
 @documents

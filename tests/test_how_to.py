@@ -8,19 +8,24 @@ import csv
 import pathlib
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from headstart.cli import main
+from headstart.features.places import place, requests
+from headstart.features.runtime import CACHE
 from tests.conftest import draw, small_backbone_flags
+from tests.s3 import BUCKET, serving
 
 PAGES = pathlib.Path(__file__).parent.parent / "docs" / "how-to"
 NOT_RUN = "# not run"
-NEEDS_OTHER_MACHINES = {"spark.md", "dataflow.md", "serving.md", "object-stores.md"}
+NEVER_RUN = {"spark.md", "dataflow.md"}
+PARTLY_RUN = {"serving.md", "object-stores.md"}
 KINDS = {"cats": "anemone", "dogs": "fern", "sick": "anemone", "well": "fern"}
-SMALLER = {"train": ["--epochs", "2"], "extract": small_backbone_flags, "fit": small_backbone_flags}
+SMALLER = {"train": lambda: ["--epochs", "10"], "extract": small_backbone_flags}
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -40,22 +45,23 @@ def write_images(folder: str, counts: dict[str, int], name: str = "{kind}.{numbe
             draw(KINDS[label], generator).save(path)
 
 
-def run(line: str) -> None:
-    """Runs a line of a page, made cheap where it does not say how."""
+def run_line(line: str) -> None:
+    """Runs a command of a page, made cheap where it does not say how."""
     words = shlex.split(line, comments=True)[1:]
-    more = SMALLER.get(words[0], [])
-    main_words = words if "--backbone" in words or "--refit" in words else [*words, *(more() if callable(more) else more)]
-    assert main(main_words) == 0, line
+    more = [] if {"--backbone", "--refit"} & set(words) else SMALLER.get(words[0], list)()
+    assert main([*words, *more]) == 0, line
 
 
-def run_page(page: str) -> None:
-    """Runs what a page says."""
-    for language, block in blocks(page):
+def run_page(page: str, after_the_first: Callable[[], None] = lambda: None) -> None:
+    """Runs what a page says; something may happen after its first block."""
+    for number, (language, block) in enumerate(blocks(page)):
         if language == "python":
             exec(compile(block, page, "exec"), {})
         else:
             for line in block.replace("\\\n", " ").splitlines():
-                run(line)
+                run_line(line)
+        if number == 0:
+            after_the_first()
 
 
 def classifier(path: str, size: int = 32) -> None:
@@ -105,14 +111,49 @@ INPUTS: dict[str, Callable[[], None]] = {
 }
 
 
-@pytest.mark.parametrize("page", INPUTS)
-def test_a_page(page: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, loaded_once: None) -> None:
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, loaded_once: None) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", INPUTS)
+def test_a_page(page: str) -> None:
     INPUTS[page]()
     run_page(page)
 
 
+def test_retraining() -> None:
+    write_images("photos", {"cats": 40, "dogs": 40})
+    run_page("retraining.md", lambda: write_images("photos", {"cats": 20, "dogs": 20}, "new.{number}.jpg", seed=1))
+    assert pathlib.Path("shipped/1/saved_model.pb").exists()
+
+
+def test_serving(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    shutil.copytree(run, "run")
+    draw("fern", np.random.default_rng(5)).save("photo.jpg")
+    run_page("serving.md")
+    answers = re.findall(r"^fern (0\.\d+)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(answers) == 2 and float(answers[0]) == pytest.approx(float(answers[1]), abs=0.01)
+
+
+def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="object stores need the extra `remote`")
+    pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")
+    write_images("photos", {"cats": 20, "dogs": 20})
+    with serving() as server:
+        for name, value in {**server.environment, CACHE: "cache"}.items():
+            monkeypatch.setenv(name, value)
+        requests.client.cache_clear()
+        for path in pathlib.Path("photos").glob("*/*"):
+            place.write(f"s3://{BUCKET}/{path}", path.read_bytes())
+        run_page("object-stores.md")
+        assert place.exists(f"s3://{BUCKET}/predicted/summary.json")
+
+
 def test_every_page_is_run_but_for_what_needs_other_machines() -> None:
-    pages = {path.name for path in PAGES.glob("*.md")}
-    assert pages == set(INPUTS)
-    assert {page for page in pages if NOT_RUN in (PAGES / page).read_text(encoding="utf-8")} <= NEEDS_OTHER_MACHINES
+    texts = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+    assert set(texts) == {*INPUTS, "retraining.md", *PARTLY_RUN, *NEVER_RUN}
+    assert {page for page, text in texts.items() if NOT_RUN in text} == PARTLY_RUN | NEVER_RUN
+    assert all(not blocks(page) for page in NEVER_RUN) and all(blocks(page) for page in texts.keys() - NEVER_RUN)
