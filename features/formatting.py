@@ -18,6 +18,15 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "shard"), counted(1_200, "dead letter")
+    ('1 shard', '1,200 dead letters')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def pace(rate: float, unit: str = "") -> str:
     """A rate above 0 by the second, or, where one takes longer, the seconds that each takes.
 

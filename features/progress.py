@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from headstart.features.formatting import clock, pace
+from headstart.features.formatting import clock, counted, pace
 
 LINE_EVERY_S = 15.0
 BAR_WIDTH = 24
@@ -36,7 +36,7 @@ class Progress:
         """The line itself."""
         rate = (done - (self.first or 0)) / elapsed if elapsed > 0 else 0.0
         left = f"{pace(rate)}, {clock((self.total - done) / rate)} left" if rate > 0 else f"after {clock(elapsed)}"
-        letters = f", {dead} dead letters" if dead else ""
+        letters = f", {counted(dead, 'dead letter')}" if dead else ""
         return f"{self.what}: {done:,}/{self.total:,} {self.unit}, {left}{letters}"
 
     def close(self) -> None:

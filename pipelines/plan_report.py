@@ -10,7 +10,7 @@ from itertools import islice
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, stream_features
-from headstart.features.formatting import pace
+from headstart.features.formatting import counted, pace
 from headstart.features.spec import FeatureSpec
 from headstart.pipelines.plan import ExtractionPlan
 
@@ -33,7 +33,10 @@ def describe(plan: ExtractionPlan) -> list[str]:
         f"backbone  {spec.backbone} at {height}x{width}, {taps}, {spec.store_dtype}",
         f"classes   {len(class_names)}: {names}",
     ]
-    lines += [f"split     {split}: {images[split]:,} images in {shards} shards" for split, shards in per_split.items()]
+    lines += [
+        f"split     {split}: {counted(images[split], 'image')} in {counted(shards, 'shard')}"
+        for split, shards in per_split.items()
+    ]
     if spec.views > 1:
         lines.append(f"views     {spec.views} of each training image, augmented ({spec.augmentation.policy})")
     if plan.problems:
@@ -42,7 +45,8 @@ def describe(plan: ExtractionPlan) -> list[str]:
     computed = f"{f'{done:,} done already, ' if done else ''}{plan.to_compute:,} to compute, {plan.to_copy:,} to copy"
     return [
         *lines,
-        f"extract: {plan.planned:,} images ({computed}), {len(plan.units)} shards, {size / 1e6:,.1f} MB of features",
+        f"extract: {counted(plan.planned, 'image')} ({computed}), {counted(len(plan.units), 'shard')}, "
+        f"{size / 1e6:,.1f} MB of features",
     ]
 
 

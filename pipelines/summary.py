@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, split_counts
 from headstart.features.dataset.dead_letter import by_class
 from headstart.features.engines.stopwatch import STEPS
+from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.markers import ShardMarker
@@ -25,7 +26,7 @@ def closing_lines(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> 
         return [done]
     where = place.join(store.path, manifest.generations[-1].folder, DEAD_LETTERS)
     by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest.dead_by_split.items())
-    lines = [f"{done}; {totals.dead} dead letters ({by}), each with its reason in {where}"]
+    lines = [f"{done}; {counted(totals.dead, 'dead letter')} ({by}), each with its reason in {where}"]
     why = Counter(f"{letter.stage}: {letter.reason}" for letter in store.dead_letters)
     lines += [f"dead       {count:,}  {reason}" for reason, count in why.most_common(MAX_REASONS)]
     planned = Counter({name: each.total() for name, each in split_counts(plan.examples, manifest.class_names).items()})

@@ -105,7 +105,7 @@ def test_again_there_is_nothing_to_do(
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert predicted(run, images, whole, "--top_k", "2") == 1
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
-    assert "60 of 61 images predicted; 1 dead letters" in capsys.readouterr().out
+    assert "60 of 61 images predicted; 1 dead letter, each with its reason" in capsys.readouterr().out
     assert predicted(run, images, whole, "--top_k", "1") == 2
     assert "holds predictions of another run, of other images or in another form" in capsys.readouterr().err
 

@@ -19,7 +19,9 @@ def test_the_site(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pages = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("site/**/index.html")}
-    names = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")} - {pathlib.Path("index")}
+    names = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")} - {
+        pathlib.Path("index")
+    }
     assert {name.name for name in names} <= set(pages)
     home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert all(f'href="{name.as_posix()}/"' in home for name in names)  # in the navigation

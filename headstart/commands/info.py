@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, positional
-from headstart.features.formatting import human_bytes
+from headstart.features.formatting import counted, human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def lines_of(store: FeatureStore) -> list[str]:
     ]
     for name, count in manifest.splits.items():
         examples, shards = store.examples(name), [shard for _, shard in manifest.shards(name)]
-        groups = f", {len({e.group for e in examples})} groups" if manifest.groups_declared else ""
+        groups = f", {counted(len({e.group for e in examples}), 'group')}" if manifest.groups_declared else ""
         size = human_bytes(sum(shard.bytes for shard in shards))
-        lines.append(f"split      {name}: {count:,} examples in {len(shards)} shards, {size}{groups}")
+        lines.append(f"split      {name}: {counted(count, 'example')} in {counted(len(shards), 'shard')}, {size}{groups}")
     return [*lines, *_classes(store), _total(manifest.totals), *_dead(store)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from headstart.commands.beam_flags import BeamFlags
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
+from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.training.evaluation.predict_config import STANDARD_INPUT, PredictConfig
@@ -44,7 +45,7 @@ def _in_parts(config: PredictConfig) -> Outcome:
     found = predict_files(config)
     text = f"{config.output}: {found.images - found.failed:,} of {found.images:,} images predicted"
     if found.failed:
-        text += f"; {found.failed:,} dead letters, each with its reason in {place.join(config.output, DEAD_LETTERS)}"
+        text += f"; {counted(found.failed, 'dead letter')}, each with its reason in {place.join(config.output, DEAD_LETTERS)}"
     return Outcome(text, found, 1 if found.failed else 0)
 
 

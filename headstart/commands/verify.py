@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.config import check_fields, flag, positional
+from headstart.features.formatting import counted
 
 
 @dataclass(frozen=True)
@@ -40,5 +41,5 @@ def _verify(config: VerifyConfig) -> Outcome:
     if found:
         return Outcome("\n".join(found), {"store": config.store, "faults": found}, status=1)
     totals = read_manifest(config.store).totals
-    text = f"{config.store}: sound, {totals.stored:,} examples and {totals.dead:,} dead letters"
+    text = f"{config.store}: sound, {totals.stored:,} examples and {counted(totals.dead, 'dead letter')}"
     return Outcome(text, {"store": config.store, "faults": found, "totals": totals})

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features.formatting import counted
 from headstart.features.progress import Progress
 from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.neighbours import Neighbours
@@ -142,7 +143,7 @@ def leaks(images: Images, pairs: Pairs, score: Score | None) -> Finding:
     own = pairs.where(images.splits[pairs.first] != images.splits[pairs.second])
     held, total = int(leaked(images, pairs).sum()), int(images.held_out.sum())
     share = held / total if total else 0.0
-    words = f"{len(own.first):,} pairs of copies lie across splits ({int(own.exact.sum()):,} of them exact)"
+    words = f"{counted(len(own.first), 'pair')} of copies across splits ({int(own.exact.sum()):,} exact)"
     if held:
         words += f": {held:,} of {total:,} images of {images.held_out_split} ({share:.1%}) have one elsewhere"
     words += f". {score.words}" if score else ""
@@ -154,7 +155,7 @@ def duplicates(images: Images, pairs: Pairs) -> Finding:
     own = pairs.where(images.splits[pairs.first] == images.splits[pairs.second])
     again = len({*own.second.tolist()})
     held = int(images.held_out[own.second].sum())
-    words = f"{len(own.first):,} pairs of copies lie within a split ({int(own.exact.sum()):,} of them exact): they count twice"
+    words = f"{counted(len(own.first), 'pair')} of copies within a split ({int(own.exact.sum()):,} exact): they count twice"
     return _of_pairs("duplicates", images, own, max(held, again / 10) / len(images.examples), words)
 
 
@@ -164,7 +165,7 @@ def conflicts(images: Images, pairs: Pairs) -> Finding:
     own = pairs.where(kinds[pairs.first] != kinds[pairs.second])
     touched = np.union1d(own.first, own.second).astype(np.int64)
     share = _share(images, touched)
-    words = f"{len(own.first):,} pairs of copies have different labels ({int(own.exact.sum()):,} of them exact): one is wrong"
+    words = f"{counted(len(own.first), 'pair')} of copies with different labels ({int(own.exact.sum()):,} exact): one is wrong"
     return _of_pairs("conflicts", images, own, share, words)
 
 
