@@ -77,7 +77,6 @@ def classifier(path: str, size: int = 32) -> None:
 
 
 def own_network() -> None:
-    pytest.importorskip("tf2onnx")
     write_images("photos", {"cats": 20, "dogs": 20})
     classifier("classifier.keras")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 
@@ -81,6 +82,7 @@ def test_a_column_of_the_table_that_was_extracted(
     capsys.readouterr()
     assert main(["evaluate", str(copy), str(store), "--by", "camera", "--by", "class", "--by", "group"]) == 0
     told = capsys.readouterr().out
+    assert re.search(r"by camera +count groups accuracy", told) and re.search(r"by group +count +accuracy", told)
     (folder,) = (copy / "evaluation").iterdir()
     found = json.loads((folder / "metrics.json").read_text())
     with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,16 +129,22 @@ def with_ends(share: Interval) -> str:
 
 
 def subgroup_lines(by: str, rows: Sequence[Subgroup] | Sequence[SetSubgroup]) -> list[str]:
-    """A row for each of the first values, the worst ones."""
+    """A row for each of the first values, the worst ones; by group each image is taken for itself, and no groups are told."""
+
+    def line(value: str, count: object, groups: object, cells: Iterable[str]) -> str:
+        return f"  {fitted(value, 24)} {count:>6} {'' if by == 'group' else groups:>6} {'  '.join(cells)}".rstrip()
+
     titles, more = rows[0].figures(), len(rows) - FIRST_VALUES
-    header = f"  {fitted(f'by {by}', 24)} {'count':>6} {'groups':>6} {'  '.join(f'{title:<20}' for title in titles).rstrip()}"
-    lines = [header + (f"   and {more:,} more values" if more > 0 else "")]
-    for row in rows[:FIRST_VALUES]:
-        cells = [f"{with_ends(share):<{max(20, len(title))}}" for title, share in row.figures().items()]
-        lines.append(
-            f"  {fitted(_end_of(row.value) or '(empty)', 24)} {row.count:>6} {row.groups:>6} {'  '.join(cells)}".rstrip()
+    header = line(f"by {by}", "count", "groups", (f"{title:<20}" for title in titles))
+    return [header + (f"   and {more:,} more values" if more > 0 else "")] + [
+        line(
+            _end_of(row.value) or "(empty)",
+            row.count,
+            row.groups,
+            (f"{with_ends(share):<{max(20, len(title))}}" for title, share in row.figures().items()),
         )
-    return lines
+        for row in rows[:FIRST_VALUES]
+    ]
 
 
 def _mistake_lines(mistakes: Sequence[Mistake]) -> list[str]:
