@@ -35,14 +35,13 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return [(language, block) for language, block in found if not block.startswith(NOT_RUN)]
 
 
-def write_images(folder: str, counts: dict[str, int], name: str = "{kind}.{number}.jpg", seed: int = 0) -> None:
-    """Writes folder/CLASS/NAME, as many of each class as asked for."""
+def write_images(folder: str, counts: dict[str, int], name: str = "{number}.jpg", seed: int = 0) -> None:
+    """Writes folder/CLASS/NAME, as many of each class as asked for; four after each other are of one patient."""
     generator = np.random.default_rng(seed)
-    for label, count in counts.items():
-        for number in range(count):
-            path = pathlib.Path(folder, label, name.format(kind=label[:-1], number=number, group=number // 4))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(KINDS[label], generator).save(path)
+    for number, label in enumerate(label for label, count in counts.items() for _ in range(count)):
+        path = pathlib.Path(folder, label, name.format(number=number, patient=number // 4))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(KINDS[label], generator).save(path)
 
 
 def run_line(line: str) -> None:
@@ -83,12 +82,11 @@ def own_network() -> None:
 
 def few_images() -> None:
     write_images("few", {"cats": 12, "dogs": 12})
-    write_images("unlabelled", {"cats": 6, "dogs": 6}, seed=1)
 
 
 def patients() -> None:
-    """Scans, four of each patient, and a table of them, patients of two hospitals."""
-    write_images("scans", {"sick": 40, "well": 40}, "{kind}_patient{group}_{number}.jpg")
+    """Scans of patients of two hospitals, and a table of them."""
+    write_images("scans", {"sick": 40, "well": 40}, "patient{patient}_{number}.jpg")
     paths = sorted(pathlib.Path("scans").glob("*/*.jpg"))
     with open("scans.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
