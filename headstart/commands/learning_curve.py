@@ -37,8 +37,8 @@ def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
 
     curve = result.curve
     lines = [
-        f"{result.measure} on validation of linear probes at {result.tap}, learned from parts of train: the mean of {config.draws} "
-        f"draws, and the law fitted to all sizes, its 95% interval in brackets",
+        f"{result.measure} on validation of linear probes at {result.tap}, learned from parts of train: the mean of "
+        f"{config.draws} draws, and the law fitted to all sizes, its 95% interval in brackets",
         f"  {'':>16}   draws  fitted",
     ]
     for size, error in zip(curve.sizes, curve.errors):

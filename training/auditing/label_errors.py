@@ -20,6 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart.features.dataset.labels import in_a_cell
+from headstart.features.formatting import counted
 from headstart.features.progress import Progress
 from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images, Question, Row
@@ -162,10 +163,11 @@ def label_errors(images: Images, answers: Sequence[OutOfFold]) -> Finding:
     held, total = int(images.held_out[numbers].sum()), int(images.held_out.sum())
     share = len(numbers) / len(images.examples)
     if images.delimiter:
-        words = f"{len(doubted):,} labels of {len(numbers):,} images ({share:.1%}) are probably wrong or missing"
+        labels, of_images = counted(len(doubted), "label"), counted(len(numbers), "image")
+        words = f"probably wrong or missing: {labels} of {of_images} ({share:.1%})"
         words += f", {held:,} images of them in {images.held_out_split}" if total else ""
     else:
-        words = f"{len(doubted):,} labels ({share:.1%}) are probably wrong"
+        words = f"probably wrong: {counted(len(doubted), 'label')} ({share:.1%})"
         words += (
             f", {held:,} of them in {images.held_out_split}, where each moves the score by {1 / total:.2%}" if total else ""
         )

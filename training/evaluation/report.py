@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import math
-from collections.abc import Iterable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
