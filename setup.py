@@ -43,7 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["headstart", "headstart.*"]),  # the links in headstart/ lead to the folders beside it
-    package_data={"headstart": ["py.typed"], "headstart.training.reporting": ["page.css"]},
+    package_data={"headstart": ["py.typed"], "headstart.training.pages": ["page.css"]},
     install_requires=[
         "tensorflow>=2.16",
         "keras>=3.15.1; python_version >= '3.11'",  # before these two, a file can pass Keras's safe mode

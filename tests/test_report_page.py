@@ -16,8 +16,8 @@ import pytest
 
 from headstart.cli import main
 from headstart.training.evaluation import pictures
-from headstart.training.reporting.album import Album
-from headstart.training.reporting.elements import html, table
+from headstart.training.pages.album import Album
+from headstart.training.pages.elements import html, table
 from tests.conftest import small_backbone_flags
 
 MOST_BYTES = 3_000_000

@@ -37,7 +37,7 @@ def test_one_name_is_installed_and_all_of_it(installed: pathlib.Path) -> None:
     sources = {f"headstart/{path.relative_to(ROOT)}" for name in FOLDERS for path in (ROOT / name).rglob("*.py")}
     sources |= {str(path.relative_to(ROOT)) for path in (ROOT / "headstart").rglob("*.py") if path.resolve() == path}
     assert {str(path.relative_to(installed)) for path in installed.rglob("*.py")} == sources
-    assert (installed / "headstart" / "training" / "reporting" / "page.css").exists()
+    assert (installed / "headstart" / "training" / "pages" / "page.css").exists()
 
 
 def test_a_project_may_have_folders_of_the_same_names(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headstart.commands import evaluate as evaluate_command
 from headstart.commands.outcome import Outcome
 from headstart.commands.probe import describe as describe_probes
 from headstart.commands.runner import run_command
@@ -114,4 +115,5 @@ def main(argv: Sequence[str]) -> int | None:
 
 def _demo(config: DemoConfig) -> Outcome:
     result = demo(config)
-    return Outcome(describe(config, result), {"tap": result.tap, "evaluation": result.evaluation})
+    page = evaluate_command.outcome(os.path.join(config.folder, "run"), result.evaluation).page
+    return Outcome(describe(config, result), {"tap": result.tap, "evaluation": result.evaluation}, page=page)

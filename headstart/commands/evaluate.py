@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,13 @@ def _evaluate(config: EvaluateConfig) -> Outcome:
 
 
 def outcome(run: str, evaluation: Evaluation) -> Outcome:
-    """An evaluation, with the command that shows the same, and more, as a page."""
+    """An evaluation, and what shows the same as a page."""
     from headstart.training.evaluation.scores import Scores
+    from headstart.training.reporting.report import leave_report
 
-    if not isinstance(evaluation.scores, Scores):  # of several labels an image, which a page is not for
-        return Outcome(describe(evaluation), evaluation)
+    several = not isinstance(evaluation.scores, Scores)  # labels an image, which a page is not for
     name = evaluation.folder.rpartition("/")[2]
-    words = ["headstart", "report", run, *(["--split", name] if name != "test" else [])]
-    return Outcome(f"{describe(evaluation)}\nas a page: {shlex.join(words)}", evaluation)
+    return Outcome(describe(evaluation), evaluation, page=None if several else functools.partial(leave_report, run, name))
 
 
 def describe(evaluation: Evaluation) -> str:

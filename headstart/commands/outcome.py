@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,14 @@ class Outcome:
         text: what is printed; nothing where it is ''.
         value: what is printed with --json in its place: whatever `plain` takes.
         status: the exit status.
+        page: makes the page of it, and gives its path. It comes after all else is done and told, and what fails in it is an
+            error like any other.
     """
 
     text: str = ""
     value: Any = None
     status: int = 0
+    page: Callable[[], str] | None = None
 
 
 def read_result(folder: str, name: str) -> Any:

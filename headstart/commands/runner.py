@@ -48,4 +48,8 @@ def run_command(
         print(json.dumps(plain(outcome.value), indent=1))
     elif outcome.text:
         print(outcome.text)
+    if outcome.page:
+        path = outcome.page()
+        if not manner.json:
+            print(f"as a page: {path}")
     return outcome.status

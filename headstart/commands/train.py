@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,14 @@ def _train(config: TrainConfig) -> Outcome:
 
 
 def outcome(run: Run, text: str) -> Outcome:
-    """A training's; 130 when it was interrupted."""
-    return Outcome(text, {"run": run.home, **run.metrics}, 130 if run.metrics["interrupted"] else 0)
+    """A training's, with a page where there is none yet; 130 when it was interrupted, and may go on."""
+    from headstart.training.reporting.report import leave_report
+    from headstart.training.runs.run_folder import REPORT
+
+    value, interrupted = {"run": run.home, **run.metrics}, run.metrics["interrupted"]
+    if interrupted or place.exists(place.join(run.home, REPORT)):
+        return Outcome(text, value, 130 if interrupted else 0)
+    return Outcome(text, value, page=functools.partial(leave_report, run.home))
 
 
 def describe(run: Run) -> str:

@@ -11,8 +11,9 @@ from PIL import Image
 from headstart.features.errors import UserError
 from headstart.features.images.resize import resizer
 from headstart.training.evaluation.pictures import Pictures
-from headstart.training.reporting.album import Album
-from headstart.training.reporting.elements import html, joined, note, percent, section
+from headstart.training.pages.album import Album
+from headstart.training.pages.elements import html, note, percent, section
+from headstart.training.pages.gallery import figure, gallery
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.grad_cam import grad_cam
 
@@ -47,7 +48,7 @@ def attention(evaluated: Evaluated, pictures: Pictures, model: keras.Model, albu
     for kind, rows in kinds.items():
         pairs = [_pair(evaluated, row, *shown[row], album) for row in rows if row in shown]
         if pairs:
-            lines.append(html('<h3>{}</h3><ul class="gallery wide">{}</ul>', kind, joined(pairs)))
+            lines.append(html("<h3>{}</h3>{}", kind, gallery(pairs, "gallery wide")))
     return section("attention", TITLE, lines)
 
 
@@ -75,4 +76,4 @@ def _pair(evaluated: Evaluated, row: int, pixels: np.ndarray, heat: np.ndarray, 
     under = album.picture(heat, f"what of it spoke for {answer}", SIDE)
     taken = f"taken for {answer}" if truth != answer else "rightly"
     caption = html("{} <span>{}, {}</span>", truth, taken, percent(sure))
-    return html("<li><figure><div>{}{}</div><figcaption>{}</figcaption></figure></li>", seen, under, caption)
+    return figure(html("<div>{}{}</div>", seen, under), caption)

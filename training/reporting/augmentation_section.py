@@ -14,8 +14,8 @@ from headstart.features.images.decode import decoder
 from headstart.features.images.resize import resizer
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.augmentation_grid import grid
-from headstart.training.reporting.album import Album
-from headstart.training.reporting.elements import html, note, section
+from headstart.training.pages.album import Album
+from headstart.training.pages.elements import html, note, section
 from headstart.training.runs.run_folder import GRID, Run
 
 TITLE = "What the augmentation does"

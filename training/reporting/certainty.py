@@ -6,8 +6,8 @@ from markupsafe import Markup
 
 from headstart.training.evaluation.plots.reliability import reliability
 from headstart.training.evaluation.temperature import reliability_bins, without_temperature
-from headstart.training.reporting.charts import chart
-from headstart.training.reporting.elements import note, percent, section
+from headstart.training.pages.charts import chart
+from headstart.training.pages.elements import note, percent, section
 from headstart.training.reporting.evaluated import Evaluated
 
 

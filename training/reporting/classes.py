@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from headstart.training.reporting.elements import interval, note, percent, section, table
+from headstart.training.pages.elements import interval, note, percent, section, table
 from headstart.training.reporting.evaluated import Evaluated
 
 MOST = 100  # rows of a table

@@ -9,20 +9,20 @@ from markupsafe import Markup
 from headstart.features.dataset.dataset_table import split_counts
 from headstart.features.dataset.splits import in_line
 from headstart.features.spec import FeatureSpec
-from headstart.training.reporting.elements import facts, html, note, section, table
+from headstart.training.pages.elements import facts, html, note, section, table
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.runs.run_folder import Run
 
 MOST_CLASSES, MOST_LETTERS = 100, 20  # rows
 
 
-def data_section(evaluated: Evaluated) -> Markup:
-    """The spec, a table of counts, and the dead letters."""
-    run = evaluated.run
+def data_section(run: Run, evaluated: Evaluated | None = None) -> Markup:
+    """The spec, a table of counts, and the dead letters, those of an evaluation too."""
     parts = [facts(_facts(run)), _counts(run)]
     letters = [(each.key, each.label, each.split, each.stage, each.reason) for each in run.table.dead_letters]
-    unread = [(each["key"], "", evaluated.name, each["stage"], each["reason"]) for each in evaluated.metrics["unreadable"]]
-    failed = [*letters, *unread]
+    unread = evaluated.metrics["unreadable"] if evaluated else []
+    name = evaluated.name if evaluated else ""
+    failed = [*letters, *((each["key"], "", name, each["stage"], each["reason"]) for each in unread)]
     if failed:
         shown = f"Could not be read: {len(failed):,}" + (f", the first {MOST_LETTERS}" if len(failed) > MOST_LETTERS else "")
         parts.append(table(shown, ("image", "class", "split", "stage", "reason"), failed[:MOST_LETTERS], numbers=False))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from headstart.training.evaluation.pictures import Pictures
-from headstart.training.reporting.album import Album
-from headstart.training.reporting.elements import html, joined, note, percent, section
+from headstart.training.pages.album import Album
+from headstart.training.pages.elements import html, note, percent, section
+from headstart.training.pages.gallery import figure, gallery
 from headstart.training.reporting.evaluated import Evaluated
 
 EACH = 18  # images of either kind
@@ -23,7 +24,7 @@ def examples_section(evaluated: Evaluated, pictures: Pictures, album: Album) -> 
         parts.append(note("{} of these images are gone or have changed since the run was made, and are not shown.", gone))
     for title, rows in (("Worst mistakes", worst), ("Right, drawn at random", right)):
         entries = [_entry(evaluated, row, pictures, images, album) for row in rows]
-        listed = html('<ul class="gallery">{}</ul>', joined(entries)) if rows else note("There are none.")
+        listed = gallery(entries) if rows else note("There are none.")
         parts.append(html("<h3>{}</h3>{}", title, listed))
     text = (
         "The worst mistakes are those of which the run was surest. Look whether they are mislabelled, or alike in something."
@@ -36,4 +37,4 @@ def _entry(evaluated: Evaluated, row: int, pictures: Pictures, images: dict, alb
     picture = album.picture(images[row], f"{key}: {truth}") if row in images else Markup("")
     says = html("taken for <em>{}</em>, {}", answer, percent(sure)) if truth != answer else html("{}", percent(sure))
     caption = html('<b>{}</b> {} <span class="key" title="{}">{}</span>', truth, says, key, key.rpartition("/")[2])
-    return html("<li><figure>{}<figcaption>{}</figcaption></figure></li>", picture, caption)
+    return figure(picture, caption)

@@ -3,12 +3,13 @@
 1. what evaluation left                             training/reporting/evaluated.py
 2. the images, where they still are                 training/evaluation/pictures.py
 3. sections, a module each; those that show most come first to the bytes that a page has for pictures
-4. the document                                     training/reporting/page.py
+4. the document                                     training/pages/page.py
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -18,7 +19,9 @@ from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.training.evaluation.pictures import Pictures
-from headstart.training.reporting.album import Album
+from headstart.training.pages.album import Album
+from headstart.training.pages.elements import note, section
+from headstart.training.pages.page import page
 from headstart.training.reporting.attention import attention
 from headstart.training.reporting.augmentation_section import augmentation_section
 from headstart.training.reporting.certainty import certainty
@@ -29,10 +32,10 @@ from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.examples_section import examples_section
 from headstart.training.reporting.learning import learning
 from headstart.training.reporting.map_section import map_section
-from headstart.training.reporting.page import page
-from headstart.training.reporting.repeat import repeat
+from headstart.training.reporting.repeat import repeat, report_command
 from headstart.training.reporting.report_config import INSTEAD, ReportConfig
-from headstart.training.reporting.result import result
+from headstart.training.reporting.result_section import result_section
+from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import REPORT, Run
 
 
@@ -52,33 +55,73 @@ def report(config: ReportConfig) -> str:
     run = Run.open(config.run, config.unsafe)
     refuse_several(run.label_delimiter, "a report", INSTEAD)
     evaluated = Evaluated.read(run, config.split, config.seed)
-    content = page(f"{run.spec.backbone}, {run.title}", _sections(evaluated)).encode()
-    if config.output:
-        place.write(config.output, content)
-        return config.output
+    return _write(run, _sections(evaluated, with_network), config.output)
+
+
+@quietly
+def leave_report(path: str, name: str = "") -> str:
+    """Writes the page that a command leaves beside a run: what takes no network, and so a second or less.
+
+    Args:
+        path: of the run.
+        name: of the evaluation that the page is to show; '' for none: the page then says how to get one.
+
+    Returns:
+        The page's path.
+    """
+    run = Run.open(path)
+    return _write(run, _sections(Evaluated.read(run, name), without_network) if name else _of_training(run))
+
+
+def _write(run: Run, sections: Sequence[Markup], output: str = "") -> str:
+    content = page("Report of a run", f"{run.spec.backbone}, {run.title}", sections)
+    if output:
+        place.write(output, content)
+        return output
     path = os.path.join(run.path, REPORT)
     files.write_bytes(path, content)
     push_files(path)
     return place.join(run.home, REPORT)
 
 
-def _sections(evaluated: Evaluated) -> list[Markup]:
-    run, album, pictures = evaluated.run, Album(), Pictures.of(evaluated.predictions)
-    model = run.model()
-    examples = examples_section(evaluated, pictures, album)
-    looks = attention(evaluated, pictures, model, album)
-    augmented = augmentation_section(run, album)
-    points = map_section(evaluated, pictures, model, album)
+def _of_training(run: Run) -> list[Markup]:
+    """What is known of a run that was not evaluated."""
     return [
-        result(evaluated),
-        data_section(evaluated),
+        trained_section(run),
+        data_section(run),
+        learning(run),
+        augmentation_section(run, Album()),
+        repeat(run, None),
+    ]
+
+
+def _sections(evaluated: Evaluated, more: Callable[[Evaluated, Pictures, Album], list[Markup]]) -> list[Markup]:
+    """All sections; more are those for which a network may have to run."""
+    run, album, pictures = evaluated.run, Album(), Pictures.of(evaluated.predictions)
+    examples = examples_section(evaluated, pictures, album)
+    augmented = augmentation_section(run, album)
+    return [
+        result_section(evaluated),
+        data_section(run, evaluated),
         learning(run),
         confusion(evaluated),
         classes(evaluated),
         certainty(evaluated),
         examples,
-        points,
-        looks,
+        *more(evaluated, pictures, album),
         augmented,
-        repeat(evaluated),
+        repeat(run, evaluated),
     ]
+
+
+def with_network(evaluated: Evaluated, pictures: Pictures, album: Album) -> list[Markup]:
+    """The map of the features, and where the network looks, which has the first choice of the room for pictures."""
+    model = evaluated.run.model()
+    looks = attention(evaluated, pictures, model, album)
+    return [map_section(evaluated, pictures, model, album), looks]
+
+
+def without_network(evaluated: Evaluated, pictures: Pictures, album: Album) -> list[Markup]:
+    """How to get them."""
+    text = "Where the network looks, and a map of the features, take longer: <code>{}</code> adds them."
+    return [section("more", "More", [note(text, report_command(evaluated.run, evaluated.name))])]

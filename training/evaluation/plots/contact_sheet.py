@@ -48,7 +48,7 @@ def draw_sheet(title: str, strips: Sequence[Strip], pixels: Callable[[int], np.n
         pixels: gives an image, uint8 [H, W, 3], RGB, by its number; None where it is not at hand.
         path: of the PNG.
     """
-    shown = _first(strips)
+    shown = first_strips(strips)
     width = max(len(strip.tiles) for strip in shown)
     lines = 1 + max(tile.caption.count("\n") for strip in shown for tile in strip.tiles)
     head = LINE + 4 if any(strip.title for strip in shown) else 0
@@ -77,9 +77,10 @@ def draw_sheet(title: str, strips: Sequence[Strip], pixels: Callable[[int], np.n
     write_bytes(path, png.getvalue())
 
 
-def _first(strips: Sequence[Strip]) -> Sequence[Strip]:
+def first_strips(strips: Sequence[Strip], most: int = MOST) -> Sequence[Strip]:
+    """Those that have room, and one at least: of so many images in all."""
     ends = np.cumsum([len(strip.tiles) for strip in strips])
-    return strips[: max(1, int((ends <= MOST).sum()))]
+    return strips[: max(1, int((ends <= most).sum()))]
 
 
 def _end(text: str) -> str:

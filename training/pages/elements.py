@@ -44,6 +44,13 @@ def section(name: str, title: str, body: Iterable[Markup]) -> Markup:
     )
 
 
+def result(sentence: Markup, caveats: Iterable[str], figures: Iterable[Markup] = ()) -> Markup:
+    """The first section: what came out, what must be held against it, and figures."""
+    held = joined(html("<li>{}</li>", text) for text in caveats)
+    parts = [html('<p class="result">{}</p>', sentence), html('<ul class="caveats">{}</ul>', held) if held else NOTHING]
+    return section("result", "The result", [*parts, *figures])
+
+
 def facts(rows: Mapping[str, object]) -> Markup:
     """Names and what they are."""
     return html("<dl>{}</dl>", joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, value) for name, value in rows.items()))

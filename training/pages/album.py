@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from headstart.training.reporting.elements import html
+from headstart.training.pages.elements import html
 
 MAX_BYTES = 2_400_000  # of all pictures on a page, which is to stay below 3 MB
 SIDE = 96  # pixels, of a picture's longer side

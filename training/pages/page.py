@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from headstart.training.reporting.elements import html, joined
+from headstart.training.pages.elements import html, joined
 
 STYLE = pathlib.Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a browser refuses all else: no script, no request
@@ -27,7 +27,7 @@ PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <a class="skip" href="#result">To the result</a>
-<header><p class="over">Report of a run</p><h1>{title}</h1></header>
+<header><p class="over">{over}</p><h1>{title}</h1></header>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 <main>
 {sections}
@@ -37,9 +37,16 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def page(title: str, sections: Sequence[Markup]) -> str:
-    """A whole document, with links to its sections above them."""
+def page(over: str, title: str, sections: Sequence[Markup]) -> bytes:
+    """A whole document, with links to its sections above them.
+
+    Args:
+        over: what kind of page it is, above the title.
+        title: what it is of.
+        sections: the first of them is called `result`.
+    """
     headings = [found for each in sections for found in HEADING.findall(each)]
     links = joined(html('<li><a href="#{}">{}</a></li>', name, Markup(text)) for name, text in headings)
     style = Markup(STYLE.read_text(encoding="utf-8"))
-    return str(html(PAGE, policy=Markup(POLICY), title=title, style=style, links=links, sections=joined(sections)))
+    body = joined(sections)
+    return html(PAGE, policy=Markup(POLICY), over=over, title=title, style=style, links=links, sections=body).encode()

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from headstart.features import files
 from headstart.training.evaluation.plots.accuracy_by_depth import COLOURS
 from headstart.training.evaluation.plots.canvas import GRID, INK, QUIET, STYLE
-from headstart.training.reporting.elements import html
+from headstart.training.pages.elements import html
 
 PAPER = "#ffffff"
 VARIABLES = {  # a plot's colours to the page's, which page.css says for both modes

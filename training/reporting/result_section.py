@@ -7,22 +7,16 @@ from typing import Any
 from markupsafe import Markup
 
 from headstart.training.evaluation.report import FEW_GROUPS, RATES
-from headstart.training.reporting.elements import html, interval, joined, percent, section, table
+from headstart.training.pages.elements import html, interval, percent, result, table
 from headstart.training.reporting.evaluated import Evaluated
 
 NUMBERS = {"log_loss": "log loss", "brier": "Brier score"}
 FEW_CLASSES = 5  # with so many the truth is always among the first 5
 
 
-def result(evaluated: Evaluated) -> Markup:
+def result_section(evaluated: Evaluated) -> Markup:
     """The sentence and what belongs to it."""
-    caveats = joined(html("<li>{}</li>", text) for text in _caveats(evaluated.metrics))
-    parts = [
-        html('<p class="result">{}</p>', sentence(evaluated)),
-        html('<ul class="caveats">{}</ul>', caveats),
-        _figures(evaluated),
-    ]
-    return section("result", "The result", parts)
+    return result(sentence(evaluated), _caveats(evaluated.metrics), [_figures(evaluated)])
 
 
 def sentence(evaluated: Evaluated) -> Markup:
