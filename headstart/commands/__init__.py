@@ -2,5 +2,5 @@
 
 May import features, features.backbones, features.dataset, features.engines, features.places, features.store, pipelines,
 training, training.auditing, training.evaluation, training.exporting, training.finetuning, training.probing,
-training.reporting, training.runs, training.tasks.
+training.pages, training.reporting, training.runs, training.tasks.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,12 @@ def _check_names(config: CompareConfig) -> None:
 
 def _compare(config: CompareConfig) -> Outcome:
     from headstart.training.evaluation.compare import Comparison, compare
+    from headstart.training.pages.page import REPORT
 
     found = compare(config)
     several = not isinstance(found, Comparison)
     lines = [describe(config, found) if isinstance(found, Comparison) else describe_sets(config, found)]
+    lines.append(f"as a page: {os.path.join(os.path.dirname(found.table), REPORT)}")
     dropped = config.max_drop is not None and found.drop > config.max_drop + 1e-12
     if config.metric or config.max_drop is not None:
         lines.append(_verdict(config, config.metric_of(several), found.drop, dropped))

@@ -45,8 +45,8 @@ def _train(config: TrainConfig) -> Outcome:
 
 def outcome(run: Run, text: str) -> Outcome:
     """A training's, with a page where there is none yet; 130 when it was interrupted, and may go on."""
+    from headstart.training.pages.page import REPORT
     from headstart.training.reporting.report import leave_report
-    from headstart.training.runs.run_folder import REPORT
 
     value, interrupted = {"run": run.home, **run.metrics}, run.metrics["interrupted"]
     if interrupted or place.exists(place.join(run.home, REPORT)):

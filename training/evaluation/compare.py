@@ -14,9 +14,10 @@ from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
 from headstart.features.shown import Shown, plots
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
+from headstart.training.evaluation.compare_page import write_comparison, write_set_comparison
 from headstart.training.evaluation.compare_sets import SetComparison, compare_sets
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
-from headstart.training.evaluation.differing import Differing, draw_differing, table_of
+from headstart.training.evaluation.differing import Differing, Found, draw_differing, find_pictures, table_of
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.subgroups import values_by
 from headstart.training.runs.run_folder import Run
@@ -91,7 +92,7 @@ class Comparison(Shown):
 
 
 def compare(config: CompareConfig) -> Comparison | SetComparison:
-    """Compares two runs, and leaves the images that they answer differently beside the second's predictions.
+    """Compares two runs, and leaves a page and the images that they answer differently beside the second's predictions.
 
     Args:
         config: what `headstart compare` takes.
@@ -105,13 +106,17 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
     first = _beside(second, config, runs[0], "key" if several else "truth")  # another delimiter may part sets
     values = {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
     if several:
-        return compare_sets(config, first, second, values)
+        sets = compare_sets(config, first, second, values)
+        write_set_comparison(config, sets)
+        return sets
     values = {"class": [row["truth"] for row in first.rows], **values}
     groups = [row["group"] or row["key"] for row in first.rows]
     hits = [np.array([row["predicted"] == row["truth"] for row in each.rows]) for each in (first, second)]
     before, after = (float(each.mean()) for each in hits)
-    table, sheet, why_not = _save(Differing(first.rows, second.rows), second)
-    return Comparison(
+    differing = Differing(first.rows, second.rows)
+    pictures = find_pictures(differing, second)
+    table, sheet = _save(differing, pictures, second)
+    comparison = Comparison(
         len(first.rows),
         os.path.basename(first.folder),
         before,
@@ -123,8 +128,10 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
         {by: _parts(each, *hits) for by, each in values.items()},
         table,
         sheet,
-        why_not,
+        pictures.why_not,
     )
+    write_comparison(config, comparison, differing, pictures)
+    return comparison
 
 
 def _beside(second: Predictions, config: CompareConfig, run: Run, truth: str) -> Predictions:
@@ -161,11 +168,11 @@ def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> flo
     return after - before if name in LESS_IS_BETTER else before - after
 
 
-def _save(differing: Differing, second: Predictions) -> tuple[str, str, str]:
-    """Writes the table and the sheet; gives their paths, '' for one that is not there, and why the sheet is not."""
+def _save(differing: Differing, pictures: Found, second: Predictions) -> tuple[str, str]:
+    """Writes the table and the sheet; gives their paths, '' for a sheet that is not there."""
     table, sheet = (os.path.join(second.folder, name) for name in (TABLE, SHEET))
     files.write_bytes(table, table_of(differing))
-    why_not = draw_differing(differing, second, sheet)
-    for path in [table] if why_not else [table, sheet]:
+    draw_differing(pictures, sheet)
+    for path in [table] if pictures.why_not else [table, sheet]:
         push_files(path)
-    return table, "" if why_not else sheet, why_not
+    return table, "" if pictures.why_not else sheet

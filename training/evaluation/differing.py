@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from headstart.training.evaluation.pictures import Pictures
 from headstart.training.evaluation.plots.contact_sheet import MOST, Strip, Tile, draw_sheet
@@ -53,28 +55,38 @@ def table_of(differing: Differing) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def draw_differing(differing: Differing, evaluated: Predictions, path: str) -> str:
-    """Draws a picture of each, the surest wrong answers of a kind first, as many of each kind as there is room for.
+@dataclass(frozen=True)
+class Found:
+    """Pictures of them: strips for a contact sheet, images by row, uint8 [any, any, 3]; or why there are none."""
+
+    strips: Sequence[Strip] = ()
+    images: Mapping[int, np.ndarray] = field(default_factory=dict)
+    why_not: str = ""
+
+
+def find_pictures(differing: Differing, evaluated: Predictions) -> Found:
+    """A picture of each, the surest wrong answers of a kind first, as many of each kind as a contact sheet has room for.
 
     Args:
         differing: the answers.
         evaluated: the evaluation whose images they are of.
-        path: of the PNG; one that is there already is of other answers, and goes.
-
-    Returns:
-        '' when it is drawn, or why it is not.
     """
-    if os.path.exists(path):
-        os.remove(path)
     rows = _first(differing)
     if not rows:
-        return "the two answer all images alike"
+        return Found(why_not="the two answer all images alike")
     pictures = Pictures.of(evaluated)
     found = {} if pictures.why_not else pictures.pixels(rows)
     if not found:
-        return pictures.why_not or "none of the images can be read any more"
-    draw_sheet("answered differently by A and B", [_strip(differing, row) for row in rows], found.get, path)
-    return ""
+        return Found(why_not=pictures.why_not or "none of the images can be read any more")
+    return Found([_strip(differing, row) for row in rows], found)
+
+
+def draw_differing(found: Found, path: str) -> None:
+    """Draws the sheet, where there are pictures; one that is there already is of other answers, and goes."""
+    if os.path.exists(path):
+        os.remove(path)
+    if not found.why_not:
+        draw_sheet("answered differently by A and B", found.strips, found.images.get, path)
 
 
 def _first(differing: Differing) -> list[int]:

@@ -24,15 +24,18 @@ def gallery(entries: Iterable[Markup], kind: str = "gallery") -> Markup:
     return html('<ul class="{}">{}</ul>', kind, joined(html("<li>{}</li>", entry) for entry in entries))
 
 
-def strips_gallery(strips: Sequence[Strip], pixels: Callable[[int], np.ndarray | None], album: Album) -> Markup:
+def strips_gallery(
+    strips: Sequence[Strip], pixels: Callable[[int], np.ndarray | None], album: Album, most: int = SHOWN
+) -> Markup:
     """The first images of a contact sheet.
 
     Args:
         strips: images that belong together stay so.
         pixels: gives an image, uint8 [H, W, 3], by its number; None where it is not at hand.
         album: of the page.
+        most: so many images.
     """
-    shown = first_strips(strips, SHOWN)
+    shown = first_strips(strips, most)
     left_out = note("The first {} of {}.", f"{len(shown):,}", f"{len(strips):,}") if len(shown) < len(strips) else NOTHING
     return html("{}{}", left_out, gallery((_strip(strip, pixels, album) for strip in shown), "strips"))
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from headstart.training.pages.elements import html, joined
 
+REPORT = "report.html"  # a page's name, in the folder of what it is of
 STYLE = pathlib.Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # a browser refuses all else: no script, no request
 HEADING = re.compile(r'<h2 id="([\w-]+)-title">(.*?)</h2>')

@@ -21,7 +21,7 @@ from headstart.features.runtime import quietly
 from headstart.training.evaluation.pictures import Pictures
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import note, section
-from headstart.training.pages.page import page
+from headstart.training.pages.page import REPORT, page
 from headstart.training.reporting.attention import attention
 from headstart.training.reporting.augmentation_section import augmentation_section
 from headstart.training.reporting.certainty import certainty
@@ -36,7 +36,7 @@ from headstart.training.reporting.repeat import repeat, report_command
 from headstart.training.reporting.report_config import INSTEAD, ReportConfig
 from headstart.training.reporting.result_section import result_section
 from headstart.training.reporting.trained_section import trained_section
-from headstart.training.runs.run_folder import REPORT, Run
+from headstart.training.runs.run_folder import Run
 
 
 @quietly

@@ -10,7 +10,7 @@ run/
   checkpoint.npz      of a training that was interrupted: the same command goes on from it
   metrics.json        written last: without it the run is not complete
   evaluation/NAME/    what `headstart evaluate` found
-  report.html         all of it as one page, by `headstart report`
+  report.html         all of it as one page: of the training, or of the last evaluation; more of it by `headstart report`
 
 A run in an object store is worked on in a copy on this machine, which is put there with its marker last, and checkpoints as
 they come.
@@ -38,6 +38,7 @@ from headstart.features.places.claim import CLAIMS
 from headstart.features.runtime import configure_gpus
 from headstart.features.shown import Shown, plots
 from headstart.features.spec import FeatureSpec, Tap
+from headstart.training.pages.page import REPORT
 from headstart.training.runs.figures import chosen_figure
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 CONFIG, MODEL, METRICS, HISTORY = "config.json", "model.keras", "metrics.json", "history.csv"
 CURVE, LOGS, EVALUATION, SEEN = "learning_curve.png", "logs", "evaluation", "seen.txt"
-CHECKPOINT, GRID, REPORT, COMMAND = "checkpoint.npz", "augmented.png", "report.html", "command.toml"
+CHECKPOINT, GRID, COMMAND = "checkpoint.npz", "augmented.png", "command.toml"
 STORE, WORK_FOLDER, LOCK = "store", ".partial", ".lock"  # `headstart fit` keeps its store in the run
 NOT_OF_IT = (STORE, CLAIMS)  # what lies in a run's folder and goes its own ways
 OPTIONAL = (CHECKPOINT, GRID, HISTORY, CURVE, LOGS, EVALUATION, REPORT, COMMAND)  # a newer run may lack them
