@@ -22,6 +22,8 @@ from headstart.features.dataset.examples import from_csv, to_csv
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
 from headstart.training.evaluation.comparisons import PairedDifference
+from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
+from headstart.training.pages.page import REPORT
 from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
@@ -98,7 +100,7 @@ def test_a_tap_is_probed_as_by_hand(number: int, result: ProbeResult, taps: path
 
 
 def test_the_table_begins_with_the_most_accurate(result: ProbeResult, run: pathlib.Path) -> None:
-    assert set(os.listdir(run)) == {TABLE, RESULT, PLOT}
+    assert set(os.listdir(run)) == {TABLE, RESULT, PLOT, REPORT}
     written = rows(run)
     assert [row["tap"] for row in written] == [found.tap for found in result.probes]
     assert sorted(NAMES) == sorted(row["tap"] for row in written)
@@ -132,7 +134,7 @@ def test_tells_it_all_in_a_terminal(result: ProbeResult, taps: pathlib.Path, run
     assert "used for selection" in first and "store" not in head and head.split()[:3] == ["tap", "depth", "accuracy"]
     assert [row.split()[0] for row in table] == [found.tap for found in result.probes]
     assert "the best" in table[0] and not any("the best" in row for row in table[1:])
-    assert advice == f"Advice: {result.advice}" and where.startswith(f"{run}: {TABLE}, {RESULT}, {PLOT} (")
+    assert advice == f"Advice: {result.advice}" and where.startswith(f"{run}: {REPORT}, {TABLE}, {RESULT}, {PLOT} (")
     assert max(map(len, table)) < 120
 
 
@@ -243,17 +245,21 @@ def test_between_identical_taps_no_difference_is_seen(
 def test_stores_of_one_name_are_two_lines_in_the_plot(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr("headstart.training.probing.probe.accuracy_by_depth", lambda points, *_: drawn.extend(points))
+    drawn: list[list[str]] = []
+
+    def draw(points: Any, *others: Any) -> None:
+        drawn.append([point.series for point in points])
+        accuracy_by_depth(points, *others)
+
+    monkeypatch.setattr("headstart.training.probing.probe.accuracy_by_depth", draw)
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         shutil.copytree(store, tmp_path / folder / "store")
     probed(tmp_path / "run", pathlib.Path("a/store"), pathlib.Path("b/store"))
-    assert [point.series for point in drawn] == ["a/store avg", "b/store avg"]
-    drawn.clear()
+    assert drawn == 2 * [["a/store avg", "b/store avg"]]  # beside the table, and on the page
     shutil.copytree(store, tmp_path / "c")
     probed(tmp_path / "run", pathlib.Path("a/store"), pathlib.Path("c"))
-    assert [point.series for point in drawn] == ["store avg", "c avg"]
+    assert drawn[2:] == 2 * [["store avg", "c avg"]]
 
 
 # What is refused, in one line.

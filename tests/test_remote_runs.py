@@ -74,7 +74,7 @@ def test_from_training_to_predictions(
     assert main([*tune, "--run", f"{ROOT}/runs/1"]) == 0
     assert main(["evaluate", f"{ROOT}/runs/1", str(photos)]) == 0
     assert main(["probe", str(maps_store), "--run", f"{ROOT}/probe"]) == 0
-    assert named(f"{ROOT}/probe") == {"probe.csv", "probe.json", "probe.png"}
+    assert named(f"{ROOT}/probe") == {"probe.csv", "probe.json", "probe.png", "report.html"}
 
 
 def test_a_training_goes_on_on_another_machine(

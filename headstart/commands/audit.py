@@ -48,4 +48,6 @@ def describe(config: AuditConfig, result: Audit) -> str:
     lines += [f"  {each.kind:<14}{printable(each.words)}" for each in found]
     if clean := [each.kind for each in result.findings if not each.count]:
         lines.append(f"  nothing of    {', '.join(clean)}")
-    return "\n".join([*lines, f"{config.output}: audit.json, and a table and a sheet for each ({result.seconds:.1f} s)"])
+    return "\n".join(
+        [*lines, f"{config.output}: report.html, audit.json, and a table and a sheet for each ({result.seconds:.1f} s)"]
+    )

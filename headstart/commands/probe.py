@@ -41,6 +41,7 @@ def _probe(config: ProbeConfig) -> Outcome:
 
 def describe(config: ProbeConfig, result: ProbeResult) -> str:
     """The table and the advice, for a terminal."""
+    from headstart.training.pages.page import REPORT
     from headstart.training.probing.probe import PLOT, RESULT, TABLE
 
     width = max(len(found.tap) for found in result.probes)
@@ -60,7 +61,9 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
         row = f"  {found.tap:<{width}} {place:<{where}}{found.depth:>5.0%}  {accuracy:<20} "
         row += f"{_against(found, result.probes[0], against):<24} {found.features:>8,} {human_bytes(found.bytes_per_image):>9}"
         lines.append(row)
-    return "\n".join([*lines, f"Advice: {result.advice}", f"{config.run}: {TABLE}, {RESULT}, {PLOT} ({result.seconds:.1f} s)"])
+    return "\n".join(
+        [*lines, f"Advice: {result.advice}", f"{config.run}: {REPORT}, {TABLE}, {RESULT}, {PLOT} ({result.seconds:.1f} s)"]
+    )
 
 
 def _against(found: TapProbe, best: TapProbe, against: PairedDifference) -> str:

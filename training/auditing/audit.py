@@ -27,12 +27,14 @@ from headstart.features.shown import Shown
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing import duplicates, group_names, label_errors, outliers, shortcuts, small_classes
 from headstart.training.auditing.audit_config import KINDS, AuditConfig
+from headstart.training.auditing.audit_page import write_page
 from headstart.training.auditing.findings import Finding, Images, Row
 from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.score import Score, Scored, scored_by_probe, scored_by_run, with_and_without
 from headstart.training.auditing.space import read_space, softly_whitened
 from headstart.training.auditing.thumbnails import ImageFiles, Thumbnail, read_thumbnails
 from headstart.training.evaluation.plots.contact_sheet import draw_sheet
+from headstart.training.pages.page import REPORT
 
 RESULT = "audit.json"
 LEAST = 20  # images
@@ -72,7 +74,7 @@ class Audit(Shown):
 
 
 def audit(config: AuditConfig) -> Audit:
-    """Audits a dataset and writes DIR/audit.json, and a table and a contact sheet for each kind of which something was found.
+    """Audits a dataset and writes DIR/report.html, audit.json, and a table and a contact sheet for each kind found.
 
     Args:
         config: what `headstart audit` takes.
@@ -93,7 +95,7 @@ def audit(config: AuditConfig) -> Audit:
     at_hand, tap = sum(thumbnail is not None for thumbnail in thumbnails), store.tap(config.tap).name
     seconds = round(time.monotonic() - started, 2)
     result = Audit(findings, len(images.examples), at_hand, tap, images.held_out_split, score, seconds)
-    _save(config, result, images, image_files if at_hand else None)
+    _save(config, result, images, store, image_files if at_hand else None)
     return result
 
 
@@ -104,7 +106,7 @@ def check_names(config: AuditConfig) -> FeatureStore:
         UserError: as `audit` does.
     """
     held = place.names_in(config.output, "--output") - {mirror.RECORD}
-    ours = {RESULT, *(f"{kind}.{suffix}" for kind in KINDS for suffix in ("csv", "png"))}
+    ours = {RESULT, REPORT, *(f"{kind}.{suffix}" for kind in KINDS for suffix in ("csv", "png"))}
     if held - ours:
         raise UserError("output-taken", f"--output {config.output!r} holds something else than an audit: give an empty folder")
     store = FeatureStore.open(config.store)
@@ -175,8 +177,8 @@ def together(examples: Sequence[Example], clusters: np.ndarray) -> list[str]:
     return [str(name) for name in of_cluster[clusters]]
 
 
-def _save(config: AuditConfig, result: Audit, images: Images, image_files: ImageFiles | None) -> None:
-    """Tables, contact sheets and the summary into the folder; those of an older audit go."""
+def _save(config: AuditConfig, result: Audit, images: Images, store: FeatureStore, image_files: ImageFiles | None) -> None:
+    """Tables, contact sheets, the page and the summary into the folder; those of an older audit go."""
     folder = mirror.here(config.output)
     os.makedirs(folder, exist_ok=True)
     place.remove(os.path.join(folder, name) for name in os.listdir(folder) if name != mirror.RECORD)
@@ -190,6 +192,7 @@ def _save(config: AuditConfig, result: Audit, images: Images, image_files: Image
         if found.strips and image_files:
             title = f"{found.kind.replace('_', ' ')}: {found.count:,}"
             draw_sheet(title, found.strips, pixels, os.path.join(folder, f"{found.kind}.png"))
+    write_page(folder, config, result, store, pixels)
     files.write_json(os.path.join(folder, RESULT), to_json(config, result, images))
     mirror.push(config.output, RESULT)
 

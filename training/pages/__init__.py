@@ -1,4 +1,5 @@
-"""What every page is made of: the document that needs nothing but itself, its elements, plots and small pictures.
+"""What every page is made of: the document that needs nothing but itself, its elements, plots and small pictures,
+and the sections that several have.
 
-May import features, training.evaluation.plots.
+May import features, features.dataset, training.evaluation.plots.
 """

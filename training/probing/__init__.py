@@ -1,4 +1,5 @@
 """Which tap of which backbone transfers: linear probes.
 
-May import features, features.dataset, features.places, features.store, training.evaluation, training.evaluation.plots.
+May import features, features.dataset, features.places, features.store, training.evaluation, training.evaluation.plots,
+training.pages.
 """

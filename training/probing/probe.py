@@ -28,11 +28,14 @@ from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.comparisons import PairedDifference, against_best
 from headstart.training.evaluation.intervals import accuracy_interval, bootstrap_intervals, bounded_replicates
-from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint, accuracy_by_depth
+from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
 from headstart.training.evaluation.set_comparisons import sets_against_best
 from headstart.training.evaluation.set_measures import mean_average_precision, value
+from headstart.training.pages.page import REPORT
 from headstart.training.probing import ridge
+from headstart.training.probing.depth_points import depth_points
 from headstart.training.probing.probe_config import ProbeConfig
+from headstart.training.probing.probe_page import write_page
 
 TABLE, RESULT, PLOT = "probe.csv", "probe.json", "probe.png"
 SPLITS = ("train", "validation")
@@ -80,7 +83,7 @@ class ProbeResult(Shown):
 
 @quietly
 def probe(config: ProbeConfig) -> ProbeResult:
-    """Probes every tap and writes RUN/probe.csv, probe.json and probe.png.
+    """Probes every tap and writes RUN/report.html, probe.csv, probe.json and probe.png.
 
     Raises:
         UserError: for a store that is not complete or lacks a split, stores of other images or classes, or a folder that holds
@@ -106,7 +109,7 @@ def probe(config: ProbeConfig) -> ProbeResult:
     else:
         measure, against = "accuracy", against_best(answers, held_out, config.seed)
     result = ProbeResult(probes, against, advise(probes, against), round(time.monotonic() - started, 2), measure)
-    _save(config, result, {split: len(rows[split][0]) for split in SPLITS})
+    _save(config, result, stores, {split: len(rows[split][0]) for split in SPLITS})
     return result
 
 
@@ -122,7 +125,7 @@ def check_output_folder(run: str) -> None:
     Raises:
         UserError: when it holds something else.
     """
-    if place.names_in(run, "--run") - {TABLE, RESULT, PLOT}:
+    if place.names_in(run, "--run") - {TABLE, RESULT, PLOT, REPORT}:
         raise UserError("output-taken", f"--run {run!r} holds something else than a probe: give a new or empty folder")
 
 
@@ -254,37 +257,25 @@ def _untold(what: str, best: TapProbe, against: PairedDifference) -> str:
     return f"too few images to tell whether {what}: about {round(needed / digits) * digits:,} would do"
 
 
-def _save(config: ProbeConfig, result: ProbeResult, examples: dict[str, int]) -> None:
-    """The table, the plot and the summary into the run's folder."""
+def _save(config: ProbeConfig, result: ProbeResult, stores: Sequence[FeatureStore], examples: dict[str, int]) -> None:
+    """The table, the plot, the page and the summary into the run's folder."""
     folder = mirror.here(config.run)
     os.makedirs(folder, exist_ok=True)
     rows = [_row(found, against, result.measure) for found, against in zip(result.probes, result.against_best)]
     files.write_bytes(os.path.join(folder, TABLE), files.csv_bytes(rows))
     title = f"Linear probes: validation {result.measure} by depth"
     title += f", {result.probes[0].backbone}" if len(config.stores) == 1 else ""
-    accuracy_by_depth(_points(config.stores, result.probes), os.path.join(folder, PLOT), title, result.measure)
+    points = depth_points(config.stores, result.probes)
+
+    def draw(path: str) -> None:
+        accuracy_by_depth(points, path, title, result.measure)
+
+    draw(os.path.join(folder, PLOT))
+    write_page(folder, config, result, stores, examples, draw)
     summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
     summary |= {"measure": result.measure} if result.measure != "accuracy" else {}
     files.write_bytes(os.path.join(folder, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
     mirror.push(config.run, RESULT)
-
-
-def _points(stores: Sequence[str], probes: Sequence[TapProbe]) -> list[DepthPoint]:
-    """Each probe's place in the plot; a series is a pooling and, of several stores, the shortest name that is one store's."""
-    backbones = Counter(name for name, _ in {(found.backbone, found.store) for found in probes})
-    folders = Counter(map(_folder_name, stores))
-    points = []
-    for found in sorted(probes, key=lambda found: (stores.index(found.store), found.depth)):
-        layer, _, pool = found.tap.rpartition(":")
-        folder = _folder_name(found.store)
-        name = found.backbone if backbones[found.backbone] == 1 else folder if folders[folder] == 1 else found.store
-        series = f"{name} {pool}" if len(stores) > 1 else pool
-        points.append(DepthPoint(series, layer, found.depth, found.accuracy, found.low, found.high))
-    return points
-
-
-def _folder_name(path: str) -> str:
-    return os.path.basename(os.path.normpath(path))
 
 
 def _row(found: TapProbe, against: PairedDifference, measure: str) -> dict[str, Any]:

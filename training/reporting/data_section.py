@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from markupsafe import Markup
 
-from headstart.features.dataset.dataset_table import split_counts
-from headstart.features.dataset.splits import in_line
 from headstart.features.spec import FeatureSpec
+from headstart.training.pages.dataset import counts, network_facts
 from headstart.training.pages.elements import facts, html, note, section, table
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.runs.run_folder import Run
 
-MOST_CLASSES, MOST_LETTERS = 100, 20  # rows
+MOST_LETTERS = 20  # rows
 
 
 def data_section(run: Run, evaluated: Evaluated | None = None) -> Markup:
     """The spec, a table of counts, and the dead letters, those of an evaluation too."""
-    parts = [facts(_facts(run)), _counts(run)]
+    parts = [facts(_facts(run)), counts(run.table, run.class_names)]
     letters = [(each.key, each.label, each.split, each.stage, each.reason) for each in run.table.dead_letters]
     unread = evaluated.metrics["unreadable"] if evaluated else []
     name = evaluated.name if evaluated else ""
@@ -33,16 +30,14 @@ def data_section(run: Run, evaluated: Evaluated | None = None) -> Markup:
 
 def _facts(run: Run) -> dict[str, object]:
     spec, tap = run.spec, run.tap
-    size, shape = (" x ".join(map(str, sides)) for sides in (spec.image_size, tap.shape))
+    shape = " x ".join(map(str, tap.shape))
+    network = network_facts(spec)
     return {
-        "Network": html("{} <small>weights {}</small>", spec.backbone, spec.weights_digest[:12]),
+        "Network": network.pop("Network"),
         "Tap": html("{} <small>{}, {:.0%} of the depth</small>", tap.name, shape, tap.depth),
-        "Images": f"{size} pixels, {spec.resize_mode}, {spec.interpolation}, decoded {spec.decode}",
+        **network,
         "Trained": _trained(run),
         "Data": run.data_source,
-        "Features": html(
-            "{}, stored as {} <small>spec {}</small>", spec.compute_dtype, spec.store_dtype, spec.fingerprint[:12]
-        ),
         "Augmentation": _augmentation(run, spec),
     }
 
@@ -60,13 +55,3 @@ def _augmentation(run: Run, spec: FeatureSpec) -> str:
     if tuned and tuned != "none":
         return f"{tuned}, of every image anew in each epoch"
     return f"{spec.augmentation.policy}, {spec.views} stored views of each training image" if spec.views > 1 else "none"
-
-
-def _counts(run: Run) -> Markup:
-    """Images by class and split."""
-    splits, counts = in_line(run.table.splits), split_counts(run.table.stored, run.class_names)
-    total = sum(counts.values(), Counter[str]())
-    rows = [(name, *(f"{each[split]:,}" for split in splits), f"{each.total():,}") for name, each in counts.items()]
-    last = ("all classes", *(f"{total[split]:,}" for split in splits), f"{total.total():,}")
-    caption = "Images by class and split" + (f", the first {MOST_CLASSES} classes" if len(rows) > MOST_CLASSES else "")
-    return table(caption, ("class", *splits, "all"), [*rows[:MOST_CLASSES], last])

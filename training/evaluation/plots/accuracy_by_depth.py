@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.plots.canvas import GRID, INK, TRAIN, VALIDATION, canvas, label
+from headstart.training.evaluation.plots.canvas import GRID, INK, STYLE, TRAIN, VALIDATION, canvas, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ def _name_layers(axes: Axes, layers: Sequence[tuple[float, str]], across: float)
     left, right = axes.get_xlim()
     places = _spread([depth for depth, _ in layers], LAYER_INCHES / across * (right - left))
     for place, (depth, layer) in zip(places, layers, strict=True):
-        line: dict[str, Any] = {"color": "#d3d7dc", "linewidth": 0.8, "clip_on": False, "zorder": 1}
+        line: dict[str, Any] = {"color": STYLE["axes.edgecolor"], "linewidth": 0.8, "clip_on": False, "zorder": 1}
         axes.plot([depth, depth, place], [0, 1, 1.05], transform=axes.get_xaxis_transform(), **line)
         turned: dict[str, Any] = {"rotation": 40, "rotation_mode": "anchor", "fontsize": 8.5}
         axes.text(place, 1.06, label(layer, MAX_LAYER_LABEL), transform=axes.get_xaxis_transform(), **turned)
