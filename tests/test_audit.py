@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ from headstart.training.auditing.score import Rights, with_and_without
 from headstart.training.auditing.space import softly_whitened, unit
 from headstart.training.auditing.thumbnails import Thumbnail, perceptual_hash
 from tests.conftest import CLASSES, extracted, generation, raises, rewrite_manifest, write_photos
+from tests.pages import alone
 from tests.test_record_inputs import example, extract, images_of, write
 
 NAMES = ("ash", "birch", "cedar")
@@ -358,6 +360,14 @@ def test_the_command(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys: pytes
     for kind in summary["ranked"]:
         with Image.open(out / f"{kind}.png") as sheet:
             assert sheet.width > 300 and len(sheet.getcolors(1 << 24) or ()) > 50
+    page = alone(out / "report.html")
+    assert page.sections == ["result", *summary["ranked"], "data", "repeat"]
+    assert page.texts["result"].strip().startswith(f"The result\n{len(summary['ranked'])} of {len(KINDS)} kinds of faults")
+    for kind in summary["ranked"]:
+        assert summary["findings"][kind]["words"] in page.texts[kind]
+        assert f"All of it, beside this page: {kind}.csv and {kind}.png" in page.texts[kind]
+    assert len(page.all("img")) > 20 and "copy.jpg" in page.texts["leaks"]
+    assert re.search(r"fern\s*24\s*9\s*33", page.texts["data"])  # train, test, both
     assert told.endswith("found what --fail_on names: leaks\n")
     assert main([*flags, "--fail_on", "groups"]) == 0
 
@@ -383,6 +393,8 @@ def test_without_its_images(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys
         "no image is at hand as extracted (no hashes, sheets or shortcuts): say where with --images" in capsys.readouterr().out
     )
     assert (out / "leaks.csv").exists() and not list(out.glob("*.png"))
+    page = alone(out / "report.html")
+    assert not page.all("img") and "98 images are not at hand" in page.texts["result"]
     moved = tmp_path / "moved"
     shutil.copytree(faulty / "photos", moved)
     (moved / "train/fern/03.png").write_bytes(b"something else")

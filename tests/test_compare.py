@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from headstart.training.evaluation.compare import compare
 from headstart.training.evaluation.compare_config import CompareConfig
 from headstart.training.evaluation.comparisons import mcnemar
 from headstart.training.evaluation.differing import Differing
+from tests.pages import alone
 
 NAMES = ["fern", "gentian"]
 
@@ -163,11 +165,21 @@ def test_pictures(pair: tuple[str, str], tmp_path: pathlib.Path) -> None:
         Image.new("RGB", (30, 20), (number, 0, 0)).save(photos / f"{number}.jpg")
     found = compare(CompareConfig(*pair))
     assert not found.why_not
+    page = alone(tmp_path / "b/evaluation/test/report.html")
+    assert page.sections == ["result", "runs", "parts", "differing", "repeat"] and len(page.all("img")) == 14
+    assert "Accuracy of B is 70.0% on test, of A 60.0%: +10.00 points (95% interval +" in page.texts["result"]
+    assert "McNemar's exact p" in page.texts["result"] and "0.013" in page.texts["result"]
+    assert re.search(r"fern\s*50\s*60.0%\s*70.0%\s*6\s*1\s*", page.texts["parts"])
+    assert "compared.csv, beside this page" in page.texts["differing"]
+    assert f"headstart compare {pair[0]} {pair[1]}" in page.texts["repeat"]
     with Image.open(found.sheet) as sheet:
         assert sheet.width > 8 * 150 and sheet.height > 2 * 150  # 14 of them
     shutil.rmtree(photos)
     found = compare(CompareConfig(*pair))
     assert found.sheet == "" and not (tmp_path / "b/evaluation/test/compared.png").exists()  # of other answers, perhaps
+    assert (
+        "Without pictures: the images are no longer at" in alone(tmp_path / "b/evaluation/test/report.html").texts["differing"]
+    )
 
 
 def test_which_alone_is_right() -> None:

@@ -29,6 +29,7 @@ FILES = {
     "command.toml",
     "logs",
     "metrics.json",
+    "report.html",
     "seen.txt",
     "model.keras",
     "evaluation",

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
 from tests.conftest import IMAGE_SIZE, PER_SPLIT, generation, rewrite_manifest, small_backbone
+from tests.pages import alone
 
 TAPS = ("block2b_add:none", "block3b_add:grid2", "")
 NAMES = ["block2b_add:none", "block3b_add:grid2", "top_activation:avg"]
@@ -122,6 +124,16 @@ def test_the_json_says_the_same(result: ProbeResult, run: pathlib.Path) -> None:
 def test_the_plot_is_a_picture(result: ProbeResult, run: pathlib.Path) -> None:
     with Image.open(run / PLOT) as image:
         assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
+
+
+def test_the_page_has_it_all(result: ProbeResult, taps: pathlib.Path, run: pathlib.Path) -> None:
+    page = alone(run / REPORT)
+    assert page.sections == ["result", "taps", "depth", "data", "repeat"] and len(page.all("svg")) == 1
+    assert result.advice[1:] in page.texts["result"]
+    assert f"Learned from {EXAMPLES['train']} images of train, measured on {EXAMPLES['validation']}" in page.texts["result"]
+    for found in result.probes:
+        assert re.search(rf"{re.escape(found.tap)}\s*{found.depth:.0%}\s*{100 * found.accuracy:.1f}%", page.texts["taps"])
+    assert f"headstart probe {taps} --run {run}" in page.texts["repeat"]
 
 
 def test_the_advice_is_a_sentence_that_names_the_best(result: ProbeResult) -> None:

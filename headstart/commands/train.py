@@ -44,14 +44,12 @@ def _train(config: TrainConfig) -> Outcome:
 
 
 def outcome(run: Run, text: str) -> Outcome:
-    """A training's, with a page where there is none yet; 130 when it was interrupted, and may go on."""
-    from headstart.training.pages.page import REPORT
+    """A training's, with a page; 130 when it was interrupted, and may go on."""
     from headstart.training.reporting.report import leave_report
 
-    value, interrupted = {"run": run.home, **run.metrics}, run.metrics["interrupted"]
-    if interrupted or place.exists(place.join(run.home, REPORT)):
-        return Outcome(text, value, 130 if interrupted else 0)
-    return Outcome(text, value, page=functools.partial(leave_report, run.home))
+    interrupted = run.metrics["interrupted"]
+    page = None if interrupted else functools.partial(leave_report, run.home)
+    return Outcome(text, {"run": run.home, **run.metrics}, 130 if interrupted else 0, page)
 
 
 def describe(run: Run) -> str:
