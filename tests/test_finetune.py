@@ -38,6 +38,7 @@ from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
 from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, write_photos
+from tests.pages import alone
 from tests.test_train_head import history_of, metrics_of
 
 pytestmark = pytest.mark.usefixtures("kept_each_epoch")
@@ -136,8 +137,10 @@ def test_frozen_trains_the_head_alone(
     assert moved(weights_of(maps_run), weights_of(run)) == {"head/logits"}
     assert set(os.listdir(run)) == {
         "augmented.png", "command.toml", "config.json", "dead_letters.jsonl", "examples.csv", "history.csv",
-        "learning_curve.png", "logs", "metrics.json", "model.keras", "seen.txt",
+        "learning_curve.png", "logs", "metrics.json", "model.keras", "report.html", "seen.txt",
     }  # fmt: skip
+    page = alone(run / "report.html")
+    assert "fine-tuned: the head alone, the network frozen" in page.texts["data"] and len(page.all("img")) == 1
     with Image.open(run / "augmented.png") as image:
         image.load()
         assert image.format == "PNG" and image.width > 8 * IMAGE_SIZE and image.height > 6 * IMAGE_SIZE

@@ -40,6 +40,7 @@ from headstart.training.train_config import TrainConfig
 from tests.conftest import SHAPES, after_epoch, draw_shapes, raises, small_backbone_flags
 from tests.conftest import several_config as config
 from tests.conftest import shapes_of as truth_of
+from tests.pages import alone
 
 
 def test_the_store_holds_sets(several: pathlib.Path, table: pathlib.Path) -> None:
@@ -107,6 +108,14 @@ def test_it_is_evaluated_with_the_thresholds_of_validation(several_run: pathlib.
     assert [kind for kind, _ in found.pictures()] == ["image/png"] and "exact sets" in found.words()
     written = json.loads(pathlib.Path(found.folder, "metrics.json").read_text())
     assert written["mean_average_precision"]["value"] == found.scores.mean_average_precision.value
+    assert main(["report", str(copy)]) == 0
+    page = alone(copy / "report.html")
+    assert page.sections == ["result", "data", "learning", "classes", "examples", "augmentation", "repeat"]
+    assert f"{100 * found.scores.mean_average_precision.value:.1f}% on the {len(rows)} images of test" in page.texts["result"]
+    assert all(name in page.texts["classes"] for name in thresholds) and len(page.all("svg")) == 2
+    wrong = sum(row["truth"] != row["predicted"] for row in rows)
+    assert f"{wrong} of {len(rows)} images have another set of labels" in page.texts["examples"]
+    assert len(page.all("img")) == min(18, wrong)
 
 
 def test_other_images_are_measured_too(several_run: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -378,7 +387,6 @@ def test_a_table_that_says_something_else_is_refused(
 @pytest.mark.parametrize(
     "argv",
     [
-        ["report", "RUN"],
         ["evaluate", "RUN", "--by", "class"],
         ["predict", "RUN", "TABLE", "--top_k", "2"],
         ["train", "STORE", "--run", "OUT", "--refit"],

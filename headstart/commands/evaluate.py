@@ -39,13 +39,11 @@ def _evaluate(config: EvaluateConfig) -> Outcome:
 
 
 def outcome(run: str, evaluation: Evaluation) -> Outcome:
-    """An evaluation, and what shows the same as a page."""
-    from headstart.training.evaluation.scores import Scores
+    """An evaluation, with its page."""
     from headstart.training.reporting.report import leave_report
 
-    several = not isinstance(evaluation.scores, Scores)  # labels an image, which a page is not for
     name = evaluation.folder.rpartition("/")[2]
-    return Outcome(describe(evaluation), evaluation, page=None if several else functools.partial(leave_report, run, name))
+    return Outcome(describe(evaluation), evaluation, page=functools.partial(leave_report, run, name))
 
 
 def describe(evaluation: Evaluation) -> str:

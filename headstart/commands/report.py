@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.reporting.report_config import INSTEAD, ReportConfig
+from headstart.training.reporting.report_config import ReportConfig
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -20,9 +19,7 @@ def _prepare(config: ReportConfig) -> None:
     from headstart.training.evaluation.predictions import Predictions
     from headstart.training.runs.run_folder import Run
 
-    run = Run.open(config.run)
-    refuse_several(run.label_delimiter, "a report", INSTEAD)
-    Predictions.of_run(run, config.split)
+    Predictions.of_run(Run.open(config.run), config.split)
     limit_intra_op_threads()
 
 

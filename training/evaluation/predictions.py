@@ -46,6 +46,11 @@ class Predictions:
                 f"{run.home} --split {name}",
             ) from None
 
+    @property
+    def name(self) -> str:
+        """The evaluation's: a split, or what `headstart evaluate` called it."""
+        return os.path.basename(self.folder)
+
     def of_the_same_images(self, run: Run, name: str, truth: str) -> Predictions | None:
         """Another run's evaluation of these very images: that of a name or, where its images have changed since, any other.
 

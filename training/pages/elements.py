@@ -88,3 +88,9 @@ def percent(share: float | None, digits: int = 1) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """The ends of a share's interval; '' where there is none."""
     return "" if low is None or high is None or math.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def within(low: float | None, high: float | None) -> str:
+    """The same in a sentence, in brackets."""
+    ends = interval(low, high)
+    return f" (95% interval {ends[1:-1].replace(', ', ' to ')})" if ends else ""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from headstart.features.spec import FeatureSpec
+from headstart.training.evaluation.predictions import Predictions
 from headstart.training.pages.dataset import counts, network_facts
 from headstart.training.pages.elements import facts, html, note, section, table
-from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.runs.run_folder import Run
 
 MOST_LETTERS = 20  # rows
 
 
-def data_section(run: Run, evaluated: Evaluated | None = None) -> Markup:
+def data_section(run: Run, evaluated: Predictions | None = None) -> Markup:
     """The spec, a table of counts, and the dead letters, those of an evaluation too."""
     parts = [facts(_facts(run)), counts(run.table, run.class_names)]
     letters = [(each.key, each.label, each.split, each.stage, each.reason) for each in run.table.dead_letters]

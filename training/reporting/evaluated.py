@@ -19,7 +19,6 @@ class Evaluated:
 
     Args:
         predictions: of the run that was measured.
-        name: of the evaluation: a split, or what `headstart evaluate` called it.
         labels: int64 [N], 0..C-1.
         probabilities: float64 [N, C].
         predicted: int64 [N], 0..C-1.
@@ -28,7 +27,6 @@ class Evaluated:
     """
 
     predictions: Predictions
-    name: str
     labels: np.ndarray
     probabilities: np.ndarray
     predicted: np.ndarray
@@ -46,12 +44,17 @@ class Evaluated:
         ids = {each: number for number, each in enumerate(run.class_names)}
         labels, predicted = (np.array([ids[row[column]] for row in found.rows], np.int64) for column in ("truth", "predicted"))
         probabilities = np.array([[float(row[f"p:{each}"]) for each in run.class_names] for row in found.rows])
-        return cls(found, name, labels, probabilities, predicted, [row["group"] for row in found.rows], seed)
+        return cls(found, labels, probabilities, predicted, [row["group"] for row in found.rows], seed)
 
     @property
     def run(self) -> Run:
         """The run that was measured."""
         return self.predictions.run
+
+    @property
+    def name(self) -> str:
+        """Of the evaluation."""
+        return self.predictions.name
 
     @property
     def metrics(self) -> dict[str, Any]:

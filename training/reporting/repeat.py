@@ -5,16 +5,16 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.predictions import Predictions
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.pages.again import again, command
 from headstart.training.pages.elements import note
-from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.runs.run_folder import Run
 from headstart.training.train_config import TrainConfig
 
 
-def repeat(run: Run, evaluated: Evaluated | None) -> Markup:
+def repeat(run: Run, evaluated: Predictions | None) -> Markup:
     """Training, and evaluation and this page where there is one, each with all that was not left at its default."""
     name, kind = ("finetune", FinetuneConfig) if "finetune" in run.config else ("train", TrainConfig)
     lines = [command(name, kind, run.config[name])]

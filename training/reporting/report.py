@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from headstart.features import files
-from headstart.features.dataset.labels import refuse_several
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.training.evaluation.pictures import Pictures
+from headstart.training.evaluation.predictions import Predictions
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import note, section
 from headstart.training.pages.page import REPORT, page
@@ -33,10 +33,13 @@ from headstart.training.reporting.examples_section import examples_section
 from headstart.training.reporting.learning import learning
 from headstart.training.reporting.map_section import map_section
 from headstart.training.reporting.repeat import repeat, report_command
-from headstart.training.reporting.report_config import INSTEAD, ReportConfig
+from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.reporting.result_section import result_section
+from headstart.training.reporting.set_sections import label_classes, set_examples, sets_result
 from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import Run
+
+More = Callable[[Evaluated, Pictures, Album], list[Markup]]
 
 
 @quietly
@@ -53,9 +56,7 @@ def report(config: ReportConfig) -> str:
         UserError: for a run that is not complete, or an evaluation that it does not have.
     """
     run = Run.open(config.run, config.unsafe)
-    refuse_several(run.label_delimiter, "a report", INSTEAD)
-    evaluated = Evaluated.read(run, config.split, config.seed)
-    return _write(run, _sections(evaluated, with_network), config.output)
+    return _write(run, _sections(run, config.split, with_network, config.seed), config.output)
 
 
 @quietly
@@ -70,7 +71,7 @@ def leave_report(path: str, name: str = "") -> str:
         The page's path.
     """
     run = Run.open(path)
-    return _write(run, _sections(Evaluated.read(run, name), without_network) if name else _of_training(run))
+    return _write(run, _sections(run, name, without_network) if name else _of_training(run))
 
 
 def _write(run: Run, sections: Sequence[Markup], output: str = "") -> str:
@@ -95,14 +96,17 @@ def _of_training(run: Run) -> list[Markup]:
     ]
 
 
-def _sections(evaluated: Evaluated, more: Callable[[Evaluated, Pictures, Album], list[Markup]]) -> list[Markup]:
-    """All sections; more are those for which a network may have to run."""
-    run, album, pictures = evaluated.run, Album(), Pictures.of(evaluated.predictions)
+def _sections(run: Run, name: str, more: More, seed: int = 0) -> list[Markup]:
+    """All that is known of an evaluated run; more are sections for which a network may have to run."""
+    if run.label_delimiter:
+        return _of_sets(run, Predictions.of_run(run, name))
+    evaluated, album = Evaluated.read(run, name, seed), Album()
+    pictures = Pictures.of(evaluated.predictions)
     examples = examples_section(evaluated, pictures, album)
     augmented = augmentation_section(run, album)
     return [
         result_section(evaluated),
-        data_section(run, evaluated),
+        data_section(run, evaluated.predictions),
         learning(run),
         confusion(evaluated),
         classes(evaluated),
@@ -110,6 +114,20 @@ def _sections(evaluated: Evaluated, more: Callable[[Evaluated, Pictures, Album],
         examples,
         *more(evaluated, pictures, album),
         augmented,
+        repeat(run, evaluated.predictions),
+    ]
+
+
+def _of_sets(run: Run, evaluated: Predictions) -> list[Markup]:
+    """The same where each answer is a set of labels."""
+    album = Album()
+    return [
+        sets_result(evaluated),
+        data_section(run, evaluated),
+        learning(run),
+        label_classes(evaluated),
+        set_examples(evaluated, Pictures.of(evaluated), album),
+        augmentation_section(run, album),
         repeat(run, evaluated),
     ]
 

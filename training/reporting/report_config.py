@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional
 
-INSTEAD = "`headstart evaluate` tells the figures"  # for runs that it does not take
-
 
 @dataclass(frozen=True)
 class ReportConfig:

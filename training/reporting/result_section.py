@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from headstart.training.evaluation.report import FEW_GROUPS, RATES
-from headstart.training.pages.elements import html, interval, percent, result, table
+from headstart.training.pages.elements import html, interval, percent, result, table, within
 from headstart.training.reporting.evaluated import Evaluated
 
 NUMBERS = {"log_loss": "log loss", "brier": "Brier score"}
@@ -16,22 +17,21 @@ FEW_CLASSES = 5  # with so many the truth is always among the first 5
 
 def result_section(evaluated: Evaluated) -> Markup:
     """The sentence and what belongs to it."""
-    return result(sentence(evaluated), _caveats(evaluated.metrics), [_figures(evaluated)])
+    return result(sentence(evaluated), caveats(evaluated.metrics), [_figures(evaluated.metrics)])
 
 
 def sentence(evaluated: Evaluated) -> Markup:
     """How good the run is, on what, and compared with what."""
     metrics = evaluated.metrics
     found, baseline = metrics["accuracy"], metrics["majority_accuracy"]["value"]
-    ends = interval(found["low"], found["high"])
-    within = f" (95% interval {ends[1:-1].replace(', ', ' to ')})" if ends else ""
     return html(
         "<strong>{}</strong> of the {} images of {} are classified rightly{}; guessing the commonest class would get {}.",
-        percent(found["value"]), f"{metrics['examples']:,}", evaluated.name, within, percent(baseline),
+        percent(found["value"]), f"{metrics['examples']:,}", evaluated.name, within(found["low"], found["high"]),
+        percent(baseline),
     )  # fmt: skip
 
 
-def _caveats(metrics: dict[str, Any]) -> list[str]:
+def caveats(metrics: dict[str, Any]) -> list[str]:
     """What the figure must not be read without."""
     found, groups = [], metrics["groups"]
     if metrics["used_for_selection"]:
@@ -47,21 +47,36 @@ def _caveats(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
-def _figures(evaluated: Evaluated) -> Markup:
-    metrics = evaluated.metrics
-    names = {name: title for name, title in RATES.items() if name != "top_5" or len(metrics["per_class"]) > FEW_CLASSES}
-    rows = [
-        (title, percent(metrics[name]["value"], 2), interval(metrics[name]["low"], metrics[name]["high"]))
-        for name, title in names.items()
-    ]
-    rows += [(title, _number(metrics[name]["value"]), _ends(metrics[name])) for name, title in NUMBERS.items()]
+def _figures(metrics: dict[str, Any]) -> Markup:
+    few = len(metrics["per_class"]) <= FEW_CLASSES
+    rates = {name: title for name, title in RATES.items() if not (few and name == "top_5")}
+    rows = []
     for point in [metrics["operating_point"]] if metrics["operating_point"] else []:
         where = f"for {point['positive_class']} at the threshold of {point['threshold']:.4g}"
         rows += [
             (f"{name} {where}", percent(share["value"], 2), interval(share["low"], share["high"]))
             for name, share in point["achieved"].items()
         ]
-    return table("Figures with their 95% intervals", ("figure", "value", "interval"), rows)
+    return figures(metrics, rates, NUMBERS, rows)
+
+
+def figures(
+    metrics: Mapping[str, Any], rates: Mapping[str, str], numbers: Mapping[str, str], more: Sequence[tuple[str, str, str]] = ()
+) -> Markup:
+    """An evaluation's figures as a table.
+
+    Args:
+        metrics: its metrics.json.
+        rates: names of those that are shares, and what they are called.
+        numbers: the same of those that are none.
+        more: rows that are made already.
+    """
+    rows = [
+        (title, percent(metrics[name]["value"], 2), interval(metrics[name]["low"], metrics[name]["high"]))
+        for name, title in rates.items()
+    ]
+    rows += [(title, _number(metrics[name]["value"]), _ends(metrics[name])) for name, title in numbers.items()]
+    return table("Figures with their 95% intervals", ("figure", "value", "interval"), [*rows, *more])
 
 
 def _number(value: float | None) -> str:
