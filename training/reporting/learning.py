@@ -24,7 +24,9 @@ def learning(run: Run) -> Markup:
         rows = list(csv.DictReader(file))
     history = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
     title = f"{run.spec.backbone} {run.tap.name}, {run.title}"
-    spoken = f"Loss and accuracy over {len(rows)} epochs" + (f"; the best is epoch {best}" if best else "")
+    spoken = f"{'Loss and accuracy' if 'accuracy' in history else 'Loss'} over {len(rows)} epochs" + (
+        f"; the best is epoch {best}" if best else ""
+    )
     curves = chart(lambda drawn: learning_curve(history, drawn, title, best), "learning-chart", spoken)
     text = (
         "The best epoch's weights are kept. Where training goes on improving and validation does not, it is learning by heart."

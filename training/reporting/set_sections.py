@@ -79,7 +79,7 @@ def set_examples(found: Predictions, pictures: Pictures, album: Album) -> Markup
     images = {} if pictures.why_not else pictures.pixels(worst)
     parts = [note("Without pictures: {}.", pictures.why_not)] if pictures.why_not else []
     parts.append(gallery(_entry(found, row, images, album) for row in worst) if worst else note("There are none."))
-    text = "{} of {} images have another set of labels than they should; those come first of which the run was surest."
+    text = "{} of {} images have another set of labels than they should; those come first that its probabilities fit least."
     return section("examples", "Mistakes", [*parts, note(text, f"{len(wrong):,}", f"{len(found.rows):,}")])
 
 
