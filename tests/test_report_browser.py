@@ -1,4 +1,4 @@
-"""The report in a real browser: it renders in light and dark, asks nobody for anything, and passes the keyboard and axe."""
+"""Pages in a real browser: they render in light and dark, ask nobody for anything, and pass the keyboard and axe."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def report(run: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathl
     return path / "report.html"
 
 
+@pytest.fixture(scope="module")
+def pages(store: pathlib.Path, report: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Those that other commands leave: of a probe, an audit, and a comparison of the run with itself."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, flag in (("probe", "--run"), ("audit", "--output")):
+        assert main([name, str(store), flag, str(folder / name)]) == 0
+    assert main(["compare", str(report.parent), str(report.parent)]) == 0
+    return [*(str(folder / name) for name in ("probe", "audit")), str(report.parent / "evaluation" / "test")]
+
+
 def show(browser: Any, report: pathlib.Path, mode: str, width: int) -> None:
     """Opens the page from disk, in a mode, on a screen."""
     features = [{"name": "prefers-color-scheme", "value": mode}]
@@ -66,12 +76,11 @@ def violations(browser: Any) -> list[str]:
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_it_renders_and_nobody_is_left_out(browser: Any, report: pathlib.Path, mode: str, width: int) -> None:
+def check(browser: Any, page: pathlib.Path, mode: str, width: int) -> list[float]:
+    """A page as it is to be in any mode, on any screen; the heights of its plots."""
     for log in ("browser", "performance"):
         browser.get_log(log)  # what others left
-    show(browser, report, mode, width)
+    show(browser, page, mode, width)
     seen = browser.execute_script(
         "const style = getComputedStyle(document.body), sizes = [...document.querySelectorAll('svg')].map("
         "each => each.getBoundingClientRect().height), root = document.documentElement;"
@@ -79,13 +88,25 @@ def test_it_renders_and_nobody_is_left_out(browser: Any, report: pathlib.Path, m
         "[...document.images].filter(each => each.complete && !each.naturalWidth).length]"
     )
     assert seen[0] == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 25, 29)"}[mode]
-    assert len(seen[1]) == 3 and min(seen[1]) > 100  # learning curves, reliability, the map
     assert seen[2:] == [0, 0]  # nothing hangs over the screen's edge, no picture is broken
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"}
-    assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+    assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
     assert violations(browser) == []
+    sizes: list[float] = seen[1]
+    return sizes
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_it_renders_and_nobody_is_left_out(browser: Any, report: pathlib.Path, mode: str, width: int) -> None:
+    sizes = check(browser, report, mode, width)
+    assert len(sizes) == 3 and min(sizes) > 100  # learning curves, reliability, the map
+
+
+def test_so_do_the_pages_of_other_commands(browser: Any, pages: list[str]) -> None:
+    assert [len(check(browser, pathlib.Path(path, "report.html"), "dark", PHONE)) for path in pages] == [1, 0, 0]
 
 
 def test_by_keyboard_alone(browser: Any, report: pathlib.Path) -> None:

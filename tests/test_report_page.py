@@ -18,6 +18,7 @@ from headstart.cli import main
 from headstart.training.evaluation import pictures
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import html, table
+from headstart.training.reporting.report import leave_report
 from headstart.training.runs.run_folder import Run
 from tests.conftest import small_backbone_flags
 from tests.pages import Page, alone
@@ -54,6 +55,15 @@ def test_evaluation_leaves_what_takes_no_network(evaluated: pathlib.Path) -> Non
     assert page.sections == [*SECTIONS[:7], "more", *SECTIONS[9:]]
     assert "of the 12 images of test" in page.texts["result"] and page.all("img")
     assert f"headstart report {evaluated} adds them" in page.texts["more"]
+
+
+def test_a_page_of_very_many_answers_waits_until_it_is_asked_for(
+    evaluated: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = evaluated / "report.html"
+    monkeypatch.setattr("headstart.training.reporting.report.AT_ONCE", 100)
+    report.unlink(missing_ok=True)
+    assert leave_report(str(evaluated), "test") == f"headstart report {evaluated}" and not report.exists()
 
 
 def test_training_leaves_a_page_and_opens_no_split(

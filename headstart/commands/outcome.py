@@ -20,8 +20,8 @@ class Outcome:
         text: what is printed; nothing where it is ''.
         value: what is printed with --json in its place: whatever `plain` takes.
         status: the exit status.
-        page: makes the page of it, and gives its path. It comes after all else is done and told, and what fails in it is an
-            error like any other.
+        page: makes the page of it, and gives its path, or the command that makes it. It comes after all else is done and
+            told, and what fails in it is an error like any other.
     """
 
     text: str = ""

@@ -192,8 +192,8 @@ def _save(config: AuditConfig, result: Audit, images: Images, store: FeatureStor
         if found.strips and image_files:
             title = f"{found.kind.replace('_', ' ')}: {found.count:,}"
             draw_sheet(title, found.strips, pixels, os.path.join(folder, f"{found.kind}.png"))
-    write_page(folder, config, result, store, pixels)
     files.write_json(os.path.join(folder, RESULT), to_json(config, result, images))
+    write_page(folder, config, result, store, pixels)
     mirror.push(config.output, RESULT)
 
 

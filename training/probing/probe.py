@@ -271,10 +271,10 @@ def _save(config: ProbeConfig, result: ProbeResult, stores: Sequence[FeatureStor
         accuracy_by_depth(points, path, title, result.measure)
 
     draw(os.path.join(folder, PLOT))
-    write_page(folder, config, result, stores, examples, draw)
     summary = {"advice": result.advice, "seconds": result.seconds, "examples": examples, "probes": rows}
     summary |= {"measure": result.measure} if result.measure != "accuracy" else {}
     files.write_bytes(os.path.join(folder, RESULT), json.dumps(summary, indent=1, ensure_ascii=True).encode())
+    write_page(folder, config, result, stores, examples, draw)
     mirror.push(config.run, RESULT)
 
 

@@ -18,7 +18,7 @@ from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.training.evaluation.pictures import Pictures
-from headstart.training.evaluation.predictions import Predictions
+from headstart.training.evaluation.predictions import PREDICTIONS, Predictions
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import note, section
 from headstart.training.pages.page import REPORT, page
@@ -37,8 +37,9 @@ from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.reporting.result_section import result_section
 from headstart.training.reporting.set_sections import label_classes, set_examples, sets_result
 from headstart.training.reporting.trained_section import trained_section
-from headstart.training.runs.run_folder import Run
+from headstart.training.runs.run_folder import EVALUATION, Run
 
+AT_ONCE = 20_000_000  # bytes of predictions.csv that a command reads again by itself: two million probabilities
 More = Callable[[Evaluated, Pictures, Album], list[Markup]]
 
 
@@ -68,9 +69,11 @@ def leave_report(path: str, name: str = "") -> str:
         name: of the evaluation that the page is to show; '' for none: the page then says how to get one.
 
     Returns:
-        The page's path.
+        The page's path; or, of so many answers that reading them again takes long, the command that makes the page.
     """
     run = Run.open(path)
+    if name and os.path.getsize(os.path.join(run.path, EVALUATION, name, PREDICTIONS)) > AT_ONCE:
+        return report_command(run, name)
     return _write(run, _sections(run, name, without_network) if name else _of_training(run))
 
 
