@@ -38,7 +38,7 @@ def write_comparison(config: CompareConfig, found: Comparison, differing: Differ
         [
             ("A", percent(found.accuracy, 2), ""),
             ("B", percent(found.other, 2), ""),
-            ("B less A, points", points(found.difference), ends(found.difference)),
+            ("B less A, points", _points(found.difference), _ends(found.difference)),
             ("B alone right, images", f"{found.better:,}", ""),
             ("A alone right, images", f"{found.worse:,}", ""),
             ("McNemar's exact p", f"{found.p:.2g}", ""),
@@ -79,22 +79,22 @@ def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
     )
 
 
-def points(gap: PairedDifference) -> str:
+def _points(gap: PairedDifference) -> str:
     """A difference in points of percent."""
     return f"{100 * gap.difference:+.2f}"
 
 
-def ends(gap: PairedDifference) -> str:
+def _ends(gap: PairedDifference) -> str:
     """Its interval; '' where there is none."""
     return "" if math.isnan(gap.low) else f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
 
 
 def _sentence(config: CompareConfig, what: str, first: float, second: float, gap: PairedDifference) -> Markup:
-    within = "too few groups of images for an interval" if math.isnan(gap.low) else f"95% interval {ends(gap)[1:-1]}"
+    within = "too few groups of images for an interval" if math.isnan(gap.low) else f"95% interval {_ends(gap)[1:-1]}"
     verdict = "" if gap.significant else "; no difference was seen"
     return html(
         "{} of B is {} on {}, of A {}: <strong>{} points</strong> ({}){}.",
-        what, percent(second), config.split, percent(first), points(gap), within.replace(", ", " to "), verdict,
+        what, percent(second), config.split, percent(first), _points(gap), within.replace(", ", " to "), verdict,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _row(part: Part) -> tuple[str, ...]:
 
 def _pair_row(pair: Pair) -> tuple[str, ...]:
     shares = percent(pair.first), percent(pair.second)
-    return pair.name.replace("_", " "), *shares, points(pair.difference), ends(pair.difference)
+    return pair.name.replace("_", " "), *shares, _points(pair.difference), _ends(pair.difference)
 
 
 def _differing(differing: Differing, pictures: Found) -> Markup:
@@ -132,9 +132,6 @@ def _differing(differing: Differing, pictures: Found) -> Markup:
 
 
 def _write(config: CompareConfig, beside: str, sections: Sequence[Markup]) -> None:
-    folder = os.path.dirname(beside)
-    again_ = again([command("compare", CompareConfig, vars(config))])
-    content = page("Two runs on the same images", f"{config.run} against {config.baseline}", [*sections, again_])
-    path = os.path.join(folder, REPORT)
-    files.write_bytes(path, content)
+    path, last = os.path.join(os.path.dirname(beside), REPORT), again([command("compare", CompareConfig, vars(config))])
+    files.write_bytes(path, page("Two runs on the same images", f"{config.run} against {config.baseline}", [*sections, last]))
     push_files(path)
