@@ -48,14 +48,14 @@ def write_page(
         examples: split to how many of its images were used.
         draw: draws the plot into a file of the path that it is given.
     """
-    first, last = found.advice[0].upper(), found.advice[1:]
+    advice, semicolon, more = (found.advice[0].upper() + found.advice[1:]).partition(";")
     caveats = [
         f"By {found.measure} on validation, which chose the tap: that of the best one flatters it. No test split was opened.",
         f"Learned from {examples['train']:,} images of train, measured on {examples['validation']:,} of validation.",
     ]
     depth = chart(draw, "depth-chart", f"Validation {found.measure} by depth; the numbers are in the table")
     sections = [
-        result(html("<strong>{}{}</strong>", first, last), caveats),
+        result(html("<strong>{}</strong>{}{}", advice, semicolon, more), caveats),
         section("taps", "Tap by tap", [_taps(found, several=len(stores) > 1), note(HOW)]),
         section("depth", f"{found.measure.capitalize()} by depth", [depth]),
         section("data", "What was probed", [part for store in stores for part in _store(store, several=len(stores) > 1)]),
