@@ -33,6 +33,7 @@ NOT_COMPARED = {
     ".digests.parquet": "the survey's cache",
     "learning_curve.png": "drawn from history.csv",
     "augmented.png": "drawn by the first process only",
+    "report.html": "it names its folder",
 }
 OF_LIBRARIES = (
     "__autograph_generated_file",

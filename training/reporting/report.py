@@ -82,6 +82,7 @@ def _write(run: Run, sections: Sequence[Markup], output: str = "") -> str:
     if output:
         place.write(output, content)
         return output
+    run.check_same()
     path = os.path.join(run.path, REPORT)
     files.write_bytes(path, content)
     push_files(path)

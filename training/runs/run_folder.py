@@ -144,7 +144,7 @@ class Run(Shown):
         """Digests, cut to 16 characters, of the contents that the run was trained on or chosen by."""
         with open(os.path.join(self.path, SEEN), encoding="ascii") as file:
             found = set(file.read().split())
-        self._check_same()
+        self.check_same()
         return found
 
     def model(self) -> keras.Model:
@@ -157,10 +157,11 @@ class Run(Shown):
 
         configure_gpus()  # memory grows with need
         model = load_model(os.path.join(self.path, MODEL), self.unsafe)
-        self._check_same()
+        self.check_same()
         return model
 
-    def _check_same(self) -> None:
+    def check_same(self) -> None:
+        """Raises UserError when another training took the run's place since it was opened."""
         if self.stamp and self.stamp != _stamp(self.path):
             raise UserError(
                 "replaced", f"the run {self.home!r} was trained again while it was read: run the same command again"
