@@ -10,10 +10,9 @@ run/
   checkpoint.npz      of a training that was interrupted: the same command goes on from it
   metrics.json        written last: without it the run is not complete
   evaluation/NAME/    what `headstart evaluate` found
-  report.html         all of it as one page: of the training, or of the last evaluation; more of it by `headstart report`
+  report.html         a page: of the training, or of the last evaluation; more of it by `headstart report`
 
-A run in an object store is worked on in a copy on this machine, which is put there with its marker last, and checkpoints as
-they come.
+A run in an object store is worked on in a copy on this machine, put there with its marker last, and checkpoints as they come.
 
 A training works in RUN/.partial, locked. `publish` moves a finished one over whatever the run held; killed anywhere, the next
 training into the run goes on from there, because the new metrics.json in .partial says what belongs to the run until the last
@@ -163,9 +162,8 @@ class Run(Shown):
     def check_same(self) -> None:
         """Raises UserError when another training took the run's place since it was opened."""
         if self.stamp and self.stamp != _stamp(self.path):
-            raise UserError(
-                "replaced", f"the run {self.home!r} was trained again while it was read: run the same command again"
-            )
+            told = f"the run {self.home!r} was trained again while it was read: run the same command again"
+            raise UserError("replaced", told)
 
 
 def _stamp(path: str) -> Stamp | None:
