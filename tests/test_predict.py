@@ -106,9 +106,9 @@ def test_nothing_but_damaged_files(run: pathlib.Path, tmp_path: pathlib.Path) ->
 def test_csv_reads_back(
     run: pathlib.Path, mixed: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "out.csv"
+    output, images = tmp_path / "out.csv", len(expected_order(mixed))
     assert main(["predict", str(run), *mixed, "--top-k", "2", "--output", str(output)]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{output}: {images} of {images} images predicted\n"
     rows = read_csv(output.read_text(encoding="utf-8"))
     assert list(rows[0]) == ["key", "class_1", "probability_1", "class_2", "probability_2", "error"]
     assert [row["key"] for row in rows] == expected_order(mixed)

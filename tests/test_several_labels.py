@@ -258,6 +258,11 @@ def test_two_runs_are_compared(
     assert {line.split()[0]: int(line.split()[1]) for line in told} == {
         row["value"]: row["count"] for row in written if row["value"] != "empty"
     }
+    page = alone(tmp_path / "b" / "evaluation" / "test" / "report.html").texts["parts"]
+    assert "By camera" in page and "mean average precision of camera" in page
+    assert main(["report", str(tmp_path / "b")]) == 0
+    page = alone(tmp_path / "b" / "report.html").texts["classes"]
+    assert "By camera, the worst first" in page and f"{100 * figures[0]:.1f}%" in page
 
 
 def link(path: pathlib.Path, *others: pathlib.Path) -> None:

@@ -201,6 +201,15 @@ def test_a_mixed_precision_is_for_the_training_alone(precision: str, bases: dict
     np.testing.assert_array_equal(np.asarray(made.trained(features)), plain)
 
 
+def test_a_network_without_layers_to_train_is_told() -> None:
+    image = keras.Input((*SIZE, 3))
+    base = keras.Model(image, keras.layers.Rescaling(2.0)(image))  # a SavedModel's layer has no weights of Keras's either
+    for unfreezing in (Unfreezing(last=1), Unfreezing(everything=True)):
+        with pytest.raises(UserError, match="no layers of Keras's to train, as a SavedModel has none"):
+            unfreezing.layers(base)
+    assert Unfreezing().layers(base) == []
+
+
 def test_a_precision_is_taken_back_when_training_fails(bases: dict[str, keras.Model]) -> None:
     made = network(bases["little"], Unfreezing(last=1))
     with pytest.raises(UserError), training_in(made, "mixed_bfloat16"):

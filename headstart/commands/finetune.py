@@ -9,6 +9,7 @@ from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines, outcome
 from headstart.features.dataset.inputs import check_exists
+from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
 from headstart.training.finetuning.finetune_config import FinetuneConfig
@@ -57,7 +58,7 @@ def describe(run: Run) -> str:
     before = metrics["before"].get(name)
     began = f", {before:.4f} before" if before is not None else ""
     lines = [
-        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
+        f"trained {counted(metrics['epochs'], 'epoch')} in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
         f"{metrics[name]:.4f}{began} ({kind})"
     ]
     if metrics["best_epoch"] == 0:

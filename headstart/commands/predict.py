@@ -43,7 +43,7 @@ def _in_parts(config: PredictConfig) -> Outcome:
     from headstart.predicting.predict_files import DEAD_LETTERS, predict_files
 
     found = predict_files(config)
-    text = f"{config.output}: {found.images - found.failed:,} of {found.images:,} images predicted"
+    text = _told(config, found.images, found.failed)
     if found.failed:
         text += f"; {counted(found.failed, 'dead letter')}, each with its reason in {place.join(config.output, DEAD_LETTERS)}"
     return Outcome(text, found, 1 if found.failed else 0)
@@ -60,4 +60,8 @@ def _in_order(config: PredictConfig) -> Outcome:
     if failed:
         print(f"{PROG}: {failed:,} of {total:,} failed, each with its reason in `error`", file=sys.stderr)
     value = {"output": config.output, "images": total, "failed": failed} if config.output else rows
-    return Outcome(value=value, status=1 if failed else 0)
+    return Outcome(_told(config, total, failed) if config.output else "", value, 1 if failed else 0)
+
+
+def _told(config: PredictConfig, images: int, failed: int) -> str:
+    return f"{config.output}: {images - failed:,} of {counted(images, 'image')} predicted"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
-from headstart.features.formatting import printable
+from headstart.features.formatting import counted, printable
 from headstart.features.places import place
 from headstart.training.evaluation.goals import check_dataset
 from headstart.training.tasks.checks import check_training
@@ -65,7 +65,7 @@ def describe(run: Run) -> str:
     hint = f"\n{LAST_IS_BEST}" if metrics["best_epoch"] == run.config["train"]["epochs"] else ""
     hint += f"\n{INTERRUPTED}" if metrics["interrupted"] else ""
     return (
-        f"trained {metrics['epochs']} epochs in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
+        f"trained {counted(metrics['epochs'], 'epoch')} in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
         f"{metrics[name]:.4f} ({kind})\n{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on "
         f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{decided}{hint}"
     )

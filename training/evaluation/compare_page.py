@@ -24,7 +24,7 @@ from headstart.training.pages.page import REPORT, page
 
 if TYPE_CHECKING:
     from headstart.training.evaluation.compare import Comparison, Part
-    from headstart.training.evaluation.compare_sets import Pair, SetComparison
+    from headstart.training.evaluation.compare_sets import Pair, SetComparison, SetPart
 
 MOST = 100  # rows of a table
 PARTS = ("images", "A", "B", "B alone right", "A alone right", "McNemar's p")
@@ -66,6 +66,10 @@ def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
     first = found.means[0]
     means = table("On the same images", ("figure", *columns), map(_pair_row, found.means))
     classes = table(_titled("class", found.classes), ("average precision of", *columns), map(_pair_row, found.classes[:MOST]))
+    parts = [
+        table(_titled(by, values), (f"mean average precision of {by}", "images", *columns), map(_set_row, values[:MOST]))
+        for by, values in found.parts.items()
+    ]
     sentence = _sentence(config, "Mean average precision", first.first, first.second, first.difference)
     where = note("All images that the two answer differently: {}, beside this page.", TABLE)
     _write(
@@ -74,7 +78,7 @@ def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
         [
             result(sentence, (), [means]),
             _runs(config, found.examples),
-            section("parts", "Where they part", [classes, note("Each interval is for its class alone."), where]),
+            section("parts", "Where they part", [classes, *parts, note("Each interval is for its row alone."), where]),
         ],
     )
 
@@ -115,6 +119,11 @@ def _row(part: Part) -> tuple[str, ...]:
 def _pair_row(pair: Pair) -> tuple[str, ...]:
     shares = percent(pair.first), percent(pair.second)
     return pair.name.replace("_", " "), *shares, _points(pair.difference), _ends(pair.difference)
+
+
+def _set_row(part: SetPart) -> tuple[str, ...]:
+    name, *rest = _pair_row(part)
+    return name or "(empty)", f"{part.count:,}", *rest
 
 
 def _differing(differing: Differing, pictures: Found) -> Markup:

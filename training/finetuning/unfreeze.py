@@ -60,6 +60,12 @@ class Unfreezing:
                     f"{name!r} is no layer of the backbone below the head.{nearest(name, named)} `headstart backbones NAME` "
                     f"lists them",
                 )
+        if not weighted and self != Unfreezing():
+            raise UserError(
+                "not-available",
+                "the backbone has no layers of Keras's to train, as a SavedModel has none: give it as a .keras file, or "
+                "fine-tune the head alone, with no --unfreeze flag",
+            )
         if self.last > len(weighted):
             raise UserError(
                 "bad-flag", f"--unfreeze_last {self.last}: the backbone has {len(weighted)} layers with weights below the head"

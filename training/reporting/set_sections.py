@@ -22,6 +22,7 @@ from headstart.training.reporting.result_section import caveats, figures
 
 NUMBERS = {"log_loss": "log loss"}
 COLUMNS = ("class", "images", "average precision", "interval", "F1", "its interval", "precision", "recall", "from", "note")
+BY_COLUMNS = ("images", "mean average precision", "interval", "by chance", "F1 of all labels", "its interval")
 MOST = 100  # rows of a table
 SHOWN = 18  # images
 
@@ -52,8 +53,15 @@ def label_classes(found: Predictions) -> Markup:
     drawn = chart(lambda path: precision_by_class(points, path, found.name), "classes-chart", title) if points else NOTHING
     more = f", the worst {MOST} of {len(classes):,}" if len(classes) > MOST else ", the worst first"
     text = "From: the probability from which on a label is given. Intervals are of 95%, each for itself."
-    parts = [drawn, table(f"By class{more}", COLUMNS, map(_row, classes[:MOST])), note(text)]
-    return section("classes", "Class by class", parts)
+    tables = [table(f"By class{more}", COLUMNS, map(_row, classes[:MOST]))]
+    for by, values in found.metrics["by"].items():
+        tables.append(table(f"By {by}, the worst first", (by, *BY_COLUMNS), map(_by_row, values[:MOST])))
+    return section("classes", "Class by class", [drawn, *tables, note(text)])
+
+
+def _by_row(found: Mapping[str, Any]) -> tuple[str, ...]:
+    ranked, decided = _shown(found["mean_average_precision"]), _shown(found["micro_f1"])
+    return found["value"] or "(empty)", f"{found['count']:,}", *ranked, percent(found["chance"]), *decided
 
 
 def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
