@@ -116,6 +116,23 @@ def test_a_hash_confirms_copies_that_are_farther_away() -> None:
     } <= planted
 
 
+def test_of_few_images_a_near_one_has_to_look_the_same() -> None:
+    points = np.random.default_rng(3).normal(0, 1, (24, 8)).astype(np.float32)
+    points[1] = points[0] + 0.3  # near, as one of so few may be by chance
+    points[3] = points[2] + 0.3
+    generator = np.random.default_rng(0)
+    hashes = [int.from_bytes(generator.bytes(8), "big") for _ in points]
+    hashes[3] = hashes[2] ^ 0b111
+    names = [f"{number}" for number in range(24)]
+
+    def found(thumbnails: Sequence[Thumbnail | None]) -> set[tuple[int, int]]:
+        pairs = duplicates.find_pairs(names, nearest(points), thumbnails)
+        return set(zip(pairs.first.tolist(), pairs.second.tolist()))
+
+    assert found([None] * 24) == {(0, 1), (2, 3)}
+    assert found([thumbnail(hashes=(each, ~each % 2**64)) for each in hashes]) == {(2, 3)}
+
+
 def test_a_mirrored_picture_has_the_hash_of_the_mirror_image() -> None:
     grey = np.random.default_rng(0).normal(128, 40, (32, 32)).astype(np.float32)
     mirrored = perceptual_hash(grey[:, ::-1])

@@ -2,8 +2,9 @@
 
 Two images are near copies when they lie half as far from each other as neighbours of either usually lie, in the space of
 features: re-encoded, resized, cropped, mirrored, or the next frame. Where the images are at hand, pairs are taken from farther
-away when their perceptual hashes agree, or when one picture fits into the other better than other neighbours do. All bounds
-are relative to the dataset, or to chance: none is of one dataset.
+away when their perceptual hashes agree, or when one picture fits into the other better than other neighbours do; and of few
+images, whose usual distance says little, such a sign is asked for from all. All bounds are relative to the dataset, or to
+chance: none is of one dataset.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
 
 NEAR, NEAR_BY_CROP, NEAR_BY_HASH = 0.5, 0.75, 0.9  # distance over the usual one
 SAME_HASH = 6  # of 64 bits: of two unrelated pictures 32 differ, and fewer than 16 in one pair of 20,000
+FEW = 200  # images: among these, two that are no copies may well lie half as far apart as others
 FITS, USUAL_PAIRS = 0.9, 200  # a crop correlates by more than this, and than any of so many pairs of other neighbours
 UNKNOWN = -1
 
@@ -55,7 +57,9 @@ def find_pairs(digests: Sequence[str], neighbours: Neighbours, thumbnails: Seque
     """
     exact, ratios = _exact(digests), neighbours.ratios()
     near = _candidates(digests, neighbours, ratios, thumbnails)
-    kept = (near.nearness < NEAR) | ((near.bits >= 0) & (near.bits <= SAME_HASH))
+    seen = near.bits != UNKNOWN
+    near_enough = (near.nearness < NEAR) & (~seen | (len(digests) >= FEW))
+    kept = near_enough | (seen & (near.bits <= SAME_HASH))
     maybe = np.flatnonzero(~kept & (near.nearness < NEAR_BY_CROP))
     if len(maybe) and any(thumbnails):
         bound = max(FITS, _overlaps(thumbnails, *_ordinary(neighbours, ratios)).max(initial=0))
