@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench soak backbones fuzz spark-test clean docs
+.PHONY: demo test lint notebook bench bench-gpu soak backbones fuzz spark-test clean docs
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -24,6 +24,10 @@ notebook: $(MADE)
 
 bench: $(MADE)
 	$(BIN)/python -m tests.benchmarks
+
+# What an extraction makes of this machine's GPU: make bench-gpu DATA=folder [FLAGS="--backbone EfficientNetLite0"]
+bench-gpu: $(MADE)
+	$(BIN)/python -m tests.benchmarks.gpu --folder $(DATA) $(FLAGS)
 
 # Random damage to images and shards, for a minute: make fuzz [SECONDS=600] [SEED=1]
 SECONDS ?= 60
