@@ -89,7 +89,7 @@ def test_a_page_that_fails_takes_nothing_with_it(
     monkeypatch.setattr("headstart.training.reporting.report.page", fail)
     assert main(["train", str(store), "--run", str(tmp_path / "run"), "--epochs", "1"]) == 2
     told = capsys.readouterr()
-    assert told.out.startswith("trained 1 epochs") and "the disk is full" in told.err
+    assert told.out.startswith("trained 1 epoch in ") and "the disk is full" in told.err
     assert Run.open(str(tmp_path / "run")).metrics["best_epoch"] == 1
 
 
