@@ -73,7 +73,8 @@ def record_input(path: str, options: RecordOptions, labelled: bool = True) -> Re
     names = [file[len(common) :].lstrip("/") for file in files]
     splits = [_split_of(name) for name in names]
     known = splits if all(splits) else [""] * len(files)
-    image, label = options.image_field or RecordFields.image, (options.label_field or RecordFields.label) * labelled
+    image = options.image_field or RecordFields.image
+    label = (options.label_field or RecordFields.label) if labelled else ""
     fields = RecordFields(image, label, _names(options), options.label_delimiter)
     return RecordInput(tuple(map(RecordFile, files, names, known)), fields)
 
@@ -114,7 +115,7 @@ def _prepared(spec: str, options: RecordOptions, labelled: bool) -> RecordInput:
     builder = tfds.builder_from_directory(dataset_folder(spec, options.data_dir))
     features, info = builder.info.features, builder.info
     image = options.image_field or _only(features, tfds.features.Image, "an image", "--image_field", spec)
-    label = options.label_field
+    label = options.label_field if labelled else ""
     if labelled and not label:
         label = _only(features, tfds.features.ClassLabel, "a class label", "--label_field", spec)
     if info.file_format is None or info.file_format.file_suffix != "tfrecord":
@@ -122,7 +123,7 @@ def _prepared(spec: str, options: RecordOptions, labelled: bool) -> RecordInput:
     missing = [name for name in (image, label) if name and name not in features]
     if missing:
         raise UserError("bad-flag", f"tfds:{spec} has no feature {missing[0]!r}.{nearest(missing[0], features)}")
-    names = getattr(features[label], "names", ()) if label else ()
+    names = (getattr(features[label], "names", None) or ()) if label else ()
     files = [
         RecordFile(os.path.abspath(path), os.path.basename(path), SPLIT_NAMES.get(split.lower(), split))
         for split, held in sorted(info.splits.items())
