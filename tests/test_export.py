@@ -259,7 +259,8 @@ def test_what_agrees(received: list[list[float]], tolerance: Any, agrees: bool) 
 
 
 def test_a_class_may_differ_where_two_are_as_good() -> None:
-    check("it", OneClass(), ["a"], np.float32([[0.5001, 0.4999]]), np.float32([[0.4999, 0.5001]]), FLOAT)
+    found = check("it", OneClass(), ["a"], np.float32([[0.5001, 0.4999]]), np.float32([[0.4999, 0.5001]]), FLOAT)
+    assert found.largest_difference == pytest.approx(2e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])

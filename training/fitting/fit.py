@@ -148,11 +148,8 @@ def fit_network(
             *([keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False)] if work else []),
         ]
         training = training_pipeline(source, position, labels, recipe.devices)
-        # Told of its steps, Keras begins to read an epoch once, not twice; several devices would read ahead of the position.
-        told = steps if recipe.devices == 1 else None
         over = keep.epochs >= recipe.epochs or keep.is_over()
-        epochs = position.epoch, recipe.epochs
-        interrupted = not over and _is_interrupted(learner, training, told, validation, epochs, callbacks)
+        interrupted = not over and _is_interrupted(learner, training, validation, recipe, steps, position.epoch, callbacks)
         if not keep.best_weights:
             raise KeyboardInterrupt
         keep.restore_best()
@@ -160,16 +157,17 @@ def fit_network(
 
 
 def _is_interrupted(
-    learner: Any, training: Any, steps: int | None, validation: Any, epochs: tuple[int, int], callbacks: list[Any]
+    learner: Any, training: Any, validation: Any, recipe: Recipe, steps: int, first: int, callbacks: list[Any]
 ) -> bool:
-    """Fits, from an epoch to another; whether that was interrupted."""
+    """Fits; whether that was interrupted."""
     try:
         learner.fit(
             training,
-            steps_per_epoch=steps,
+            # Told of its steps, Keras begins an epoch once, not twice; several devices would read ahead of the position.
+            steps_per_epoch=steps if recipe.devices == 1 else None,
             validation_data=validation,
-            initial_epoch=epochs[0],
-            epochs=epochs[1],
+            epochs=recipe.epochs,
+            initial_epoch=first,
             shuffle=False,  # each epoch is shuffled already
             callbacks=callbacks,
             verbose=0,
