@@ -67,6 +67,7 @@ def script() -> NoReturn:
     """What the console runs. Once a command is done, Ctrl-C can only spoil its exit status, and is ignored."""
     gc.set_threshold(COLLECT_EVERY)
     status = main()
+    gc.freeze()  # Python would look through all of it once more before it ends: a second, where TensorFlow is loaded
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
 
