@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headstart.features.augmentation import Augmentation
+from headstart.features.images.warp import warp
 from headstart.features.keras_internals import augmented, randaugment_layers
 
 RANDAUGMENT_OPERATIONS, RANDAUGMENT_FACTOR = 2, 0.5  # Keras's defaults
@@ -83,7 +84,7 @@ def _warping(augmentation: Augmentation) -> Augmenter | None:
     if not any((flip, turn, zoom, shift)):
         return None
 
-    def warp(pixels: Any, seed: Any) -> Any:
+    def move(pixels: Any, seed: Any) -> Any:
         import tensorflow as tf
 
         draw = tf.random.stateless_uniform((6,), seed, -1.0, 1.0)
@@ -96,18 +97,10 @@ def _warping(augmentation: Augmentation) -> Augmenter | None:
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
         c = middle_x + draw[3] * shift * width - a * middle_x - b * middle_y
         f = middle_y + draw[4] * shift * height - d * middle_x - e * middle_y
-        transform = tf.stack([a, b, c, d, e, f, 0.0, 0.0])[None]  # output (x, y) to input (ax + by + c, dx + ey + f)
-        warped = tf.raw_ops.ImageProjectiveTransformV3(
-            images=pixels[None],
-            transforms=transform,
-            output_shape=tf.shape(pixels)[:2],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="REFLECT",
-        )
-        return tf.ensure_shape(warped[0], pixels.shape)
+        warped = tf.numpy_function(warp, [pixels, tf.stack([a, b, c, d, e, f])], tf.float32, stateful=False)
+        return tf.ensure_shape(warped, pixels.shape)
 
-    return warp
+    return move
 
 
 def _colouring(augmentation: Augmentation) -> Augmenter | None:
