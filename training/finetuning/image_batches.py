@@ -2,8 +2,9 @@
 
     row numbers, shuffled globally -> read, decode and resize in parallel -> augment -> frozen layers -> batch -> prefetch
 
-Decoding and resizing are those of extraction. What is augmented is never kept: each epoch draws anew, from the seed, the
-example's content and the epoch's number alone. The frozen prefix is the engine that extraction runs.
+Decoding and resizing are those of extraction; what training has decoded is kept where memory allows. What is augmented never
+is: each epoch draws anew, from the seed, the example's content and the epoch's number alone. The frozen prefix is the engine
+that extraction runs.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from headstart.features.augmentation import Augmentation
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
-from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
-from headstart.features.errors import UserError
+from headstart.features.engines.stream import ImageToRead
 from headstart.features.images.augment import array_augmenter, augmenter, view_seed
 from headstart.features.runtime import cores, fits_in_memory
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.epochs import Position, epoch_order
+from headstart.training.finetuning.pixels import Pixels
 from headstart.training.fitting.pipeline import Size, Transform, as_it_is
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ImageBatches:
         max_pixels: int,
     ) -> None:
         self.split, self.spec, self.engine, self.shape, self.batch_size = split, spec, engine, shape, batch_size
-        self._load = image_loader(spec, max_pixels)
+        self.pixels = Pixels(split.files, spec, max_pixels)
 
     def __len__(self) -> int:
         return -(-len(self.split.files) // self.batch_size)
@@ -81,6 +82,7 @@ class ImageBatches:
             position: where the training is when the iteration begins.
             transform: what becomes of a batch.
         """
+        self.pixels.keep()
         return self._batches(seed, augmentation, position, transform)
 
     def in_order(self, transform: Transform = as_it_is) -> tf.data.Dataset:
@@ -101,7 +103,7 @@ class ImageBatches:
         augment = array_augmenter(augmentation)
         found = []
         for row in rows:
-            pixels = self._read(row)
+            pixels = self.pixels[row]
             seeds = [self._seed(row, epoch, augmentation) for epoch in range(epochs)]
             found.append([pixels, *(augment(pixels, seed) for seed in seeds)])
         return np.array(found)
@@ -112,7 +114,7 @@ class ImageBatches:
 
         def load(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pixels, own_seed = tf.numpy_function(
-                lambda r, e: (self._read(int(r)), self._seed(int(r), int(e), augmentation)),
+                lambda r, e: (self.pixels[int(r)], self._seed(int(r), int(e), augmentation)),
                 [row, epoch],
                 (tf.float32, tf.int64),
                 stateful=False,
@@ -135,16 +137,6 @@ class ImageBatches:
 
         few = images.batch(engine.batch_size, num_parallel_calls=None)
         return few.map(prefix, num_parallel_calls=engine.streams + 1, deterministic=True).unbatch()
-
-    def _read(self, row: int) -> np.ndarray:
-        file = self.split.files[row]
-        pixels = self._load(file)
-        if isinstance(pixels, Unreadable):
-            raise UserError(
-                "changed-images",
-                f"{file.path!r} could be read when its features were made, and can't be any more: {pixels.reason}",
-            )
-        return pixels
 
     def _seed(self, row: int, epoch: int, augmentation: Augmentation) -> np.ndarray:
         return view_seed(augmentation, self.split.files[row].digest, epoch)
