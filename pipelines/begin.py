@@ -23,6 +23,8 @@ def begin(plan: ExtractionPlan) -> None:
     for name in unpublished(job.store, plan.old.manifest if plan.old else None) - {job.generation}:
         place.remove_folder(place.join(job.store, GENERATIONS, name))
     take_over(job, plan.done)
+    if plan.quantized:
+        place.write(job.quantized, plan.quantized)
 
 
 def take_over(job: UnitJob, done: Mapping[str, ShardMarker]) -> None:

@@ -15,6 +15,7 @@ from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.finish import finish, save_backbone
 from headstart.pipelines.markers import markers_of
 from headstart.pipelines.plan import ExtractionPlan
+from headstart.pipelines.quantizing import network_in
 from headstart.pipelines.run_units import run_units
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.stored_features import StoredFeatures
@@ -76,4 +77,5 @@ def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionP
         done=markers_of(job, units),
         old=old,
         carried=tuple(letter for letter in old.dead_letters if letter.digest),
+        quantized=network_in(old),
     )

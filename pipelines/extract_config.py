@@ -70,7 +70,7 @@ class ExtractConfig:
         "largest value; window:LO,HI, from LO to HI",
         metavar="full|auto|window:LO,HI",
     )
-    compute_dtype: str = flag("float32", "what the backbone multiplies in; bfloat16 is faster", choices=COMPUTE_DTYPES)
+    compute_dtype: str = flag("float32", "what the backbone multiplies in; the others are faster", choices=COMPUTE_DTYPES)
     views: int = flag(
         1, "views of each training image: the plain one, and augmented ones beside it", metavar="K", least=1, most=MAX_VIEWS
     )

@@ -47,7 +47,7 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
 
     def begin(watch: Stopwatch) -> UnitWork:
         fresh = [ImageToRead(example.path, example.digest) for example in unit.examples if example.stored_at is None]
-        engine = shared_engine(job.spec, job.backbone_source, job.engine) if fresh else None
+        engine = shared_engine(job.spec, job.backbone_source, job.engine, job.quantized) if fresh else None
         views = unit.views if unit.views > 1 else 0
         computed = stream_features(fresh, job.spec, engine, job.max_pixels, views, watch) if engine else iter(())
         return UnitWork(

@@ -20,6 +20,7 @@ from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.dead_letter import DeadLetter, by_class, to_json_lines
 from headstart.features.dataset.examples import Examples, conflicts, copies_across_splits, csv_parts, groups_across_splits
+from headstart.features.engines.quantized import QUANTIZED
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
@@ -108,6 +109,7 @@ def _write_files(plan: ExtractionPlan, splits: Mapping[str, SplitEntry], letters
     }
     if not plan.kept:  # else the first generation has one
         contents[SAMPLE] = _sample(plan, {letter.key for letter in letters})
+        contents |= {QUANTIZED: plan.quantized} if plan.quantized else {}
     with place.scratch(plan.job.work) as folder:
         contents |= tfds_metadata(plan.job.spec, plan.job.class_names, splits, folder)
     folder = plan.job.folder

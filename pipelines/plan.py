@@ -19,6 +19,7 @@ from headstart.features.dataset.sources import Source, SourceOptions, read_sourc
 from headstart.features.dataset.splits import Division, parse_splits
 from headstart.features.dataset.uniting import united, unites
 from headstart.features.engines.options import EngineOptions, slow_dtype
+from headstart.features.engines.quantized import digest_of
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import configure_gpus
@@ -30,6 +31,7 @@ from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.growth import added_rows
 from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.markers import ShardMarker, markers_of
+from headstart.pipelines.quantizing import network_in, quantized_network
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.stored_features import StoredFeatures
@@ -44,7 +46,7 @@ class ExtractionPlan:
     unread are files that could not be read at all; problems says, by the key, why a file will be a dead letter; done are the
     markers of the shards that earlier starts of this plan finished; old is the complete store that the new one takes the
     place of. Where that keeps all it has, kept are its generations, and added the examples of the new one. carried are dead
-    letters of the older store that stay.
+    letters of the older store that stay. quantized is the file of the network, where that is in int8.
     """
 
     backbone: Backbone | None  # None where nothing is computed
@@ -63,6 +65,7 @@ class ExtractionPlan:
     kept: tuple[Generation, ...] = ()
     added: Examples = field(default_factory=lambda: Examples.of(()))
     carried: tuple[DeadLetter, ...] = ()
+    quantized: bytes = b""
 
     @property
     def of_generation(self) -> Examples:
@@ -125,7 +128,7 @@ def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:
     old = FeatureStore.open(config.store) if place.entry(place.join(config.store, MANIFEST)) else None
     backbone = _backbone(config)
     if old:
-        old.spec.check_same(_spec(config, backbone), old.path)
+        old.spec.check_same(_spec(config, backbone, old.spec.quantized), old.path)
     surveyed = _surveyed(config, source.images.paths, token) if found is None else found
     if unites(config.input, source):
         source, rows = united(source, surveyed.columns["digest"])
@@ -149,7 +152,7 @@ def plan_of(
     Raises:
         UserError: for splits that can't be had, and for a store of another dataset.
     """
-    spec, engine, paths = _spec(config, backbone), _engine(config), source.images.paths
+    engine, paths = _engine(config), source.images.paths
     if old and not np.isin(old.table.digests, surveyed.columns["digest"].array).any():
         raise UserError(
             "other-dataset",
@@ -159,6 +162,10 @@ def plan_of(
     division, divided = _divided(config, source, surveyed, old)
     order = plan_order(divided)
     examples, paths = divided.take(order), paths.take(surveyed.is_readable).take(order)
+    spec, network, of_network = _spec(config, backbone), network_in(old) if old else b"", ""
+    if spec.compute_dtype == "int8" and not old:
+        network, of_network = quantized_network(backbone.extractor, spec, examples, paths, config.max_pixels)
+    spec = dataclasses.replace(spec, quantized=digest_of(network))
     is_added = added_rows(old, examples, source.class_names) if old else None
     new, of_new = (examples, paths) if is_added is None else (examples.take(is_added), paths.take(is_added))
     stored = StoredFeatures.in_store(old) if old else None
@@ -185,12 +192,16 @@ def plan_of(
         groups_declared=source.has_groups,
         left_out=source.reasons,
         problems=problems(source.images, surveyed),
-        notes=(*filter(None, (slow_dtype(engine, spec.compute_dtype), dark)), *dataset_notes(source, examples, division)),
+        notes=(
+            *filter(None, (slow_dtype(engine, spec.compute_dtype), dark, of_network)),
+            *dataset_notes(source, examples, division),
+        ),
         done=markers_of(job, units),
         old=old,
         kept=grown.manifest.generations if grown else (),
         added=new if grown else Examples.of(()),
         carried=tuple(grown.dead_letters) if grown else (),
+        quantized=network,
     )
 
 
@@ -234,7 +245,7 @@ def _engine(config: ExtractConfig) -> EngineOptions:
     return EngineOptions(config.engine, config.batch_size, config.streams)
 
 
-def _spec(config: ExtractConfig, backbone: Backbone) -> FeatureSpec:
+def _spec(config: ExtractConfig, backbone: Backbone, quantized: str = "") -> FeatureSpec:
     return FeatureSpec(
         backbone.name,
         backbone.weights_digest,
@@ -250,6 +261,7 @@ def _spec(config: ExtractConfig, backbone: Backbone) -> FeatureSpec:
         intensity=config.intensity,
         views=config.views,
         augmentation=config.augmentation,
+        quantized=quantized,
     )
 
 

@@ -60,7 +60,7 @@ def estimate(plan: ExtractionPlan, share: float = 1.0) -> str:
     if not plan.to_compute:
         return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
     job, spec = plan.job, plan.job.spec
-    engine = shared_engine(spec, job.backbone_source, job.engine)
+    engine = shared_engine(spec, job.backbone_source, job.engine, job.quantized)
     fresh = (ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None)
     few = list(islice(fresh, engine.streams * engine.batch_size))  # a batch for each stream
     kind = f"{engine.name} in {spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"

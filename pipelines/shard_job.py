@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.quantized import QUANTIZED
 from headstart.features.places import place
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.manifest import GENERATIONS
@@ -34,3 +35,8 @@ class ShardJob(UnitJob):
     def folder(self) -> str:
         """Where the shards go, and later all that stands beside them."""
         return place.join(self.store, GENERATIONS, self.generation)
+
+    @property
+    def quantized(self) -> str:
+        """Where workers find the network, if the spec is of one in int8."""
+        return place.join(self.work, QUANTIZED)

@@ -326,7 +326,7 @@ def test_auto_takes_tensorflow_for_a_network_that_openvino_can_t_read(model: Any
     def unreadable(*_: Any) -> Any:
         raise UserError("not-available", "OpenVINO can't read this network")
 
-    monkeypatch.setattr(openvino_engine, "_network", unreadable)
+    monkeypatch.setattr(openvino_engine, "network_of", unreadable)
     monkeypatch.setattr(engine_options, "gpu_available", lambda: False)
     assert make_engine(model, EngineOptions()).name == "tensorflow"
     with pytest.raises(UserError, match="can't read this network"):

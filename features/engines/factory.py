@@ -36,10 +36,10 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
 
         return JaxEngine(model, settled.batch_size, settled.streams, compute_dtype)
     if settled.name == "openvino":
-        from headstart.features.engines.openvino_engine import OpenVinoEngine
+        from headstart.features.engines.openvino_engine import OpenVinoEngine, network_of
 
         try:
-            return OpenVinoEngine(model, settled.batch_size, settled.streams, compute_dtype)
+            return OpenVinoEngine(network_of(model), settled.batch_size, settled.streams, compute_dtype)
         except UserError:
             if options.name != "auto":
                 raise
@@ -48,16 +48,28 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
     return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
 
 
-def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions) -> Engine:
+def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, quantized: str = "") -> Engine:
     """The spec's engine, one for this process.
+
+    Args:
+        spec: whose features it computes.
+        source: where the backbone comes from.
+        options: which engine, and how much at once.
+        quantized: the path of its network, where the spec is of one in int8.
 
     Raises:
         UserError: when the network or the weights here are not those of the spec, or as `make_engine` does.
     """
     with LOADING:
-        return _engine(spec, source, options)
+        return _engine(spec, source, options, quantized)
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions) -> Engine:
+def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, quantized: str) -> Engine:
+    if spec.quantized:
+        from headstart.features.engines.openvino_engine import OpenVinoEngine
+        from headstart.features.engines.quantized import load
+
+        settled = options.resolve(spec.compute_dtype)
+        return OpenVinoEngine(load(quantized, spec.quantized), settled.batch_size, settled.streams, spec.compute_dtype)
     return make_engine(resolve_for_spec(spec, source).extractor, options, spec.compute_dtype)

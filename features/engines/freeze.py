@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-PIXELS = "pixels"
+PIXELS, FEATURE = "pixels", "feature_"
 
 
 def frozen_graph(model: keras.Model, batch_size: int | None, compute_dtype: str = "float32") -> tf.compat.v1.GraphDef:
@@ -60,7 +60,7 @@ def frozen_graph(model: keras.Model, batch_size: int | None, compute_dtype: str 
 
 def feature_name(number: int) -> str:
     """The name of the graph's output that gives a feature."""
-    return f"feature_{number}"
+    return f"{FEATURE}{number}"
 
 
 def weights_of(model: keras.Model) -> list[Any]:

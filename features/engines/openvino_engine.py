@@ -21,7 +21,7 @@ from headstart.features.files import scratch_folder
 if TYPE_CHECKING:
     import keras
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of what is not quantized
 
 # OpenVINO's bindings fill static tables on first use, and give up the GIL while they hold the guard of such a table: two
 # threads that come first together wait for each other for ever. So the first inference of a process is done by one alone.
@@ -33,15 +33,15 @@ class OpenVinoEngine(Engine):
 
     name = "openvino"
 
-    def __init__(self, model: keras.Model, batch_size: int, streams: int, compute_dtype: str) -> None:
+    def __init__(self, network: openvino.Model, batch_size: int, streams: int, compute_dtype: str) -> None:
         super().__init__(batch_size, streams)
         core = openvino.Core()
         if compute_dtype == "bfloat16" and not has_bfloat16(core):
             raise UserError(
                 "not-available", "this processor has no bfloat16: take --compute_dtype float32, or --engine tensorflow (slow)"
             )
-        network = _network(core, model)
-        network.reshape({network.inputs[0]: [batch_size, *model.inputs[0].shape[1:]]})
+        shape = [batch_size, *(side.get_length() for side in list(network.inputs[0].partial_shape)[1:])]
+        network.reshape({network.inputs[0]: shape})
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[compute_dtype],  # without it, bfloat16 wherever the processor can
             "NUM_STREAMS": streams,
@@ -49,12 +49,12 @@ class OpenVinoEngine(Engine):
             "ENABLE_CPU_PINNING": False,  # decoding has to run somewhere too
         }
         compiled = core.compile_model(network, "CPU", settings)
-        self._outputs = [compiled.output(f"{feature_name(number)}:0") for number in range(len(model.outputs))]
+        self._outputs = [compiled.output(f"{feature_name(number)}:0") for number in range(len(network.outputs))]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(compiled.create_infer_request())
         with _FIRST_USE:
-            self.run(np.zeros((batch_size, *model.inputs[0].shape[1:]), np.float32))
+            self.run(np.zeros(shape, np.float32))
 
     def run(self, pixels: np.ndarray) -> list[np.ndarray]:
         request = self._requests.get()
@@ -70,14 +70,20 @@ def has_bfloat16(core: openvino.Core | None = None) -> bool:
     return "BF16" in (core or openvino.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _network(core: openvino.Core, model: keras.Model) -> openvino.Model:
-    """The frozen graph, read by OpenVINO itself: ten times as fast as its converter, which asks Python for every node."""
+def network_of(model: keras.Model) -> openvino.Model:
+    """A model frozen, for batches of any size, from float32 [B, H, W, 3] pixels to its features.
+
+    OpenVINO reads the graph itself: ten times as fast as its converter, which asks Python for every node.
+
+    Raises:
+        UserError: when it can't.
+    """
     with scratch_folder() as folder:
         path = os.path.join(folder, "graph.pb")
         with open(path, "wb") as file:
             file.write(frozen_graph(model, None).SerializeToString())
         try:
-            return core.read_model(path)
+            return openvino.Core().read_model(path)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(

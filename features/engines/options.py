@@ -22,8 +22,9 @@ GPU_STREAMS = 2  # one computes while the other copies
 CPUINFO = "/proc/cpuinfo"
 INSTRUCTION_SETS = (  # those that decide how a sum is taken, as Linux writes them
     *("sse4_1", "sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "sve", "sve2", "i8mm", "bf16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
 )
+INT8 = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class EngineOptions:
         """
         if self.name not in ENGINES:
             raise UserError("bad-flag", f"--engine is one of {', '.join(ENGINES)}, not {self.name!r}")
-        on_gpu = self.name != "openvino" and gpu_available()
+        name = _engine_name(self.name, compute_dtype)
+        on_gpu = name != "openvino" and gpu_available()
         return EngineOptions(
-            _engine_name(self.name, compute_dtype, on_gpu),
+            name,
             self.batch_size or (GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE),
             self.streams or (GPU_STREAMS if on_gpu else cores()),
         )
@@ -55,8 +57,10 @@ class EngineOptions:
         return {**asdict(self), "processor": processor(self.name)}
 
 
-def _engine_name(name: str, compute_dtype: str, on_gpu: bool) -> str:
+def _engine_name(name: str, compute_dtype: str) -> str:
     installed = has_openvino()
+    if compute_dtype == "int8":
+        return _engine_of_int8(name, installed)
     if name == "openvino" and not installed:
         raise UserError(
             "not-available",
@@ -73,28 +77,40 @@ def _engine_name(name: str, compute_dtype: str, on_gpu: bool) -> str:
         )
     if name != "auto":
         return name
-    if on_gpu or not installed:
+    if not installed or gpu_available():
         return "tensorflow"
     return "openvino" if compute_dtype == "float32" or has_bfloat16() else "tensorflow"
+
+
+def _engine_of_int8(name: str, installed: bool) -> str:
+    if name not in ("auto", "openvino"):
+        raise UserError("bad-flag", f"--compute_dtype int8 is computed by OpenVINO, on a processor: leave --engine {name} out")
+    if not installed:
+        raise UserError("not-available", "--compute_dtype int8 is computed by OpenVINO: pip install 'headstart[int8]'")
+    return "openvino"
 
 
 def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
     """A warning, or '', where the processor has no instructions for the backbone's compute dtype.
 
     Raises:
-        UserError: for bfloat16 on such a processor, unless the engine was asked for by name; for an engine that is not there.
+        UserError: for such a dtype, unless the engine was asked for by name; for an engine that is not there.
     """
-    options.resolve(compute_dtype)
-    on_gpu = options.name != "openvino" and gpu_available()
-    if compute_dtype == "float32" or on_gpu or has_bfloat16():
+    settled = options.resolve(compute_dtype)
+    if compute_dtype == "int8":
+        has_it, by_name = has_int8(), options.name == "openvino"
+    else:
+        on_gpu = options.name != "openvino" and gpu_available()
+        has_it, by_name = compute_dtype == "float32" or on_gpu or has_bfloat16(), options.name == "tensorflow"
+    if has_it:
         return ""
-    if options.name in ("auto", "openvino"):
+    if not by_name:
         raise UserError(
             "not-available",
-            f"this processor has no bfloat16, so --compute_dtype bfloat16 would be slower than float32: take --compute_dtype "
-            f"float32, or say --engine {_engine_name('auto', compute_dtype, on_gpu)} to have it all the same",
+            f"this processor has no {compute_dtype}, so --compute_dtype {compute_dtype} would be slower than float32: take "
+            f"--compute_dtype float32, or say --engine {settled.name} to have it all the same",
         )
-    return "warning: this processor has no bfloat16: --compute_dtype bfloat16 takes longer here than float32"
+    return f"warning: this processor has no {compute_dtype}: --compute_dtype {compute_dtype} takes longer here than float32"
 
 
 def has_bfloat16() -> bool:
@@ -105,6 +121,11 @@ def has_bfloat16() -> bool:
         return openvino_engine.has_bfloat16()
     found = instruction_sets()
     return not os.path.exists(CPUINFO) or any("bf16" in name for name in found)
+
+
+def has_int8() -> bool:
+    """Whether the processor has products of 8-bit integers."""
+    return not os.path.exists(CPUINFO) or any(name in INT8 for name in instruction_sets())
 
 
 def processor(engine: str) -> str:

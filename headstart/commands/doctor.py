@@ -17,6 +17,7 @@ from headstart.features.formatting import human_bytes
 
 EXTRAS = {  # of setup.py, those that are not for developers: what each is for
     "openvino": "the faster engine on a CPU",
+    "int8": "--compute_dtype int8",
     "remote": "stores, images and runs in S3, GCS, Azure, and images on the web",
     "spark": "--runner SparkRunner",
     "lite": "ImageNet weights of EfficientNetLite1 and EfficientNetLite2",
@@ -93,7 +94,7 @@ def _machine() -> Iterator[Finding]:
 def _computing() -> Iterator[Finding]:
     import tensorflow as tf
 
-    from headstart.features.engines.options import EngineOptions, has_bfloat16, instruction_sets
+    from headstart.features.engines.options import EngineOptions, has_bfloat16, has_int8, instruction_sets
 
     gpus = tf.config.list_physical_devices("GPU")
     details = [str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)) for gpu in gpus]
@@ -106,8 +107,11 @@ def _computing() -> Iterator[Finding]:
     )
     chosen = EngineOptions().resolve("float32")
     yield Finding("engine", f"{chosen.name} by itself, batches of {chosen.batch_size}, {chosen.streams} at once")
-    fast = ", and bfloat16 faster" if gpus or has_bfloat16() else "; bfloat16 would be slower, this processor lacks it"
-    yield Finding("precision", f"float32{fast} ({', '.join(instruction_sets()[-4:]) or 'unknown instruction sets'})")
+    has = {"bfloat16": bool(gpus) or has_bfloat16(), "int8": has_int8()}
+    faster = " and ".join(dtype for dtype, is_there in has.items() if is_there)
+    slower = " and ".join(dtype for dtype, is_there in has.items() if not is_there)
+    told = f"float32{f', and {faster} faster' if faster else ''}{f'; {slower} would be slower here' if slower else ''}"
+    yield Finding("precision", f"{told} ({', '.join(instruction_sets()[-4:]) or 'unknown instruction sets'})")
 
 
 def _runners() -> Iterator[Finding]:

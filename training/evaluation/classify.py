@@ -36,7 +36,7 @@ class Classifier:
     def __init__(self, run: Run) -> None:
         model = run.model()
         self.run, self.head = run, model.get_layer("head")
-        self.engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
+        self.engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.model_dtype)
         self._turn = threading.Lock()
 
     def answers(self, paths: Iterable[str], watch: Stopwatch | None = None) -> Iterator[Answer | Unreadable]:

@@ -164,7 +164,8 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 
     if not network.unfrozen:
         return spec
-    return dataclasses.replace(spec.plain, weights_digest=weights_digest(network.base), taps=(network.tap,))
+    computed = dataclasses.replace(spec.plain, compute_dtype=spec.model_dtype, quantized="")
+    return dataclasses.replace(computed, weights_digest=weights_digest(network.base), taps=(network.tap,))
 
 
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:

@@ -185,7 +185,7 @@ def _stored_boundary(store: Any, layer: str) -> Tap:
 def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
     """The head of a run that was trained on the same network and dataset."""
     run = _opened(config)
-    same = ("taps", "store_dtype", "compute_dtype", "views", "augmentation")  # what need not be
+    same = ("taps", "store_dtype", "compute_dtype", "quantized", "views", "augmentation")  # what need not be
     mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
     if mine != store.spec:
         raise UserError(

@@ -49,7 +49,7 @@ def _stored(evaluated: Evaluated, rows: list[int]) -> dict[int, np.ndarray]:
 
 def _computed(evaluated: Evaluated, pictures: Pictures, model: keras.Model, rows: list[int]) -> dict[int, np.ndarray]:
     run = evaluated.run
-    engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.compute_dtype)
+    engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.model_dtype)
     files = [ImageToRead(pictures.paths.get(evaluated.keys[row], "")) for row in rows]
     found = stream_features(files, run.spec, engine, run.config["max_pixels"])
     return {row: feature[0] for row, feature in zip(rows, found) if not isinstance(feature, Unreadable)}
