@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,10 @@ import numpy as np
 
 from headstart.features.dataset.columns import Below, Text
 from headstart.features.dataset.examples import Examples
-from headstart.features.engines.quantized import CALIBRATION_IMAGES, QUANTIZED, quantize, remembered
+from headstart.features.engines.factory import make_engine, quantized_engine
+from headstart.features.engines.noise import check_noise
+from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.quantized import CALIBRATION_IMAGES, QUANTIZED, digest_of, load, quantize, remembered
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
 from headstart.features.runtime import cores
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     import keras
 
     from headstart.features.store.feature_store import FeatureStore
+
+COMPARED = 32  # of the images: how far their features move
 
 
 def quantized_network(
@@ -35,7 +41,7 @@ def quantized_network(
         max_pixels: an image of more is refused.
 
     Raises:
-        UserError: when no image of the training split can be read, or as `quantize` does.
+        UserError: when no image of the training split can be read, when features move too far, or as `quantize` does.
     """
     load, splits = image_loader(spec, max_pixels), examples.splits
     rows = np.flatnonzero(splits.codes == splits.names.index("train") if "train" in splits.names else [])[:CALIBRATION_IMAGES]
@@ -44,7 +50,23 @@ def quantized_network(
         images = [pixels for pixels in pool.map(load, files) if not isinstance(pixels, Unreadable)]
     if not images:
         raise UserError("bad-input", "--compute_dtype int8 is calibrated on images of the split train, and none can be read")
-    return quantize(model, images), f"int8: calibrated on {len(images)} images of the training split"
+    network = quantize(model, images)
+    noise = max(_noises(model, network, images[:COMPARED], spec))
+    return (
+        network,
+        f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size",
+    )
+
+
+def _noises(model: keras.Model, network: bytes, images: Sequence[np.ndarray], spec: FeatureSpec) -> Iterator[float]:
+    """How far each tap's features move."""
+    options = EngineOptions("openvino")
+    engines = make_engine(model, options), quantized_engine(load("", digest_of(network)), options)
+    few = engines[0].batch_size
+    batches = [np.stack(images[start : start + few]) for start in range(0, len(images), few)]
+    exact, found = (list(zip(*(engine(batch) for batch in batches))) for engine in engines)
+    for one, other in zip(exact, found):
+        yield check_noise(np.concatenate(one), np.concatenate(other), "int8", spec.backbone)
 
 
 def network_in(store: FeatureStore) -> bytes:

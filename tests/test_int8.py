@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
+from headstart.features.engines import noise, quantized
 from headstart.features.engines import options as engine_options
-from headstart.features.engines import quantized
 from headstart.features.engines.factory import _engine, shared_engine
 from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.engines.quantized import QUANTIZED
@@ -197,3 +197,12 @@ def test_where_nncf_is_missing(photos: pathlib.Path, base: pathlib.Path, monkeyp
     monkeypatch.setattr(engine_options, "has_openvino", lambda: False)
     with pytest.raises(UserError, match=r"int8 is computed by OpenVINO: pip install 'headstart\[int8\]'"):
         slow_dtype(EngineOptions(), "int8")
+
+
+def test_a_network_that_does_not_stand_it_is_refused_before_anything_is_computed(
+    photos: pathlib.Path, base: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "MAX_NOISE", 1e-4)
+    with pytest.raises(UserError, match=r"int8 moves the features of own:little by \d+% of their size, expected at most 0%"):
+        extract(config(photos, tmp_path / "store", base))
+    assert not (tmp_path / "store").exists()

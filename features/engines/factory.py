@@ -21,6 +21,7 @@ from headstart.features.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import keras
+    import openvino
 
 
 def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str = "float32") -> Engine:
@@ -48,6 +49,14 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
     return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
 
 
+def quantized_engine(network: openvino.Model, options: EngineOptions) -> Engine:
+    """An engine for a network in int8."""
+    from headstart.features.engines.openvino_engine import OpenVinoEngine
+
+    settled = options.resolve("int8")
+    return OpenVinoEngine(network, settled.batch_size, settled.streams, "int8")
+
+
 def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, quantized: str = "") -> Engine:
     """The spec's engine, one for this process.
 
@@ -67,9 +76,7 @@ def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOpti
 @functools.lru_cache(maxsize=1)
 def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, quantized: str) -> Engine:
     if spec.quantized:
-        from headstart.features.engines.openvino_engine import OpenVinoEngine
         from headstart.features.engines.quantized import load
 
-        settled = options.resolve(spec.compute_dtype)
-        return OpenVinoEngine(load(quantized, spec.quantized), settled.batch_size, settled.streams, spec.compute_dtype)
+        return quantized_engine(load(quantized, spec.quantized), options)
     return make_engine(resolve_for_spec(spec, source).extractor, options, spec.compute_dtype)

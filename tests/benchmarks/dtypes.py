@@ -53,8 +53,7 @@ def _engines(options: argparse.Namespace) -> dict[str, Engine]:
     """An engine for each dtype that this processor has."""
     from headstart.features.backbones.backbone import resolve_backbone
     from headstart.features.backbones.source import BackboneSource
-    from headstart.features.engines.factory import make_engine
-    from headstart.features.engines.openvino_engine import OpenVinoEngine
+    from headstart.features.engines.factory import make_engine, quantized_engine
     from headstart.features.engines.options import EngineOptions, has_bfloat16
     from headstart.features.engines.quantized import digest_of, load, quantize
 
@@ -64,8 +63,7 @@ def _engines(options: argparse.Namespace) -> dict[str, Engine]:
     if has_bfloat16():
         made["bfloat16"] = make_engine(model, wanted, "bfloat16")
     noise = np.random.default_rng(0).uniform(0, 255, (NOISE, side, side, 3)).astype(np.float32)
-    network, settled = quantize(model, list(noise)), wanted.resolve("int8")
-    made["int8"] = OpenVinoEngine(load("", digest_of(network)), settled.batch_size, settled.streams, "int8")
+    made["int8"] = quantized_engine(load("", digest_of(quantize(model, list(noise)))), wanted)
     return made
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from headstart.features.engines.factory import make_engine
+from headstart.features.engines.noise import check_noise
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader, stream_features
 from headstart.features.errors import UserError
@@ -20,8 +21,6 @@ from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.task import Task, task_of
-
-MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 worst, has 0.18
 
 
 def check_agreement(
@@ -163,14 +162,7 @@ def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: n
         return 0.0
     resize = resizer(spec)
     exact = np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
-    noise = float(np.sqrt(np.square(exact - stored).mean() / max(float(np.square(exact).mean()), 1e-30)))
-    if noise > MAX_NOISE:
-        raise UserError(
-            "bad-numbers",
-            f"{spec.compute_dtype} moves the features of {spec.backbone} by {noise:.0%} of their size, expected at most "
-            f"{MAX_NOISE:.0%}: extract with --compute_dtype float32",
-        )
-    return noise
+    return check_noise(exact, stored, spec.compute_dtype, spec.backbone)
 
 
 def storage_tolerance(
