@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from headstart.features.places import place
 from headstart.features.store.generations import names_below, unpublished
 from headstart.features.store.manifest import GENERATIONS, WORK_FOLDER
+from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.markers import ShardMarker, write_marker
-from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.unit_job import UnitJob
 
 

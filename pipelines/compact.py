@@ -12,9 +12,9 @@ from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import begin
 from headstart.pipelines.extract import claimed_store
 from headstart.pipelines.extract_shard import ExtractShard
+from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.finish import finish, save_backbone
 from headstart.pipelines.markers import markers_of
-from headstart.pipelines.plan import ExtractionPlan
 from headstart.pipelines.quantizing import network_in
 from headstart.pipelines.run_units import run_units
 from headstart.pipelines.shard_job import ShardJob

@@ -12,7 +12,7 @@ from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, stream_features
 from headstart.features.formatting import counted, pace
 from headstart.features.spec import FeatureSpec
-from headstart.pipelines.plan import ExtractionPlan
+from headstart.pipelines.extraction_plan import ExtractionPlan
 
 PASSES = 2  # of an estimate
 LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice

@@ -11,8 +11,8 @@ from headstart.features.engines.stopwatch import STEPS
 from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.markers import ShardMarker
-from headstart.pipelines.plan import ExtractionPlan
 
 MAX_REASONS = 5  # of dead letters
 LONG_S = 10.0  # of work, from which on it is worth to know where it went

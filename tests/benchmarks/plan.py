@@ -25,8 +25,9 @@ from headstart.features.places import place
 from headstart.features.runtime import import_tensorflow_quietly
 from headstart.features.spec import Tap
 from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.markers import save_unit
-from headstart.pipelines.plan import ExtractionPlan, plan_of
+from headstart.pipelines.plan import plan_of
 from headstart.pipelines.survey import Survey
 from tests.benchmarks.made import machine
 
