@@ -260,6 +260,12 @@ def test_two_runs_are_compared(
     }
     page = alone(tmp_path / "b" / "evaluation" / "test" / "report.html").texts["parts"]
     assert "By camera" in page and "mean average precision of camera" in page
+    evaluations = pathlib.Path(first, "evaluation")
+    shutil.copytree(evaluations / "test", evaluations / "store-1-test")
+    lines = (evaluations / "test" / "predictions.csv").read_text().splitlines(keepends=True)
+    (evaluations / "test" / "predictions.csv").write_text("".join(lines[:-1]))  # as before its store grew
+    assert main(["compare", str(first), str(tmp_path / "b")]) == 0
+    assert f"  A {first}, evaluated as store-1-test\n  B {tmp_path / 'b'}\n" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "b")]) == 0
     page = alone(tmp_path / "b" / "report.html").texts["classes"]
     assert "By camera, the worst first" in page and f"{100 * figures[0]:.1f}%" in page

@@ -60,10 +60,9 @@ def describe(config: CompareConfig, found: Comparison) -> str:
     if not math.isnan(gap.low):
         seen = "" if gap.significant else ": no difference was seen"
         interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
-    elsewhere = f", evaluated as {found.evaluation}" if found.evaluation != config.split else ""
     lines = [
         f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets",
-        f"  A {100 * found.accuracy:.2f}%  {config.baseline}{elsewhere}",
+        f"  A {100 * found.accuracy:.2f}%  {config.baseline}{_elsewhere(config, found)}",
         f"  B {100 * found.other:.2f}%  {config.run}",
         f"  difference {100 * gap.difference:+.2f} points {interval}",
         f"  B alone right on {found.better:,}, A alone on {found.worse:,} (McNemar's exact p {found.p:.2g})",
@@ -81,7 +80,7 @@ def describe_sets(config: CompareConfig, found: SetComparison) -> str:
     """The same of two runs on several labels an image."""
     lines = [
         f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets, those of classes each for itself",
-        f"  A {config.baseline}",
+        f"  A {config.baseline}{_elsewhere(config, found)}",
         f"  B {config.run}",
         f"  {'':<24} {'A':>6} {'B':>6}  difference, points",
         *(_pair(pair.name.replace("_", " "), pair) for pair in found.means),
@@ -96,6 +95,11 @@ def describe_sets(config: CompareConfig, found: SetComparison) -> str:
         if len(parts) > MAX_ROWS:
             lines.append(f"  and {len(parts) - MAX_ROWS} more")
     return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
+
+
+def _elsewhere(config: CompareConfig, found: Comparison | SetComparison) -> str:
+    """Which of the first run's evaluations was taken, where it is not the one that was asked for."""
+    return f", evaluated as {found.evaluation}" if found.evaluation != config.split else ""
 
 
 def _pair(name: str, pair: Pair) -> str:

@@ -50,6 +50,7 @@ class SetComparison(Shown):
 
     Args:
         examples: how many images.
+        evaluation: the first run's, by its name: of the same images as the second's, whose name is --split.
         means: the mean average precision, the mean F1 over classes, and F1 over all labels.
         classes: each class's average precision, those with the largest change first; each interval is for itself.
         parts: by each column that was asked for: its values, those with the largest change first; each interval is for itself.
@@ -58,6 +59,7 @@ class SetComparison(Shown):
     """
 
     examples: int
+    evaluation: str
     means: list[Pair]
     classes: list[Pair]
     parts: dict[str, list[SetPart]]
@@ -135,6 +137,7 @@ def compare_sets(
     classes = [pair for pair in pairs[len(MEANS) :] if not math.isnan(pair.first)]
     return SetComparison(
         len(keys),
+        os.path.basename(first.folder),
         pairs[: len(MEANS)],
         _changed_most(classes),
         {by: _parts(each, answers, keys if by == "group" else groups, config.seed) for by, each in values_by.items()},
