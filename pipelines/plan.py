@@ -118,7 +118,7 @@ def plan_of(
         left_out=source.reasons,
         problems=problems(source.images, surveyed),
         notes=(
-            *filter(None, (slow_dtype(engine, spec.compute_dtype), dark, of_network)),
+            *filter(None, (slow_dtype(engine, spec.compute_dtype), _no_map(config, backbone), dark, of_network)),
             *dataset_notes(source, examples, division),
         ),
         done=markers_of(job, units),
@@ -163,6 +163,17 @@ def _backbone(config: ExtractConfig) -> Backbone:
         parse_image_size(config.image_size) if config.image_size else None,
         config.preprocessing,
         [Tap.parse(text) for text in config.taps or ("",)],
+    )
+
+
+def _no_map(config: ExtractConfig, backbone: Backbone) -> str:
+    """A warning, or '', where nothing was said of a tap and the network gives no feature map."""
+    tap = backbone.taps[0]
+    if config.taps or len(tap.shape) > 1 or tap.pool != "none":
+        return ""
+    return (
+        f"warning: {backbone.name} gives no feature map, so its output {tap.layer!r} is stored, {tap.size:,} numbers: poor "
+        f"features if these are a classifier's probabilities. Save it with its maps as outputs, and name one by --tap"
     )
 
 

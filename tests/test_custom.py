@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import time
 import zipfile
 from typing import Any
@@ -256,3 +257,19 @@ def test_equal_models_are_saved_as_equal_bytes(tmp_path: pathlib.Path, monkeypat
     assert sorted(os.listdir(tmp_path)) == ["one.keras", "other.keras"]
     loaded = load_model(str(tmp_path / "one.keras"))
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True))
+
+
+def test_a_classifier_s_own_answers_are_warned_of(
+    photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = keras.Input((32, 32, 3))
+    maps = keras.layers.Conv2D(4, 3, name="maps")(image)
+    vector = keras.layers.Dense(5, "softmax", name="answers")(keras.layers.GlobalAveragePooling2D()(maps))
+    keras.Model(image, vector).export(str(tmp_path / "answers"), verbose=False)
+    keras.Model(image, {"maps": maps, "answers": vector}).export(str(tmp_path / "both"), verbose=False)
+    asked = ["extract", str(photos), "--store", str(tmp_path / "store"), "--preprocessing", "unit", "--dry_run", "--backbone"]
+    warning = re.compile(r"warning: own:\w+ gives no feature map, so its output '\w+' is stored, 5 numbers: poor features")
+    assert main([*asked, str(tmp_path / "answers")]) == 0
+    assert warning.search("".join(capsys.readouterr()))
+    assert main([*asked, str(tmp_path / "both")]) == 0
+    assert "gives no feature map" not in "".join(capsys.readouterr())
