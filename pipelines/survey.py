@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text
+from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text, each
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.dataset.labels import in_a_cell
+from headstart.features.dataset.listing import states
 from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
 from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.dataset.sources import Images
@@ -36,7 +37,6 @@ from headstart.features.runtime import cores
 DIGESTS = ".digests"  # of the cache's name in the store's folder, where it is no part of the store's identity
 CACHE = f"{DIGESTS}.parquet"
 FILES_PER_CHUNK = 2_000
-STATED_AT_ONCE = 100_000  # files that are compared with the cache
 GONE = "No such file or directory"
 
 
@@ -103,7 +103,14 @@ class SurveyRecords(beam.DoFn):
         yield number
 
 
-def survey_records(records: RecordInput, folder: str, pipeline: Any) -> list[RecordImage]:
+class RecordImages(Columns[RecordImage]):
+    """A table of images in records."""
+
+    row = RecordImage
+    kinds = {"key": Text, "path": Text, "size": Numbers, "digest": Digests, "label": Few, "problem": Few}  # noqa: RUF012
+
+
+def survey_records(records: RecordInput, folder: str, pipeline: Any) -> RecordImages:
     """The images of all files of records, in order. A file is read by one worker, and by nobody else.
 
     Args:
@@ -114,9 +121,10 @@ def survey_records(records: RecordInput, folder: str, pipeline: Any) -> list[Rec
     with pipeline() as run:
         numbered = list(enumerate(records.files))
         _ = run | "Files" >> beam.Create(numbered) | "SurveyRecords" >> beam.ParDo(SurveyRecords(records.fields, folder))
-    parts = place.at_once(lambda number: place.read(place.join(folder, _part(number))), range(len(records.files)), folder)
+    paths = [place.join(folder, _part(number)) for number in range(len(records.files))]
+    parts = place.at_once(lambda path: RecordImages.of_values(map(json.loads, place.read(path).splitlines())), paths, folder)
     place.remove_folder(folder)
-    return [RecordImage(*json.loads(line)) for part in parts for line in part.splitlines()]
+    return RecordImages.joined(parts)
 
 
 def survey(paths: Text | Below, folder: str, cache: str, pipeline: Any) -> Survey:
@@ -158,16 +166,15 @@ def survey_listing(paths: Text | Below) -> Survey:
     Raises:
         UserError: for files of this machine, of which nobody says what they hold.
     """
-    names = paths.values()
 
-    def listed(path: str, found: Entry | None) -> Surveyed:
-        if not found:
+    def listed(path: str, found: Entry) -> Surveyed:
+        if found.size < 0:
             return Surveyed("", 0, 0, "", GONE)
         if not found.version:
             raise UserError("bad-flag", f"--identity listing: nobody says what {path!r} holds: leave it out")
         return Surveyed("", found.size, found.time_ns, listed_digest(found))
 
-    return Survey.of(map(listed, names, place.entries_at(names))).replaced(path=paths)
+    return Survey.of(map(listed, each(paths), states(paths))).replaced(path=paths)
 
 
 def unread(images: Images, surveyed: Survey, label_delimiter: str = "") -> tuple[DeadLetter, ...]:
@@ -190,21 +197,12 @@ def _unchanged(paths: Text | Below, known: Survey) -> np.ndarray:
     """Each file's row among the known ones, int64 [N]; -1 where it is not known at its size and time."""
     if not len(known):
         return np.full(len(paths), -1)
-    row = Text.joined(list(_texts(paths))).where_in(known.columns["path"])
-    sizes, times = (known.columns[name].array for name in ("size", "time_ns"))
+    row = Text.of(each(paths)).where_in(known.columns["path"])
     asked = np.flatnonzero(row >= 0)
-    at_once = STATED_AT_ONCE if not isinstance(paths, Below) or not place.is_remote(paths.folder) else max(1, len(asked))
-    for part in np.split(asked, range(at_once, len(asked), at_once)):  # of a bucket, all by one listing
-        for at, found in zip(part, place.entries_at(paths.take(part).values())):
-            if not found or (found.size, found.time_ns) != (sizes[row[at]], times[row[at]]):
-                row[at] = -1
+    now, then = states(paths.take(asked)), known.take(row[asked])
+    is_other = [now.columns[name].array != then.columns[name].array for name in ("size", "time_ns")]
+    row[asked[np.logical_or(*is_other)]] = -1
     return row
-
-
-def _texts(paths: Text | Below) -> Iterator[Text]:
-    """All paths, some at a time."""
-    for start in range(0, len(paths), STATED_AT_ONCE):
-        yield Text.of(paths.take(slice(start, start + STATED_AT_ONCE)).values())
 
 
 def _chunk(number: int) -> str:

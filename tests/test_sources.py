@@ -122,7 +122,9 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
 
 def test_image_files_of_a_folder(tmp_path: Path) -> None:
     path = folder(tmp_path, "b.jpg", "a/c.jpg", ".hidden", "a/notes.txt")
-    assert image_files(path) == ([str(tmp_path / "b.jpg"), str(tmp_path / "a/c.jpg")], [str(tmp_path / "a/notes.txt")], [])
+    images, others, unlisted = image_files(path)
+    assert images.values() == [str(tmp_path / "b.jpg"), str(tmp_path / "a/c.jpg")]
+    assert others.values() == [str(tmp_path / "a/notes.txt")] and not unlisted
 
 
 def test_a_file_that_is_no_image_by_name_and_content_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -134,13 +136,13 @@ def test_a_file_that_is_no_image_by_name_and_content_is_left_out_and_counted(tmp
     (tmp_path / "dog/link.jpg").symlink_to(tmp_path / "nowhere")
     source = read_source(path)
     assert [i.key for i in source.images] == ["cat/1.jpg", "cat/damaged.HEIC", "dog/1.jpg", "dog/link.jpg", "dog/nameless"]
-    assert source.no_images == ("cat/notes.txt", "docs/read.me", "dog/empty", "dog/link") and source.left_out == 1
+    assert source.no_images.values() == ["cat/notes.txt", "docs/read.me", "dog/empty", "dog/link"] and source.left_out == 1
     assert source.class_names == ("cat", "dog")
     assert source.notes == [
         "1 files stand outside any class folder and are left out",
         "4 files are no images and are left out, such as cat/notes.txt",
     ]
-    assert read_source(path, SourceOptions(group_by=r"^[^/]+")).no_images == source.no_images
+    assert read_source(path, SourceOptions(group_by=r"^[^/]+")).no_images.values() == source.no_images.values()
 
 
 def test_what_a_table_lists_is_never_left_out(tmp_path: Path) -> None:

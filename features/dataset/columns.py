@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from headstart.features.places import place
 
 Row = TypeVar("Row")
+Value = TypeVar("Value")
 Self = TypeVar("Self", bound="Columns[Any]")
 AT_ONCE = 1 << 16  # rows that are objects at one time
 NO_DIGEST = bytes(32)
@@ -32,9 +33,9 @@ class Text:
         self.array = array
 
     @classmethod
-    def of(cls, values: Sequence[str]) -> Text:
+    def of(cls, values: Iterable[str]) -> Text:
         """The column of some values."""
-        return cls(pa.array(map(_encoded, values), pa.large_binary(), size=len(values)))
+        return cls.joined([cls(pa.array(list(map(_encoded, some)), pa.large_binary())) for some in batches(values)])
 
     @classmethod
     def joined(cls, columns: Sequence[Text]) -> Text:
@@ -59,6 +60,15 @@ class Text:
         """Each row's number among the different values, int64 [N]; and these, as they first appear."""
         found = self.array.dictionary_encode()
         return found.indices.to_numpy().astype(np.int64), Text(found.dictionary).values()
+
+    def order(self) -> np.ndarray:
+        """The rows in the order of their values, int64 [N]."""
+        return pc.sort_indices(self.array).to_numpy().astype(np.int64)
+
+    def repeated(self) -> Text:
+        """The values that several rows have, each once, in the order in which they first appear."""
+        found = pc.value_counts(self.array)
+        return Text(found.field("values").filter(pc.greater(found.field("counts"), 1)))
 
     def where_in(self, others: Text) -> np.ndarray:
         """The row of others that has the same value, int64 [N]; -1 where none has."""
@@ -202,6 +212,19 @@ def _encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
+def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """Values in their order, as many at a time as may be objects."""
+    left = iter(values)
+    while some := list(itertools.islice(left, AT_ONCE)):
+        yield some
+
+
+def each(column: Any) -> Iterator[Any]:
+    """The values of a column in their order, few of which are objects at one time."""
+    for start in range(0, len(column), AT_ONCE):
+        yield from column.take(slice(start, start + AT_ONCE)).values()
+
+
 class Columns(Sequence[Row], Generic[Row]):
     """A table of rows, kept as columns. A subclass says which row it makes, and each field's kind of column."""
 
@@ -221,10 +244,12 @@ class Columns(Sequence[Row], Generic[Row]):
     @classmethod
     def of_values(cls: type[Self], rows: Iterable[tuple[Any, ...]]) -> Self:
         """The table of some rows, each the values of its fields."""
-        parts, left = list[Self](), iter(rows)
-        while chunk := list(itertools.islice(left, AT_ONCE)):
-            parts.append(cls(**{name: kind.of(values) for (name, kind), values in zip(cls.kinds.items(), zip(*chunk))}))
-        return cls.joined(parts)
+        return cls.joined(
+            [
+                cls(**{name: kind.of(values) for (name, kind), values in zip(cls.kinds.items(), zip(*some))})
+                for some in batches(rows)
+            ]
+        )
 
     @classmethod
     def joined(cls: type[Self], tables: Sequence[Self]) -> Self:
@@ -235,10 +260,7 @@ class Columns(Sequence[Row], Generic[Row]):
         return len(next(iter(self.columns.values())))
 
     def __iter__(self) -> Iterator[Row]:
-        for start in range(0, len(self), AT_ONCE):
-            yield from map(
-                self.row, *(column.take(slice(start, start + AT_ONCE)).values() for column in self.columns.values())
-            )
+        return map(self.row, *map(each, self.columns.values()))
 
     @overload
     def __getitem__(self, index: int) -> Row: ...

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from headstart.features.dataset.columns import Below, Text, batches, each
+from headstart.features.dataset.listing import listing
 from headstart.features.errors import UserError
 from headstart.features.places import place
 
@@ -16,20 +20,26 @@ IMAGE_SUFFIXES = (
 HEAD_BYTES = 4096  # of a file, from which its format is told
 
 
-def image_files(folder: str) -> tuple[list[str], list[str], list[OSError]]:
+def image_files(folder: str) -> tuple[Below, Below, list[OSError]]:
     """All images below a folder in sorted order, the files that are no images, and an error for each unlisted folder."""
     errors = list[OSError]()
-    keys, no_images = images_of(folder, list(files_below(folder, errors.append)))
-    images, others = ([place.join(folder, key) for key in found] for found in (keys, no_images))
-    return images, others, errors
+    images, others = images_of(folder, Text.of(files_below(folder, errors.append)))
+    return Below(folder, images), Below(folder, others), errors
 
 
-def images_of(root: str, keys: list[str]) -> tuple[list[str], list[str]]:
-    """The keys that are images by name or content, and the others."""
+def images_of(root: str, keys: Text) -> tuple[Text, Text]:
+    """The keys that are images by name or content, in their order, and the others, sorted."""
+    found = (is_image for some in batches(each(keys)) for is_image in _are_images(root, some))
+    is_image = np.fromiter(found, bool, len(keys))
+    others = keys.take(~is_image)
+    return keys.take(is_image), others.take(others.order())
+
+
+def _are_images(root: str, keys: list[str]) -> list[bool]:
     unsure = [key for key in keys if not _named_as_image(key)]
-    found = place.at_once(lambda key: _holds_no_image(place.join(root, key)), unsure, root)
-    no_images = {key for key, holds_none in zip(unsure, found) if holds_none}
-    return [key for key in keys if key not in no_images], sorted(no_images)
+    holds_none = place.at_once(lambda key: _holds_no_image(place.join(root, key)), unsure, root)
+    no_images = {key for key, none in zip(unsure, holds_none) if none}
+    return [key not in no_images for key in keys]
 
 
 def _named_as_image(name: str) -> bool:
@@ -56,7 +66,8 @@ def files_below(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
         failed: is told of each folder that can't be listed.
     """
     if place.is_remote(root):
-        yield from (each.name for each in place.entries(root) if all(map(_wanted, each.name.split("/"))))
+        names = listing(root).columns["name"]
+        yield from (name for name in each(names) if all(map(_wanted, name.split("/"))))
         return
     inside, followed = os.path.realpath(root), set[str]()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headstart.features.dataset.columns import Below, Columns, Few, Text
+from headstart.features.dataset.columns import Below, Columns, Few, Text, each
 from headstart.features.dataset.folder import files_below, images_of
 from headstart.features.dataset.inputs import check_exists, image_root
 from headstart.features.dataset.labels import labels_in
@@ -49,7 +49,7 @@ class Images(Columns[ImageFile]):
         paths = self.columns["path"]
         if isinstance(paths, Below):
             return Below(place.absolute(paths.folder), paths.names)
-        return Text.of([place.absolute(path) for path in paths.values()])
+        return Text.of(map(place.absolute, each(paths)))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Source:
     has_splits: bool
     has_groups: bool
     left_out: int = 0
-    no_images: tuple[str, ...] = ()
+    no_images: Text = field(default_factory=lambda: Text.of(()))
     label_delimiter: str = ""
     copies: int = 0
     class_names: tuple[str, ...] = field(default=())
@@ -90,9 +90,10 @@ class Source:
     def notes(self) -> list[str]:
         """What is left out, a line each."""
         outside = f"{self.left_out} files stand outside any class folder and are left out"
-        others = f"{len(self.no_images)} files are no images and are left out, such as {''.join(self.no_images[:1])}"
+        such = "".join(self.no_images.take(slice(1)).values())
+        others = f"{len(self.no_images)} files are no images and are left out, such as {such}"
         copies = f"{self.copies} files are copies of images in other class folders: one image each, with the labels of all"
-        return [outside] * bool(self.left_out) + [others] * bool(self.no_images) + [copies] * bool(self.copies)
+        return [outside] * bool(self.left_out) + [others] * bool(len(self.no_images)) + [copies] * bool(self.copies)
 
 
 @dataclass(frozen=True)
@@ -188,16 +189,16 @@ def _refuse(error: OSError) -> None:
 
 
 def _read_folder(root: str, options: SourceOptions) -> Source:
-    keys = list(files_below(root, _refuse))
-    tops = {key.split("/")[0] for key in keys if "/" in key}
+    keys = Text.of(files_below(root, _refuse))
+    tops = {key.split("/")[0] for key in each(keys) if "/" in key}
     by_split = options.layout == "split" or (options.layout == "auto" and _looks_split(tops))
     if options.layout == "split" and (unknown := sorted(top for top in tops if top.lower() not in SPLIT_NAMES)):
         raise UserError(
             "bad-flag", f"--layout split: the top folders must be named train, validation or test, not {unknown[0]!r}"
         )
     depth = 2 if by_split else 1
-    inside = [key for key in keys if key.count("/") >= depth]
-    if by_split and keys and not inside:
+    inside = keys.take(np.fromiter((key.count("/") >= depth for key in each(keys)), bool, len(keys)))
+    if by_split and len(keys) and not len(inside):
         raise UserError(
             "bad-input", f"{root!r} holds images right in {', '.join(sorted(tops))}: if those are classes, say --layout class"
         )
@@ -209,10 +210,10 @@ def _read_folder(root: str, options: SourceOptions) -> Source:
             labels_in(key.split("/", depth)[depth - 1], options.label_delimiter),
             SPLIT_NAMES[key.split("/")[0].lower()] if by_split else "",
         )
-        for key in chosen
+        for key in each(chosen)
     )
-    images = images.replaced(path=Below(root, images.columns["key"]))
-    return Source(root, images, by_split, False, len(keys) - len(inside), tuple(no_images), options.label_delimiter)
+    images = images.replaced(key=chosen, path=Below(root, chosen))
+    return Source(root, images, by_split, False, len(keys) - len(inside), no_images, options.label_delimiter)
 
 
 def _looks_split(tops: set[str]) -> bool:
@@ -229,9 +230,7 @@ def _read_table(path: str, options: SourceOptions) -> Source:
     numbers = (f"row {number}" if path.lower().endswith(".parquet") else f"line {number + 1}" for number in itertools.count(1))
     images = Images.of(_from_row(path, number, row, options) for number, row in zip(numbers, rows))
     images = images.replaced(path=Below(place.folder_of(path), images.columns["key"]))
-    codes, found = Text.of(images.paths.values()).codes()
-    twice = [found[code] for code in np.flatnonzero(np.bincount(codes, minlength=1) > 1)]
-    if twice:
+    if twice := Text.of(each(images.paths)).repeated().values():
         raise UserError(
             "bad-input", f"{path!r} lists {twice[0]!r} more than once ({len(twice)} paths in all): keep one row for each image"
         )
@@ -241,7 +240,7 @@ def _read_table(path: str, options: SourceOptions) -> Source:
             "bad-input",
             f"{path!r} gives a split for {with_split} of {len(images)} rows: fill the column, or leave all of it empty",
         )
-    has_groups, delimiter = any(images.columns["group"].codes()[1]), options.label_delimiter
+    has_groups, delimiter = any(each(images.columns["group"])), options.label_delimiter
     return Source(place.folder_of(path), images, with_split > 0, has_groups, label_delimiter=delimiter)
 
 
@@ -286,5 +285,5 @@ def _grouped(source: Source, pattern: str) -> Source:
             )
         return group
 
-    groups = Text.of(list(map(group_of, source.images)))
+    groups = Text.of(map(group_of, source.images))
     return dataclasses.replace(source, images=source.images.replaced(group=groups), has_groups=True)

@@ -190,7 +190,7 @@ def entry(path: str) -> Entry | None:
 
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:
-    """What is known of each of many files, with few requests where they lie together."""
+    """What is known of each of several files; of very many, `states` of the dataset's listing asks less."""
     kinds: dict[int, list[str]] = {}
     for path in paths:
         kinds.setdefault(id(_of(path)), []).append(path)

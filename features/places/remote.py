@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, TypeVar
 
 from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places.entry import Entry
-from headstart.features.places.requests import SILENCE_S, UPLOAD_BYTES_PER_S, CutShort, asked, client, divided, library
+from headstart.features.places.requests import (
+    REQUESTS_AT_ONCE,
+    SILENCE_S,
+    UPLOAD_BYTES_PER_S,
+    CutShort,
+    asked,
+    client,
+    divided,
+    library,
+)
 
 PIECE = 8 << 20  # bytes of one request to read a large object
 MAX_OBJECT = 5 << 30  # bytes of one request to write
 DELETIONS = 1000  # in a request
+PAGE = 10_000  # objects of a listing that are taken at a time
+
+Made = TypeVar("Made")
 
 
 def join(folder: str, *names: str) -> str:
@@ -165,14 +179,9 @@ def entry(path: str) -> Entry | None:
 
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:
-    """What is known of many objects, by one listing of what they have in common."""
-    if len(paths) < 2:
-        return list(map(entry, paths))
-    if len({divided(path)[0] for path in paths}) > 1:  # of several buckets
-        return list(map(entry, paths))
-    common = common_folder(paths)
-    found = {join(common, each.name): each._replace(name=each.name.rpartition("/")[2]) for each in entries(common)}
-    return [found.get(path) for path in paths]
+    """What is known of several objects, by a request for each."""
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(entry, paths))
 
 
 def names(folder: str) -> set[str]:
@@ -187,15 +196,26 @@ def names(folder: str) -> set[str]:
 
 def entries(folder: str) -> Iterator[Entry]:
     """Every object below a folder, in the order of their names; what consoles leave in the place of folders is none."""
+    every = sorted(itertools.chain.from_iterable(in_pages(folder, list)))
+    folders = folders_among({each.name for each in every if not each.size}, (each.name for each in every))
+    return (each for each in every if each.name not in folders)
+
+
+def in_pages(folder: str, made: Callable[[Iterable[Entry]], Made]) -> list[Made]:
+    """What a function makes of every object below a folder, a page of the listing at a time, in whatever order they come."""
     root, key = divided(folder)
     length = len(_prefix(key) or "")
 
-    def listed() -> list[Entry]:
-        return [_entry(each, each["path"][length:]) for part in library().list(client(root), _prefix(key)) for each in part]
+    def listed() -> list[Made]:
+        pages = library().list(client(root), _prefix(key), chunk_size=PAGE)
+        return [made(_entry(each, each["path"][length:]) for each in page) for page in pages]
 
-    every = sorted(asked(folder, listed))
-    folders = {each.name.rpartition("/")[0] for each in every}
-    return (each for each in every if each.size or each.name not in folders)
+    return asked(folder, listed)
+
+
+def folders_among(empty: Container[str], names: Iterable[str]) -> set[str]:
+    """Those of some empty objects that consoles leave in the place of folders: other objects lie right below them."""
+    return {folder for name in names if (folder := name.rpartition("/")[0]) in empty}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from headstart.features.dataset.columns import Columns, Few, Text, each
 from headstart.features.dataset.folder import image_files
 from headstart.features.dataset.inputs import image_root
 from headstart.features.dataset.record_files import read_all
@@ -28,7 +31,20 @@ class ToPredict(NamedTuple):
     error: str = ""
 
 
-def to_predict(given: Sequence[str], options: RecordOptions = RecordOptions()) -> list[ToPredict]:
+class Named(Columns[ToPredict]):
+    """A table of what is named."""
+
+    row = ToPredict
+    kinds = {"key": Text, "path": Text, "error": Few}  # noqa: RUF012
+
+    @property
+    def is_lost(self) -> np.ndarray:
+        """Whether each gives no image, bool [N]."""
+        errors = self.columns["error"]
+        return errors.numbered({error: bool(error) for error in errors.names}).astype(bool)
+
+
+def to_predict(given: Sequence[str], options: RecordOptions = RecordOptions()) -> Named:
     """Every image that is named: of a folder all below it, by name; of a table those of its column `path`; of records all.
 
     A name that does not exist, a folder that can't be listed and one without images have a row that says so; so has a record
@@ -41,13 +57,13 @@ def to_predict(given: Sequence[str], options: RecordOptions = RecordOptions()) -
     Raises:
         UserError: for a table without that column, or records that can't be read.
     """
-    return [row for name in given for row in _named(name, options)]
+    return Named.of(row for name in given for row in _named(name, options))
 
 
 def _named(name: str, options: RecordOptions) -> Iterator[ToPredict]:
     if name == STANDARD_INPUT:
-        lines = sys.stdin.buffer.read().split(b"\n")  # names need not be UTF-8
-        yield from (_of_file(os.fsdecode(path)) for line in lines if (path := line.removesuffix(b"\r")))
+        paths = (line.removesuffix(b"\n").removesuffix(b"\r") for line in sys.stdin.buffer)  # names need not be UTF-8
+        yield from (_of_file(os.fsdecode(path)) for path in paths if path)
     elif is_record_input(name):
         records = record_input(name, options, labelled=False)
         for image in read_all(records.files, records.fields):
@@ -64,13 +80,15 @@ def _of_file(path: str) -> ToPredict:
     return ToPredict(path, path, "" if place.exists(path) else "read: it does not exist")
 
 
-def _in_folder(path: str) -> list[ToPredict]:
+def _in_folder(path: str) -> Iterator[ToPredict]:
     images, others, unlisted = image_files(path)
-    if others:
-        print(f"{path}: {len(others)} files are no images and are left out, such as {others[0]}", file=sys.stderr)
-    rows = [ToPredict(image, image) for image in images]
-    rows += [ToPredict(error.filename, "", f"read: the folder can't be listed: {error.strerror}") for error in unlisted]
-    return rows or [ToPredict(path, "", "read: the folder holds no images")]
+    if len(others):
+        (first,) = others.take(slice(1)).values()
+        print(f"{path}: {len(others)} files are no images and are left out, such as {first}", file=sys.stderr)
+    yield from (ToPredict(image, image) for image in each(images))
+    yield from (ToPredict(error.filename, "", f"read: the folder can't be listed: {error.strerror}") for error in unlisted)
+    if not len(images) and not unlisted:
+        yield ToPredict(path, "", "read: the folder holds no images")
 
 
 def _in_table(path: str) -> Iterator[ToPredict]:
