@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from headstart.features import files
+from headstart.features.dataset.columns import Digests, Few, Text, each
 from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -28,11 +28,12 @@ from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import take_over
 from headstart.pipelines.markers import ShardMarker, markers_of, read_marker
 from headstart.pipelines.run_units import run_units
+from headstart.pipelines.stored_features import nothing_stored
 from headstart.pipelines.work_unit import UnitExamples, WorkUnit
-from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest
+from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest, model_digest
 from headstart.training.evaluation.predict_config import PredictConfig
-from headstart.training.evaluation.to_predict import ToPredict, to_predict
-from headstart.training.runs.run_folder import MODEL, Run
+from headstart.training.evaluation.to_predict import Named, to_predict
+from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_prediction
 
 SUMMARY, DEAD_LETTERS = "summary.json", "dead_letters.jsonl"
@@ -55,6 +56,7 @@ class _Plan:
     units: list[WorkUnit]
     done: Mapping[str, ShardMarker]
     lost: Sequence[DeadLetter]
+    model_sha256: str  # what the run answers with, as it was when this was planned
 
     @property
     def to_do(self) -> list[WorkUnit]:
@@ -104,14 +106,16 @@ def check_output(path: str) -> None:
         raise UserError("output-taken", f"--output {path!r} holds something else than predictions: give a new or empty folder")
 
 
-def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Sequence[ToPredict]) -> _Plan:
-    answers, images = answers_digest(run), hashlib.sha256()
+def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Named) -> _Plan:
+    model, images = model_digest(run), hashlib.sha256()
+    answers = answers_digest(run, model)
     for row in named:  # of a table they are known by names below it: others may be called the same
         images.update(json.dumps([row.key, row.path and place.absolute(row.path), row.error]).encode())
     decides = json.dumps([answers, images.hexdigest(), config.format, config.top_k, config.with_features])
     fingerprint = hashlib.sha256(decides.encode()).hexdigest()
-    lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named if row.error]
-    units = _units([row for row in named if not row.error], config, run, fingerprint)
+    is_lost = named.is_lost
+    lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named.take(is_lost)]
+    units = _units(named.take(~is_lost), config, run, fingerprint)
     job = PredictJob(
         store=output,
         generation=hashlib.sha256(json.dumps([fingerprint, *(unit.digest for unit in units)]).encode()).hexdigest()[:16],
@@ -125,18 +129,25 @@ def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Se
         top_k=config.top_k,
         with_features=config.with_features,
     )
-    return _Plan(job, units, markers_of(job, units), lost)
+    return _Plan(job, units, markers_of(job, units), lost, model)
 
 
-def _units(rows: Sequence[ToPredict], config: PredictConfig, run: Run, fingerprint: str) -> list[WorkUnit]:
+def _units(rows: Named, config: PredictConfig, run: Run, fingerprint: str) -> list[WorkUnit]:
     """Cuts images, in their order, into units of about equal size."""
     parts = -(-len(rows) // config.images_per_file)
     bounds = [len(rows) * part // parts for part in range(parts + 1)] if parts else []
     units = []
     for part, (first, end) in enumerate(pairwise(bounds)):
-        own = ((row.key, place.absolute(row.path), "", (), None) for row in rows[first:end])
+        count, own = end - first, rows.take(slice(first, end)).columns
+        examples = UnitExamples(
+            key=own["key"],
+            path=Text.of(map(place.absolute, each(own["path"]))),
+            digest=Digests.of([""] * count),
+            labels=Few.of([()] * count),
+            stored_at=nothing_stored(count),
+        )
         name = f"part-{part:05}-of-{parts:05}.{config.format}"
-        units.append(WorkUnit(name, "", fingerprint, UnitExamples.of_values(own), run.config["max_pixels"]))
+        units.append(WorkUnit(name, "", fingerprint, examples, run.config["max_pixels"]))
     return units
 
 
@@ -183,7 +194,7 @@ def _finish(config: PredictConfig, run: Run, plan: _Plan) -> Predicted:
     summary: dict[str, Any] = {
         "job": job.generation,
         "run": run.home,
-        "model_sha256": files.sha256_file(os.path.join(run.path, MODEL)),
+        "model_sha256": plan.model_sha256,
         "format": job.form,
         "top_k": job.top_k,
         "images": predicted.images,

@@ -84,9 +84,14 @@ class PredictPart(WriteUnit):
         return write_unit(unit, job, begin)
 
 
-def answers_digest(run: Run) -> str:
-    """sha256 of what decides a run's answers and what they are called: the model, the classes, the thresholds."""
-    model, metrics = files.sha256_file(os.path.join(run.path, MODEL)), run.metrics
+def model_digest(run: Run) -> str:
+    """sha256 of a run's model."""
+    return files.sha256_file(os.path.join(run.path, MODEL))
+
+
+def answers_digest(run: Run, model: str) -> str:
+    """sha256 of what decides a run's answers and what they are called: its model's digest, the classes, the thresholds."""
+    metrics = run.metrics
     thresholds = [metrics.get(name) for name in ("operating_point", "thresholds")]
     return hashlib.sha256(json.dumps([model, run.class_names, *thresholds]).encode()).hexdigest()
 
@@ -111,7 +116,7 @@ def _shared(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
 def _load(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
     opened = Run.open(run, unsafe)
     loaded = _Loaded(Classifier(opened), rows_of(opened, top_k))
-    if answers_digest(opened) != answers:
+    if answers_digest(opened, model_digest(opened)) != answers:
         raise UserError(
             "replaced", f"the run {run!r} was trained again since these predictions began: start them anew, in another folder"
         )
