@@ -23,7 +23,7 @@ def listed(objects: Sequence[Any], described: Callable[[Any], tuple[str, int, st
         described: an object's key, size and version.
     """
 
-    def pages(store: Any, prefix: str | None, chunk_size: int) -> Iterator[list[dict[str, Any]]]:
+    def pages(store: Any, prefix: str | None, chunk_size: int = 50) -> Iterator[list[dict[str, Any]]]:
         for start in range(0, len(objects), chunk_size):
             some = map(described, objects[start : start + chunk_size])
             yield [{"path": key, "size": size, "last_modified": CHANGED, "e_tag": version} for key, size, version in some]

@@ -244,12 +244,11 @@ class Columns(Sequence[Row], Generic[Row]):
     @classmethod
     def of_values(cls: type[Self], rows: Iterable[tuple[Any, ...]]) -> Self:
         """The table of some rows, each the values of its fields."""
-        return cls.joined(
-            [
-                cls(**{name: kind.of(values) for (name, kind), values in zip(cls.kinds.items(), zip(*some))})
-                for some in batches(rows)
-            ]
-        )
+        parts: dict[str, list[Any]] = {name: [] for name in cls.kinds}
+        for some in batches(rows):
+            for (name, kind), values in zip(cls.kinds.items(), zip(*some)):
+                parts[name].append(kind.of(values))
+        return cls(**{name: kind.joined(parts.pop(name)) for name, kind in cls.kinds.items()})  # two of one column at most
 
     @classmethod
     def joined(cls: type[Self], tables: Sequence[Self]) -> Self:

@@ -30,8 +30,8 @@ NO_FILE = Entry("", -1, 0)
 
 
 def listing(folder: str) -> Listing:
-    """What `place.entries` gives of a folder of an object store; a page of it is objects at a time, and no more."""
-    found = Listing.joined(remote.in_pages(folder, Listing.of))
+    """What `place.entries` gives of a folder of an object store; few of them are objects at one time."""
+    found = remote.listed(folder, Listing.of)
     names = found.columns["name"].array
     if not pc.all(pc.less_equal(names[:-1], names[1:])).as_py():  # most stores list in this order
         found = found.take(found.columns["name"].order())

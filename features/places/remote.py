@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,6 @@ from headstart.features.places.requests import (
 PIECE = 8 << 20  # bytes of one request to read a large object
 MAX_OBJECT = 5 << 30  # bytes of one request to write
 DELETIONS = 1000  # in a request
-PAGE = 10_000  # objects of a listing that are taken at a time
 
 Made = TypeVar("Made")
 
@@ -196,21 +194,20 @@ def names(folder: str) -> set[str]:
 
 def entries(folder: str) -> Iterator[Entry]:
     """Every object below a folder, in the order of their names; what consoles leave in the place of folders is none."""
-    every = sorted(itertools.chain.from_iterable(in_pages(folder, list)))
+    every = listed(folder, sorted)
     folders = folders_among({each.name for each in every if not each.size}, (each.name for each in every))
     return (each for each in every if each.name not in folders)
 
 
-def in_pages(folder: str, made: Callable[[Iterable[Entry]], Made]) -> list[Made]:
-    """What a function makes of every object below a folder, a page of the listing at a time, in whatever order they come."""
+def listed(folder: str, made: Callable[[Iterable[Entry]], Made]) -> Made:
+    """What a function makes of every object below a folder, in whatever order they come; when a request fails, of all anew."""
     root, key = divided(folder)
     length = len(_prefix(key) or "")
 
-    def listed() -> list[Made]:
-        pages = library().list(client(root), _prefix(key), chunk_size=PAGE)
-        return [made(_entry(each, each["path"][length:]) for each in page) for page in pages]
+    def entries_of(pages: Iterable[Any]) -> Iterator[Entry]:
+        return (_entry(each, each["path"][length:]) for page in pages for each in page)
 
-    return asked(folder, listed)
+    return asked(folder, lambda: made(entries_of(library().list(client(root), _prefix(key)))))
 
 
 def folders_among(empty: Container[str], names: Iterable[str]) -> set[str]:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from headstart.features import files
-from headstart.features.dataset.columns import Digests, Few, Text, each
+from headstart.features.dataset.columns import Digests, Few, Text
 from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -32,7 +34,7 @@ from headstart.pipelines.stored_features import nothing_stored
 from headstart.pipelines.work_unit import UnitExamples, WorkUnit
 from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest, model_digest
 from headstart.training.evaluation.predict_config import PredictConfig
-from headstart.training.evaluation.to_predict import Named, to_predict
+from headstart.training.evaluation.to_predict import to_predict
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_prediction
 
@@ -88,7 +90,7 @@ def predict_files(config: PredictConfig) -> Predicted:
     check_prediction(config, run.label_delimiter)
     check_output(config.output)
     with claimed(output, "prediction", "--output") as claim:
-        plan = _planned(config, run, output, claim.token, to_predict(config.images, config.records))
+        plan = _planned(config, run, output, claim.token)
         if place.exists(place.join(output, SUMMARY)):
             predicted = _finished(config, plan.job)
         else:
@@ -106,22 +108,19 @@ def check_output(path: str) -> None:
         raise UserError("output-taken", f"--output {path!r} holds something else than predictions: give a new or empty folder")
 
 
-def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Named) -> _Plan:
-    model, images = model_digest(run), hashlib.sha256()
+def _planned(config: PredictConfig, run: Run, output: str, token: str) -> _Plan:
+    images, lost, examples = _named(config)
+    model = model_digest(run)
     answers = answers_digest(run, model)
-    for row in named:  # of a table they are known by names below it: others may be called the same
-        images.update(json.dumps([row.key, row.path and place.absolute(row.path), row.error]).encode())
-    decides = json.dumps([answers, images.hexdigest(), config.format, config.top_k, config.with_features])
+    decides = json.dumps([answers, images, config.format, config.top_k, config.with_features])
     fingerprint = hashlib.sha256(decides.encode()).hexdigest()
-    is_lost = named.is_lost
-    lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named.take(is_lost)]
-    units = _units(named.take(~is_lost), config, run, fingerprint)
+    units = _units(examples, config, run, fingerprint)
     job = PredictJob(
         store=output,
         generation=hashlib.sha256(json.dumps([fingerprint, *(unit.digest for unit in units)]).encode()).hexdigest()[:16],
         token=token,
         class_names=tuple(run.class_names),
-        max_dead=len(named),  # each has its dead letter, and the rest goes on
+        max_dead=len(lost) + len(examples),  # each has its dead letter, and the rest goes on
         run=place.absolute(config.run),
         unsafe=config.unsafe,
         answers=answers,
@@ -132,22 +131,31 @@ def _planned(config: PredictConfig, run: Run, output: str, token: str, named: Na
     return _Plan(job, units, markers_of(job, units), lost, model)
 
 
-def _units(rows: Named, config: PredictConfig, run: Run, fingerprint: str) -> list[WorkUnit]:
+def _named(config: PredictConfig) -> tuple[str, list[DeadLetter], UnitExamples]:
+    """What is named, in order: a digest of all of it, names that give no image, and the images."""
+    named, digest = to_predict(config.images, config.records), hashlib.sha256()
+    for row in named:  # of a table they are known by names below it: others may be called the same
+        digest.update(json.dumps([row.key, row.path and place.absolute(row.path), row.error]).encode())
+    lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named.take(named.is_lost)]
+    count = len(named) - len(lost)
+    examples = UnitExamples(
+        key=named.columns["key"].take(~named.is_lost),
+        path=Text.of(place.absolute(row.path) for row in named if not row.error),
+        digest=Digests(np.zeros(count, "S32")),
+        labels=Few(np.zeros(count, np.int32), ((),)),
+        stored_at=nothing_stored(count),
+    )
+    return digest.hexdigest(), lost, examples
+
+
+def _units(examples: UnitExamples, config: PredictConfig, run: Run, fingerprint: str) -> list[WorkUnit]:
     """Cuts images, in their order, into units of about equal size."""
-    parts = -(-len(rows) // config.images_per_file)
-    bounds = [len(rows) * part // parts for part in range(parts + 1)] if parts else []
+    parts = -(-len(examples) // config.images_per_file)
+    bounds = [len(examples) * part // parts for part in range(parts + 1)] if parts else []
     units = []
-    for part, (first, end) in enumerate(pairwise(bounds)):
-        count, own = end - first, rows.take(slice(first, end)).columns
-        examples = UnitExamples(
-            key=own["key"],
-            path=Text.of(map(place.absolute, each(own["path"]))),
-            digest=Digests.of([""] * count),
-            labels=Few.of([()] * count),
-            stored_at=nothing_stored(count),
-        )
+    for part, ends in enumerate(pairwise(bounds)):
         name = f"part-{part:05}-of-{parts:05}.{config.format}"
-        units.append(WorkUnit(name, "", fingerprint, examples, run.config["max_pixels"]))
+        units.append(WorkUnit(name, "", fingerprint, examples.take(slice(*ends)), run.config["max_pixels"]))
     return units
 
 
