@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from headstart.features.places.claim import claimed
 from headstart.predicting import predict_unit
 from headstart.training.evaluation.predict import predict
 from headstart.training.evaluation.predict_config import PredictConfig
-from headstart.training.runs.run_folder import Run
+from headstart.training.runs.run_folder import MODEL, Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
 from tests.conftest import raises
@@ -62,6 +63,7 @@ def test_what_is_left(whole: pathlib.Path, run: pathlib.Path, images: pathlib.Pa
     assert {path.name for path in whole.iterdir()} == {"predictions", "dead_letters.jsonl", "summary.json"}
     summary = json.loads((whole / "summary.json").read_text(encoding="utf-8"))
     assert (summary["images"], summary["failed"], summary["dead_by_stage"]) == (61, 1, {"decode": 1})
+    assert summary["model_sha256"] == hashlib.sha256((run / MODEL).read_bytes()).hexdigest()
     (letter,) = map(json.loads, (whole / "dead_letters.jsonl").read_text(encoding="utf-8").splitlines())
     assert letter["key"] == str(images / "cut short.jpg") and letter["stage"] == "decode" and letter["reason"]
     table = pq.read_table(whole / "predictions")

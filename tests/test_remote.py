@@ -20,6 +20,8 @@ pytest.importorskip("obstore", reason="object stores need the extra `remote`")
 pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")
 
 from headstart.cli import main
+from headstart.features.dataset.columns import Text
+from headstart.features.dataset.listing import NO_FILE, states
 from headstart.features.errors import UserError
 from headstart.features.places import cache, place, remote, requests
 from headstart.features.places.claim import claimed
@@ -114,6 +116,19 @@ def test_what_consoles_leave_in_the_place_of_folders_is_no_file(server: Server) 
 
     obstore.put(client, "photos/cats", b"")  # what a key that ends in / comes to
     assert [entry.name for entry in place.entries(f"{ROOT}/photos")] == ["cats/1.jpg"]
+
+
+def test_of_one_bucket_all_is_known_by_one_listing(server: Server, tmp_path: pathlib.Path) -> None:
+    there = [place.join(ROOT, "photos", name) for name in ("b/2.jpg", "a b/1.jpg", "b/1.jpg")]
+    for path in there:
+        place.write(path, path.encode())
+    found = [each._replace(name="") for each in place.entries_at(there) if each]
+    server.faults.log.clear()
+    assert states(Text.of([*there, f"{ROOT}/photos/gone"])) == [*found, NO_FILE]
+    assert [method for method, _ in server.faults.log] == ["GET", "GET"]  # whether anything is there, and what
+    (tmp_path / "near").write_bytes(b"near")
+    near, *others = states(Text.of([str(tmp_path / "near"), *there, f"{ROOT}/photos/gone"]))
+    assert (near.size, near.version) == (4, "") and others == [*found, NO_FILE]
 
 
 def test_one_holds_a_claim(server: Server) -> None:
