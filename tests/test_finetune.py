@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ from PIL import Image
 from headstart.cli import main
 from headstart.commands.finetune import describe
 from headstart.features.errors import UserError
+from headstart.features.files import sha256_file
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
@@ -80,7 +82,13 @@ def flags(settings: FinetuneConfig) -> list[str]:
 
 def weights_of(run: pathlib.Path | str) -> dict[str, list[np.ndarray]]:
     """Each layer's weights in the saved model: those of the backbone by their names, the head's as head/NAME."""
-    model = Run.open(str(run)).model()
+    return saved_weights(str(run), sha256_file(os.path.join(run, run_folder.MODEL)))
+
+
+@functools.cache
+def saved_weights(run: str, _digest: str) -> dict[str, list[np.ndarray]]:
+    """Loaded once: the run that others begin with is compared with all of them."""
+    model = Run.open(run).model()
     base, head = model.get_layer("backbone").get_layer("base"), model.get_layer("head")
     found = {layer.name: layer.get_weights() for layer in base.layers if layer.weights}
     return found | {f"head/{layer.name}": layer.get_weights() for layer in head.layers if layer.weights}
@@ -543,35 +551,34 @@ def test_mixed_bfloat16_learns_what_float32_does_and_saves_float32(
 
 
 TWO_DEVICES = """
-import sys
+import json, sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from headstart.cli import main
-for devices in ("1", "2"):
-    status = main([*sys.argv[2:], "--run", sys.argv[1] + devices, "--devices", devices])
-    assert status == 0, status
+for arguments in json.loads(sys.argv[1]):
+    status = main(arguments)
+    assert status == 0, (status, arguments)
 """
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "images",
-        "store",
-    ],
-)
 def test_two_devices_learn_what_one_does(
-    kind: str, photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path
+    photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    settings = {
-        "images": config(photos, maps_run, tmp_path, unfreeze_from="b_conv"),
-        "store": from_store(maps_store, maps_run, tmp_path),
-    }[kind]
-    code = [sys.executable, "-c", TWO_DEVICES, str(tmp_path / "devices"), *flags(settings)]
-    done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    """From images and from a store, all of it in one process that has two devices."""
+
+    def commands(devices: int) -> list[list[str]]:
+        images, store = (tmp_path / f"{kind}{devices}" for kind in ("images", "store"))
+        return [
+            flags(config(photos, maps_run, images, unfreeze_from="b_conv", devices=devices)),
+            flags(from_store(maps_store, maps_run, store, devices=devices)),
+        ]
+
+    code = [sys.executable, "-c", TWO_DEVICES, json.dumps([*commands(1), *commands(2)])]
+    done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert_same_training(tmp_path / "devices2", tmp_path / "devices1")
+    for kind in ("images", "store"):
+        assert_same_training(tmp_path / f"{kind}2", tmp_path / f"{kind}1")
 
 
 A_CALLBACK_FAILS = """
