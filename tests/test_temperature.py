@@ -26,12 +26,11 @@ from headstart.training.evaluation.temperature import (
     softmax,
     without_temperature,
 )
-from headstart.training.fitting.calibrate import NO_LOGITS, NO_VALIDATION, NOT_ASKED, Decisions, decide, scale_logits
+from headstart.training.fitting.calibrate import NO_LOGITS, NOT_ASKED, Decisions, decide, scale_logits
 from headstart.training.fitting.sources import ArraySource
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import rewrite_manifest
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -206,13 +205,6 @@ def test_it_is_made_of_kerass_own_layers_as_before(run: pathlib.Path, plain: pat
     mine, other = (keras.saving.load_model(each / "model.keras", safe_mode=True) for each in (run, plain))
     assert [type(layer) for layer in every_layer(mine)] == [type(layer) for layer in every_layer(other)]
     assert all(type(layer).__module__.startswith("keras.") for layer in every_layer(mine))
-
-
-def test_without_a_validation_split_nothing_is_calibrated(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    rewrite_manifest(store_copy, lambda manifest: manifest["generations"][0]["splits"].pop("validation"))
-    run = train(TrainConfig(store=str(store_copy), run=str(tmp_path / "run"), epochs=1))
-    assert run.metrics["calibration"] == {"temperature": 1.0, "why_not": NO_VALIDATION}
-    assert f"not calibrated: {NO_VALIDATION}" in describe(run)
 
 
 def test_evaluation_says_what_it_would_be_without(

@@ -3,7 +3,7 @@
 1. the store and the tap; what is there already     training/runs/run_folder.py
 2. a head, and how it becomes the one that is saved training/heads.py
 3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py, or training/fitting/refit.py
-4. a temperature and a threshold by validation      training/fitting/calibrate.py
+4. a temperature and a threshold by validation      training/fitting/calibrate.py, or training/fitting/out_of_fold.py
 5. save, and compare with the stored features       training/runs/save_run.py, training/runs/agreement.py
 """
 
@@ -13,9 +13,10 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from headstart.features import files
 from headstart.features.errors import UserError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from headstart.features.spec import Tap
     from headstart.features.store.feature_store import FeatureStore
     from headstart.training.fitting.fit import Recipe
+    from headstart.training.fitting.sources import StoreSource
     from headstart.training.runs.run_folder import Run
 
 VALIDATION_BATCH = 256
@@ -73,7 +75,6 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
 
     from headstart.features.store.feature_store import FeatureStore
     from headstart.training.evaluation.goals import check_dataset
-    from headstart.training.fitting.calibrate import Decisions, decide
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.fit import fit_network
     from headstart.training.fitting.refit import refit
@@ -94,14 +95,16 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     task = task_of(store.label_delimiter)
     loss = keras.losses.get(loss or task.loss())
     task.check_loss(loss)
-    recipe = _recipe(config, store, loss)
+    everything = np.arange(store.count("train"))
+    recipe = _recipe(config, store, loss, everything)
     identity = None if own else _identity(config, store, tap, recipe)
     described = _described(config, store, tap, identity, custom=head is not None)
     if published and identity and run_folder.holds(config.run, described):
         return run_folder.Run.open(config.run, config.unsafe)
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)
-    learner = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, store)
+    begin = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, store)
+    learner = begin(everything)
     work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity or {}))  # an older run stays whole meanwhile
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
@@ -112,10 +115,8 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
         source = StoreSource(store, tap, config.batch_size, VALIDATION_BATCH, config.seed)
         fitted = fit_network(learner.head, source, recipe, work, identity)
         trained = learner.export()
-        held_out = store.examples("validation") if "validation" in store.splits else []
-        decided = decide(trained, trained, source, held_out, Decisions.of(config, store.class_names, task))
         save_history(run, fitted.history, fitted.best_epoch)
-        metrics = {**fitted.figures, **decided}
+        metrics = {**fitted.figures, **_decided(config, store, source, trained, fitted.interrupted, begin, loss)}
     save_classifier(run, attach_head(store.spec, backbone, trained))
     save_dataset(run, store.dataset_table, ("train", metrics["used_for_selection"]))
     if not own:
@@ -127,12 +128,52 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     return run_folder.Run.open(config.run, config.unsafe)
 
 
-@dataclass(frozen=True)
-class _Learner:
+class _Learner(NamedTuple):
     """A head to fit, and how it becomes the float32 head of probabilities that is saved."""
 
     head: keras.Model
     export: Callable[[], keras.Model]
+
+
+Begin = Callable[[np.ndarray], _Learner]  # a head from nothing, to learn from these examples of the training split
+
+
+def _decided(
+    config: TrainConfig,
+    store: FeatureStore,
+    source: StoreSource,
+    trained: keras.Model,
+    interrupted: bool,
+    begin: Begin,
+    loss: Any,
+) -> dict[str, Any]:
+    """The temperature into a trained head, and thresholds; by the validation split, or else out of fold."""
+    from headstart.training.fitting.calibrate import INTERRUPTED, NOT_ASKED, Decisions, decide, decide_by, undecided
+    from headstart.training.fitting.out_of_fold import Begun, answers_out_of_fold
+    from headstart.training.tasks.task import task_of
+
+    asked = Decisions.of(config, store.class_names, task_of(store.label_delimiter))
+    if "validation" in store.splits:
+        return decide(trained, trained, source, store.examples("validation"), asked)
+    if interrupted or asked.no_calibrate:
+        return undecided(INTERRUPTED if interrupted else NOT_ASKED, asked)
+    kept = [variable.numpy() for variable in trained.variables]  # a head of the caller's own is begun again, and is no other
+
+    def begun(learned: np.ndarray) -> Begun:
+        return Begun(*begin(learned), _recipe(config, store, loss, learned))
+
+    try:
+        seen = answers_out_of_fold(store, source.tap, begun, config.batch_size, config.seed, asked)
+    except KeyboardInterrupt:
+        return {**undecided(INTERRUPTED, asked), "interrupted": True}
+    finally:
+        _assign(trained, kept)
+    return undecided(seen, asked) if isinstance(seen, str) else decide_by(trained, seen, asked)
+
+
+def _assign(model: keras.Model, values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
 
 
 def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
@@ -154,7 +195,7 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
         )
 
 
-def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> _Learner:
+def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> Begin:
     from headstart.training.fitting.sources import stored_moments
     from headstart.training.heads import begin_at_shares, build_head, resolve_precision
     from headstart.training.tasks.task import task_of
@@ -163,39 +204,51 @@ def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> 
         raise UserError(
             "bad-flag", "the built-in heads give probabilities: a loss with from_logits=True needs a head of its own"
         )
-    classes, standard, task = len(store.class_names), stored_moments(store, tap), task_of(store.label_delimiter)
+    classes, task = len(store.class_names), task_of(store.label_delimiter)
 
-    def build(precision: str) -> keras.Model:
-        return build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
+    def begin(learned: np.ndarray) -> _Learner:
+        standard = stored_moments(store, tap, learned)
 
-    def export() -> keras.Model:
-        plain = build("float32")
-        plain.set_weights(head.get_weights())
-        return plain
+        def build(precision: str) -> keras.Model:
+            return build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
 
-    head = build(resolve_precision(config.precision))
-    if task.several:
-        begin_at_shares(head, store.labels("train"))
-    return _Learner(head, export)
+        def export() -> keras.Model:
+            plain = build("float32")
+            plain.set_weights(head.get_weights())
+            return plain
+
+        head = build(resolve_precision(config.precision))
+        if task.several:
+            begin_at_shares(head, store.labels("train")[learned])
+        return _Learner(head, export)
+
+    return begin
 
 
-def _custom(layer: keras.Layer, loss: Any, tap: Tap, store: FeatureStore) -> _Learner:
+def _custom(layer: keras.Layer, loss: Any, tap: Tap, store: FeatureStore) -> Begin:
     from headstart.training.heads import wrap_head
     from headstart.training.tasks.task import task_of
 
     classes, activation = len(store.class_names), task_of(store.label_delimiter).activation
     from_logits = bool(getattr(loss, "from_logits", False))
     head = wrap_head(layer, tap, classes, from_logits=False)
-    return _Learner(head, lambda: wrap_head(layer, tap, classes, from_logits, activation) if from_logits else head)
+    first = [variable.numpy() for variable in head.variables]  # it can't be built again: each training begins with these
+
+    def begin(_: np.ndarray) -> _Learner:
+        _assign(head, first)
+        return _Learner(head, lambda: wrap_head(layer, tap, classes, from_logits, activation) if from_logits else head)
+
+    return begin
 
 
-def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
+def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.ndarray) -> Recipe:
+    """How a head is fitted to some examples of the training split."""
     from headstart.training.fitting.fit import Recipe
     from headstart.training.fitting.sources import class_weights
     from headstart.training.heads import resolve_precision
     from headstart.training.tasks.task import task_of
 
-    has_validation = "validation" in store.splits
+    has_validation, examples = "validation" in store.splits, store.examples("train")
     return Recipe(
         epochs=config.epochs,
         patience=config.patience if has_validation else config.epochs,
@@ -203,7 +256,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any) -> Recipe:
         learning_rate=config.learning_rate,
         precision=resolve_precision(config.precision),
         max_steps_at_once=MAX_STEPS_AT_ONCE,
-        class_weight=class_weights(config.class_weight, store.examples("train"), store.class_names),
+        class_weight=class_weights(config.class_weight, (examples[row] for row in learned.tolist()), store.class_names),
         loss=loss,
         task=task_of(store.label_delimiter),
         from_nothing=True,

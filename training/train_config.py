@@ -34,7 +34,11 @@ class TrainConfig:
     monitor: str = flag("val_loss", "what the best epoch is best at", choices=MONITORS)
     precision: str = flag("auto", "auto: mixed where the GPU has tensor cores, else float32", choices=PRECISIONS)
     seed: int = flag(0, "of the first weights, the order of examples and the dropout", least=0, below=2**32)
-    no_calibrate: bool = flag(False, "leave the probabilities as training made them: no temperature by the validation split")
+    no_calibrate: bool = flag(
+        False,
+        "leave the probabilities as training made them: no temperature by the validation split, or, where there is none, out "
+        "of fold, which takes about 4 times the training again",
+    )
     operating_point: str = flag(
         "", "choose a threshold by the validation split, such as recall@precision=0.95", metavar="WANTED@HELD=SHARE"
     )

@@ -34,6 +34,7 @@ def dataset(
     in_memory: bool,
     element: Callable[[tf.Tensor, dict[str, tf.Tensor]], Any],
     position: Position | None = None,
+    chosen: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches of features with what stands beside them; each iteration is an epoch.
 
@@ -45,17 +46,21 @@ def dataset(
         in_memory: read all features now.
         element: makes an element of a batch's features [B, *shape] and its columns [B, ...].
         position: says which epoch an iteration is; when not given, each is the next one.
+        chosen: the numbers of the split's examples that there are, int64 [N], one for each value of a column; None: all.
 
     Returns:
         A dataset of known cardinality.
     """
+    views, count = features.views, len(features) // features.views if chosen is None else len(chosen)
     with tf.device("CPU"):
         gather = _from_memory(features) if in_memory else _checked(features, _from_shards(features))
+        numbers = None if chosen is None else tf.constant(chosen)
 
     def batch(rows: tf.Tensor, beside: dict[str, tf.Tensor]) -> Any:
-        return element(tf.ensure_shape(gather(rows), (None, *features.shape)), beside)
+        own = rows if numbers is None else tf.gather(numbers, rows // views) * views + rows % views
+        return element(tf.ensure_shape(gather(own), (None, *features.shape)), beside)
 
-    return gathered(batch, len(features) // features.views, columns, batch_size, seed, position, features.views)
+    return gathered(batch, count, columns, batch_size, seed, position, views)
 
 
 def gathered(

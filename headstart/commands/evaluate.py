@@ -61,7 +61,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def _decision_lines(evaluation: Evaluation) -> list[str]:
-    """What the temperature and the threshold, both chosen by the validation split, are worth here."""
+    """What the temperature and the threshold, both chosen by images that were held out, are worth here."""
     lines, before = [], evaluation.without_temperature
     if before:
         lines.append(

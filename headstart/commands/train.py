@@ -87,12 +87,14 @@ def _describe_refit(run: Run, metrics: dict[str, Any]) -> str:
 
 
 def decision_lines(metrics: dict[str, Any]) -> list[str]:
-    """What was decided by the validation split when a training was over."""
+    """What was decided by the validation split, or out of fold, when a training was over."""
+    from headstart.training.runs.figures import deciding_images
+
     found, lines = metrics["calibration"], []
     if "before" in found:
-        before, after, by = found["before"], found["after"], "left-out" if found.get("out_of_fold") else "validation"
+        before, after = found["before"], found["after"]
         line = (
-            f"calibrated by {found['examples']:,} {by} images: temperature {found['temperature']:.3g}, log loss "
+            f"calibrated by {found['examples']:,} {deciding_images(found)}: temperature {found['temperature']:.3g}, log loss "
             f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}"
         )
         if "calibration_error" in after:
@@ -101,7 +103,7 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
         lines.append(line)
     else:
         lines.append(f"not calibrated: {found['why_not']}")
-    lines += _label_threshold_lines(metrics.get("thresholds", []))
+    lines += _label_threshold_lines(metrics.get("thresholds", []), bool(found.get("out_of_fold")))
     point = metrics.get("operating_point")
     if point and point["threshold"] is None:
         best = "undefined" if point["best"] is None else f"{100 * point['best']:.1f}%"
@@ -114,22 +116,20 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _label_threshold_lines(thresholds: Sequence[dict[str, Any]]) -> list[str]:
+def _label_threshold_lines(thresholds: Sequence[dict[str, Any]], out_of_fold: bool) -> list[str]:
     """What was chosen for each of several labels."""
     if not thresholds:
         return []
     chosen = [each["threshold"] for each in thresholds if each["f1"] is not None]
     without = [each["name"] for each in thresholds if each["f1"] is None]
-    lines = []
+    lines, (where, image) = [], ("out of fold", "image out of fold") if out_of_fold else ("on validation", "validation image")
     if chosen:
         lines.append(
-            f"thresholds of {len(chosen):,} classes, by the largest F1 on validation: {min(chosen):.3g} to {max(chosen):.3g}"
+            f"thresholds of {len(chosen):,} classes, by the largest F1 {where}: {min(chosen):.3g} to {max(chosen):.3g}"
         )
     if without:
         such = printable(without[0]) + (", ..." if len(without) > 1 else "")
-        lines.append(
-            f"warning: no validation image has {len(without):,} of the classes ({such}): their thresholds stay at 0.5"
-        )
+        lines.append(f"warning: no {image} has {len(without):,} of the classes ({such}): their thresholds stay at 0.5")
     return lines
 
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.features.dataset.stratifying import LabelCounts, stratify
+
 FOLDS = 5
+ONE_GROUP = "all examples are one group: nothing can be left out"
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.int64]:
@@ -21,3 +24,21 @@ def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.
         place[group] = filled.argmin()
         filled[place[group]] += sizes[group]
     return place[members]
+
+
+def stratified_fold_of(groups: Sequence[str], labels: NDArray[np.integer], classes: int, seed: int) -> NDArray[np.int64]:
+    """The same with each class in about equal parts too, as far as groups allow: none is in one fold alone that need not be.
+
+    Args:
+        groups: N names.
+        labels: int64 [N], 0..classes-1; of several labels an example, uint8 [N, classes], 1 for each.
+        classes: how many there are.
+        seed: of the line that groups stand in.
+    """
+    names, members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(names))[members]  # of each example's group in the line
+    rows, own = np.nonzero(labels) if labels.ndim == 2 else (np.arange(len(labels)), labels)
+    pairs, counts = np.unique(place[rows] * classes + own, return_counts=True)
+    folds, sizes = min(FOLDS, len(names)), np.bincount(place)
+    held = LabelCounts(pairs // classes, pairs % classes, counts, classes)
+    return stratify(sizes, held, np.full(len(names), -1), [1 / folds] * folds, minimum=0)[place]

@@ -11,7 +11,7 @@ from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, split_network
 from headstart.training.fitting.fit import Recipe, fit_network
-from headstart.training.fitting.sources import MOMENTS_BATCH, ArraySource, class_weights, moments
+from headstart.training.fitting.sources import AT_ONCE, ArraySource, class_weights, moments
 from headstart.training.heads import begin_at_shares, build_head
 from headstart.training.tasks.task import task_of
 
@@ -34,7 +34,7 @@ def pretrain_head(
     splits: list[str] = [split for split in ("train", "validation") if split in store.splits]
     data = {split: (_features(through, store, split, boundary), store.labels(split)) for split in splits}
     features, classes = data["train"][0], len(store.class_names)
-    standard = moments(features[start : start + MOMENTS_BATCH] for start in range(0, len(features), MOMENTS_BATCH))
+    standard = moments(features[start : start + AT_ONCE] for start in range(0, len(features), AT_ONCE))
     task = task_of(store.label_delimiter)
     head = build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
     if task.several:

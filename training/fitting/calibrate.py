@@ -1,4 +1,6 @@
-"""After a training: a temperature into the head, and a threshold for one class, or for each of several labels; by validation.
+"""After a training: a temperature into the head, and a threshold for one class, or for each of several labels.
+
+Images that the head was not trained on decide: the validation split, or, where there is none, `out_of_fold.py`'s.
 
 The temperature goes into the weights of the head's last dense layer, divided by it, so that the saved model is the same layers
 as before and loads with Keras alone. Before another training begins with such a head, it is taken out again: what that
@@ -8,7 +10,7 @@ training makes of it is compared, epoch by epoch, with what it was before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,10 +35,14 @@ from headstart.training.tasks.task import ONE, Task
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing
 SAME = 1e-3  # between two ways to a probability, in float32
-NO_VALIDATION = "there is no validation split (`headstart train --refit` calibrates without one)"
+NO_VALIDATION = "there is no validation split, and a fine-tuning for each fold would take too long"
 NOT_ASKED = "--no_calibrate"
+INTERRUPTED = "it was interrupted before"
 NO_LOGITS = "the head does not end in a dense layer and a softmax"
 NO_SIGMOID_LOGITS = "the head does not end in a dense layer and a sigmoid"
+
+
+Batches = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]  # features [B, ...] and labels
 
 
 class _Link(NamedTuple):
@@ -72,7 +78,7 @@ LINKS = {
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is to be decided by the validation split, when a head is trained; fields as the flags of `headstart train`."""
+    """What is to be decided by images that were held out, when a head is trained; fields as the flags of `headstart train`."""
 
     no_calibrate: bool
     operating_point: str
@@ -86,10 +92,25 @@ class Decisions:
         return cls(config.no_calibrate, config.operating_point, config.positive_class, class_names, task)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What a head, or heads of its kind, made of images that they were not trained on.
+
+    labels are int64 [N], or uint8 [N, classes]; probabilities float [N, classes]; logits the same before softmax or sigmoid,
+    or why there are none; groups N names; folds how many the training split was cut into, 0 where it was the validation split.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    logits: np.ndarray | str
+    groups: Sequence[str]
+    folds: int = 0
+
+
 def decide(
     head: keras.Model, trained: keras.Model, source: Source, examples: Sequence[Example], asked: Decisions
 ) -> dict[str, Any]:
-    """Calibrates a head, and chooses a threshold, of several labels one for each class.
+    """Calibrates a head by the validation split, and chooses a threshold, of several labels one for each class.
 
     Args:
         head: what is saved; its weights are changed.
@@ -99,43 +120,81 @@ def decide(
         asked: what to decide.
 
     Returns:
-        For the run's metrics: `calibration`, with the temperature and validation's figures before and after, or why there are
-        none; `operating_point`, where one was asked for; of several labels `thresholds`, and the mean average precision.
+        As `decide_by`.
     """
     if not examples:
-        thresholds = {"thresholds": [vars(each) for each in unchosen(asked.class_names)]} if asked.task.several else {}
-        return {"calibration": _not_calibrated(NO_VALIDATION), **thresholds}
-    link = LINKS[asked.task.activation]
-    groups = [example.group or example.digest for example in examples]
-    seen = _answers(trained, source)
-    logits, why_not = None, NOT_ASKED
-    if not asked.no_calibrate:
-        logits, why_not = _logits(head, trained, source, seen, link), link.why_not
-    if logits is None:
-        found, probabilities = _not_calibrated(why_not), seen.probabilities
+        return undecided(NO_VALIDATION, asked)
+
+    def batches() -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        return source.validation(as_it_is).as_numpy_iterator()
+
+    return decide_by(
+        head, held_out(head, trained, batches, [example.group or example.digest for example in examples], asked), asked
+    )
+
+
+def decide_by(head: keras.Model, seen: HeldOut, asked: Decisions) -> dict[str, Any]:
+    """Calibrates a head, and chooses a threshold, by what was held out.
+
+    Args:
+        head: what is saved; its weights are changed.
+        seen: the images' answers.
+        asked: what to decide.
+
+    Returns:
+        For the run's metrics: `calibration`, with the temperature and the figures of those answers before and after, or why
+        there are none; `operating_point`, where one was asked for; of several labels `thresholds`, and of a validation split
+        the mean average precision.
+    """
+    link, probabilities = LINKS[asked.task.activation], seen.probabilities
+    if isinstance(seen.logits, str):
+        found = _not_calibrated(seen.logits)
     else:
-        temperature = link.fit_temperature(seen.labels, logits, groups)
+        temperature = link.fit_temperature(seen.labels, seen.logits, seen.groups)
         scale_logits(head, 1 / temperature)
-        probabilities = link.probabilities(logits, temperature)
+        probabilities = link.probabilities(seen.logits, temperature)
         found = {
             "temperature": temperature,
-            "examples": len(groups),
-            "groups": len(set(groups)),
-            "before": link.figures(seen.labels, link.probabilities(logits)),
+            **({"out_of_fold": True, "folds": seen.folds} if seen.folds else {}),
+            "examples": len(seen.groups),
+            "groups": len(set(seen.groups)),
+            "before": link.figures(seen.labels, link.probabilities(seen.logits)),
             "after": link.figures(seen.labels, probabilities),
         }
     if asked.task.several:
-        return {"calibration": found, **_thresholds(asked, seen.labels, probabilities)}
-    return {"calibration": found, **_operating_point(asked, seen.labels, probabilities, groups)}
+        return {"calibration": found, **_thresholds(asked, seen, probabilities)}
+    return {"calibration": found, **_operating_point(asked, seen.labels, probabilities, seen.groups)}
 
 
-def _thresholds(asked: Decisions, truth: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def undecided(why: str, asked: Decisions) -> dict[str, Any]:
+    """The same for the run's metrics where nothing was held out."""
+    thresholds = {"thresholds": [vars(each) for each in unchosen(asked.class_names)]} if asked.task.several else {}
+    return {"calibration": _not_calibrated(why), **thresholds}
+
+
+def held_out(head: keras.Model, trained: keras.Model, batches: Batches, groups: Sequence[str], asked: Decisions) -> HeldOut:
+    """A head's answers to images, and, unless --no_calibrate, its logits.
+
+    Args:
+        head, trained: as `decide` takes them.
+        batches: of features and labels, the same each time.
+        groups: of all their examples, N names.
+        asked: what is to be decided.
+    """
+    link, (labels, probabilities) = LINKS[asked.task.activation], _answers(trained, batches)
+    if asked.no_calibrate:
+        return HeldOut(labels, probabilities, NOT_ASKED, groups)
+    logits = _logits(head, trained, batches, probabilities, link)
+    return HeldOut(labels, probabilities, link.why_not if logits is None else logits, groups)
+
+
+def _thresholds(asked: Decisions, seen: HeldOut, probabilities: np.ndarray) -> dict[str, Any]:
     """A threshold for each class; and how well the classes are ranked, by the split that chose the epoch."""
-    precision = float(value(mean_average_precision(truth, probabilities), len(truth)))
-    return {
-        "val_mean_average_precision": precision,
-        "thresholds": [vars(each) for each in choose_thresholds(truth, probabilities, asked.class_names)],
-    }
+    chosen = {"thresholds": [vars(each) for each in choose_thresholds(seen.labels, probabilities, asked.class_names)]}
+    if seen.folds:
+        return chosen
+    precision = float(value(mean_average_precision(seen.labels, probabilities), len(seen.labels)))
+    return {"val_mean_average_precision": precision, **chosen}
 
 
 def scale_logits(head: keras.Model, factor: float) -> None:
@@ -159,22 +218,19 @@ def _not_calibrated(why: str) -> dict[str, Any]:
     return {"temperature": 1.0, "why_not": why}
 
 
-class _Seen(NamedTuple):
-    labels: np.ndarray  # int64 [N], or uint8 [N, classes]
-    probabilities: np.ndarray  # float32 [N, classes]
-
-
-def _answers(trained: keras.Model, source: Source) -> _Seen:
-    """What a network makes of the validation split; `predict_on_batch` would answer once for each device it was trained on."""
+def _answers(trained: keras.Model, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and what a network makes of features; `predict_on_batch` would answer once for each device it was trained on."""
     labels, answers = [], []
-    for features, ids in source.validation(as_it_is).as_numpy_iterator():
+    for features, ids in batches():
         answers.append(np.asarray(trained(features.astype(np.float32), training=False)))
         labels.append(ids)
-    return _Seen(np.concatenate(labels), np.concatenate(answers))
+    return np.concatenate(labels), np.concatenate(answers)
 
 
-def _logits(head: keras.Model, trained: keras.Model, source: Source, seen: _Seen, link: _Link) -> np.ndarray | None:
-    """The validation split's logits as the link has them, float [N, classes]; None where there are none.
+def _logits(
+    head: keras.Model, trained: keras.Model, batches: Batches, probabilities: np.ndarray, link: _Link
+) -> np.ndarray | None:
+    """The logits of such probabilities as the link has them, float [N, C]; None where there are none.
 
     Probabilities are looked at once more through logits made 16 times smaller, so that none is rounded to 0; that these
     explain those that were there before is the proof that dividing the last dense layer's weights divides the logits.
@@ -185,13 +241,13 @@ def _logits(head: keras.Model, trained: keras.Model, source: Source, seen: _Seen
     before = layer.get_weights()
     try:
         scale_logits(head, 1 / SOFTENED)
-        softened = _answers(trained, source).probabilities
+        _, softened = _answers(trained, batches)
     finally:
         layer.set_weights(before)
     if (small := link.logits(softened)) is None:
         return None
     logits = SOFTENED * small
-    return logits if np.abs(link.probabilities(logits) - seen.probabilities).max() <= SAME else None
+    return logits if np.abs(link.probabilities(logits) - probabilities).max() <= SAME else None
 
 
 def _last_dense(layer: keras.Layer) -> keras.layers.Dense | None:

@@ -94,14 +94,15 @@ class ShowProgress(keras.callbacks.Callback):
     """Epochs done, of those there can be; steps, where an epoch takes long.
 
     Args:
+        what: is done.
         epochs: at most.
         steps: in an epoch, to count them; 0 to count epochs.
     """
 
-    def __init__(self, epochs: int, steps: int = 0) -> None:
+    def __init__(self, what: str, epochs: int, steps: int = 0) -> None:
         super().__init__()
         self.steps, self.epoch = steps, 0
-        self.progress = Progress("train", epochs * max(steps, 1), "steps" if steps else "epochs")
+        self.progress = Progress(what, epochs * max(steps, 1), "steps" if steps else "epochs")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Keeps count."""

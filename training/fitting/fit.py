@@ -47,6 +47,7 @@ class Recipe:
     loss: Any = field(default_factory=ONE.loss)
     task: Task = ONE
     from_nothing: bool = False
+    progress: str = "train"  # what its progress is called
 
     @property
     def not_before(self) -> int:
@@ -142,7 +143,7 @@ def fit_network(
             AtEpoch(position),
             TerminateOnNonFinite(steps),
             *watching,
-            ShowProgress(recipe.epochs, steps),
+            ShowProgress(recipe.progress, recipe.epochs, steps),
             keep,
             StopOnInterrupt(asked),
             *([keras.callbacks.TensorBoard(os.path.join(work, run_folder.LOGS), write_graph=False)] if work else []),

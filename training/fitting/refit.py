@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.folds import ONE_GROUP
 from headstart.training.evaluation.temperature import figures, fit_temperature, softmax
 from headstart.training.fitting.calibrate import NOT_ASKED, scale_logits
 from headstart.training.fitting.logistic import fit
@@ -20,7 +21,6 @@ from headstart.training.fitting.sources import class_weights
 
 SPLITS = ("train", "validation")
 AT_ONCE = 256
-ONE_GROUP = "all examples are one group: nothing can be left out"
 
 
 def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, seed: int, calibrate: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.tf_dataset import dataset, gathered
 from headstart.training.fitting.pipeline import Size, Transform
 
-MOMENTS_BATCH = 256
+AT_ONCE = 256
 
 
 class StoreSource:
@@ -27,12 +27,22 @@ class StoreSource:
         batch_size: examples a step.
         validation_batch: examples a batch of the validation split.
         seed: of the orders.
+        learned: the examples of the training split that are learned from, int64 [N], and nothing validates; None: all of
+            them, and the validation split does.
     """
 
-    def __init__(self, store: FeatureStore, tap: Tap, batch_size: int, validation_batch: int, seed: int) -> None:
-        self.store, self.tap, self.seed = store, tap, seed
-        self.size = Size(store.count("train"), batch_size)
-        has_validation = "validation" in store.splits
+    def __init__(
+        self,
+        store: FeatureStore,
+        tap: Tap,
+        batch_size: int,
+        validation_batch: int,
+        seed: int,
+        learned: np.ndarray | None = None,
+    ) -> None:
+        self.store, self.tap, self.seed, self.learned = store, tap, seed, learned
+        self.size = Size(store.count("train") if learned is None else len(learned), batch_size)
+        has_validation = learned is None and "validation" in store.splits
         self.validation_size = Size(store.count("validation"), validation_batch) if has_validation else None
 
     def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
@@ -47,12 +57,13 @@ class StoreSource:
     def _batches(
         self, split: str, batch_size: int, seed: int | None, position: Position | None, transform: Transform
     ) -> tf.data.Dataset:
-        features, columns = self.store.features(split, self.tap.name), {"label": self.store.labels(split)}
+        features, labels = self.store.features(split, self.tap.name), self.store.labels(split)
+        columns = {"label": labels if self.learned is None else labels[self.learned]}
 
         def element(feature: tf.Tensor, beside: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             return transform(feature, beside["label"])
 
-        return dataset(features, columns, batch_size, seed, features.is_held(), element, position)
+        return dataset(features, columns, batch_size, seed, features.is_held(), element, position, self.learned)
 
 
 class ArraySource:
@@ -88,7 +99,7 @@ class ArraySource:
         return gathered(batch, len(labels), {"label": labels}, self.size.batch_size, seed, position)
 
 
-def class_weights(kind: str, examples: Sequence[Example], class_names: Sequence[str]) -> dict[int, float] | None:
+def class_weights(kind: str, examples: Iterable[Example], class_names: Sequence[str]) -> dict[int, float] | None:
     """What each class's examples count: `none`, or `balanced`, N / (classes * count), so that every class has the same say."""
     if kind == "none":
         return None
@@ -108,6 +119,14 @@ def moments(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def stored_moments(store: FeatureStore, tap: Tap) -> tuple[np.ndarray, np.ndarray]:
-    """`moments` of a store's training split, every view of it."""
-    return moments(feature for feature, _ in store.batches("train", MOMENTS_BATCH, tap=tap.name, in_memory=False))
+def plain_batches(store: FeatureStore, tap: Tap, examples: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some examples of the training split as they are, not their augmented views: (features [B, *tap.shape], labels)."""
+    features, labels = store.features("train", tap.name), store.labels("train")
+    for start in range(0, len(examples), AT_ONCE):
+        part = examples[start : start + AT_ONCE]
+        yield features.take(part * features.views), labels[part]
+
+
+def stored_moments(store: FeatureStore, tap: Tap, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`moments` of some examples of a store's training split, as they are."""
+    return moments(feature for feature, _ in plain_batches(store, tap, examples))

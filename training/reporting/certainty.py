@@ -9,6 +9,7 @@ from headstart.training.evaluation.temperature import reliability_bins, without_
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import note, percent, section
 from headstart.training.reporting.evaluated import Evaluated
+from headstart.training.runs.figures import deciding_images
 
 
 def certainty(evaluated: Evaluated) -> Markup:
@@ -25,6 +26,8 @@ def certainty(evaluated: Evaluated) -> Markup:
     text = f"Calibration error {percent(error, 2)}"
     was = evaluated.metrics["without_temperature"]
     if was:
-        text += f"; without its temperature of {temperature:.3g} it would be {percent(was['calibration_error'], 2)}"
+        by = deciding_images(evaluated.run.metrics["calibration"])
+        without = percent(was["calibration_error"], 2)
+        text += f"; without its temperature of {temperature:.3g}, found by {by}, it would be {without}"
     how = "On the dashed line, of answers with 80% confidence 80% are right; below it, the run is too sure of itself."
     return section("certainty", "How sure it is, and how often right", [drawn, note("{} {}.", how, text)])

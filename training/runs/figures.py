@@ -1,4 +1,4 @@
-"""The one figure that says how good a training is: a run's metrics in, its name and what it is out."""
+"""Words for what a training came to, from a run's metrics: the one figure that says how good it is, what calibrated it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ FIGURES = {  # the first that a training has
 def chosen_figure(metrics: Mapping[str, Any]) -> tuple[str, str]:
     """The name of the figure among a training's metrics, and what it is."""
     return next((name, what) for name, what in FIGURES.items() if name in metrics)
+
+
+def deciding_images(calibration: Mapping[str, Any]) -> str:
+    """Which images a temperature was found by, of a run's `calibration`."""
+    if folds := calibration.get("folds"):
+        return f"images out of fold ({folds} folds of the training split)"
+    return "left-out images" if calibration.get("out_of_fold") else "validation images"
