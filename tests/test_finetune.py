@@ -35,6 +35,7 @@ from headstart.training.finetuning import finetune, head_pretraining, starting_p
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
+from headstart.training.fitting.calibrate import NO_VALIDATION
 from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
@@ -755,6 +756,7 @@ def test_without_validation_all_epochs_are_trained(
     assert "there is no validation split" in capsys.readouterr().err
     metrics = metrics_of(tuned.path)
     assert metrics["epochs"] == 7 and metrics["monitor"] == "loss" and metrics["used_for_selection"] == "train"
+    assert metrics["calibration"] == {"temperature": 1.0, "why_not": NO_VALIDATION}
     assert set(history_of(tuned.path)) == {"epoch", "loss", "accuracy"}
     assert "training accuracy" in describe(tuned)
 
