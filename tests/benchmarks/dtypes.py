@@ -101,7 +101,8 @@ def _learned(options: argparse.Namespace, dtypes: list[str]) -> dict[str, str]:
             exact = features if dtype == "float32" else exact
             moved = np.abs(features - exact).mean() / np.abs(exact).mean()
             run = train(TrainConfig(store=store.path, run=os.path.join(folder, f"run {dtype}")))
-            told[dtype] = f"; features moved by {moved:.1%} of their mean, validation accuracy {run.metrics['val_accuracy']:.1%}"
+            right = run.metrics["val_accuracy"]
+            told[dtype] = f"; features moved by {moved:.1%} of their mean, validation accuracy {right:.1%}"
     return told
 
 
