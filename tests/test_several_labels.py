@@ -211,11 +211,14 @@ def test_fine_tuning_from_images_and_from_maps(
         assert isinstance(found.scores, SetScores) and found.scores.mean_average_precision.value > found.scores.chance
 
 
-def test_without_validation_thresholds_stay_at_a_half(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_without_validation_thresholds_are_chosen_out_of_fold(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
     store = extract(config(table, tmp_path / "store", splits="train=0.8,test=0.2"))
     run = train(TrainConfig(store=store.path, run=str(tmp_path / "run"), epochs=1))
-    assert {each["threshold"] for each in run.metrics["thresholds"]} == {0.5}
+    assert run.metrics["calibration"]["out_of_fold"] and run.metrics["calibration"]["folds"] > 1
+    assert all(0 < each["threshold"] < 1 and each["f1"] is not None for each in run.metrics["thresholds"])
     assert "training loss" in run.words()
+    plain = train(TrainConfig(store=store.path, run=str(tmp_path / "plain"), epochs=1, no_calibrate=True))
+    assert {each["threshold"] for each in plain.metrics["thresholds"]} == {0.5}
 
 
 def test_two_runs_are_compared(
