@@ -288,6 +288,8 @@ def test_bfloat16_is_refused_where_the_processor_has_none(model: Any, monkeypatc
 def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
     photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import keras
+
     from headstart.cli import main
     from headstart.features.engines import options as engine_options
 
@@ -298,8 +300,12 @@ def test_an_extraction_in_bfloat16_is_refused_where_it_would_be_slow(
     assert main(flags) == 2
     assert "no bfloat16, so --compute_dtype bfloat16 would be slower than float32" in (line := one_line())
     assert "say --engine tensorflow to have it all the same" in line and not (tmp_path / "store").exists()
+    with pytest.raises(UserError, match="or say --engine tensorflow to have it all the same"):
+        slow_dtype(EngineOptions("openvino"), "bfloat16")
     assert "warning: this processor has no bfloat16" in slow_dtype(EngineOptions("tensorflow"), "bfloat16")
     assert slow_dtype(EngineOptions(), "float32") == ""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert "warning: this processor has no bfloat16" in slow_dtype(EngineOptions("jax"), "bfloat16")
 
 
 def test_what_computed_is_on_record(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,21 +96,25 @@ def slow_dtype(options: EngineOptions, compute_dtype: str) -> str:
     Raises:
         UserError: for such a dtype, unless the engine was asked for by name; for an engine that is not there.
     """
-    settled = options.resolve(compute_dtype)
-    if compute_dtype == "int8":
-        has_it, by_name = has_int8(), options.name == "openvino"
-    else:
-        on_gpu = options.name != "openvino" and gpu_available()
-        has_it, by_name = compute_dtype == "float32" or on_gpu or has_bfloat16(), options.name == "tensorflow"
-    if has_it:
+    options.resolve(compute_dtype)
+    if _has(compute_dtype, options.name):
         return ""
-    if not by_name:
+    all_the_same = _engine_name("auto", compute_dtype)
+    if options.name in ("auto", "openvino") and options.name != all_the_same:
         raise UserError(
             "not-available",
             f"this processor has no {compute_dtype}, so --compute_dtype {compute_dtype} would be slower than float32: take "
-            f"--compute_dtype float32, or say --engine {settled.name} to have it all the same",
+            f"--compute_dtype float32, or say --engine {all_the_same} to have it all the same",
         )
     return f"warning: this processor has no {compute_dtype}: --compute_dtype {compute_dtype} takes longer here than float32"
+
+
+def _has(compute_dtype: str, engine: str) -> bool:
+    """Whether what an engine computes on has instructions for a dtype."""
+    if compute_dtype == "int8":
+        return has_int8()
+    on_gpu = engine != "openvino" and gpu_available()
+    return compute_dtype == "float32" or on_gpu or has_bfloat16()
 
 
 def has_bfloat16() -> bool:
