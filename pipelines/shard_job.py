@@ -38,5 +38,5 @@ class ShardJob(UnitJob):
 
     @property
     def quantized(self) -> str:
-        """Where workers find the network, if the spec is of one in int8."""
-        return place.join(self.work, QUANTIZED)
+        """Where workers find the network, if the spec is of one in int8; '' otherwise: an engine outlasts its job."""
+        return place.join(self.work, QUANTIZED) if self.spec.quantized else ""

@@ -661,6 +661,15 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
     assert len(read) == 61
 
 
+def test_an_engine_is_made_once_for_all_jobs_of_a_process(photos: Path, tmp_path: Path) -> None:
+    from headstart.features.engines.factory import _engine
+
+    extract(config(photos, tmp_path / "one"))
+    made = _engine.cache_info().misses
+    extract(config(photos, tmp_path / "other"))
+    assert _engine.cache_info().misses == made
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
