@@ -30,7 +30,7 @@ from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.growth import added_rows
 from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.markers import markers_of
-from headstart.pipelines.quantizing import network_in, quantized_network
+from headstart.pipelines.quantizing import quantized_network
 from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.stored_features import StoredFeatures
@@ -78,19 +78,14 @@ def plan_of(
         UserError: for splits that can't be had, and for a store of another dataset.
     """
     engine, paths = _engine(config), source.images.paths
-    if old and not np.isin(old.table.digests, surveyed.columns["digest"].array).any():
-        raise UserError(
-            "other-dataset",
-            f"--store {config.store!r} holds another dataset, with no image in common (from "
-            f"{old.manifest.provenance.input}, or by another --identity): give another --store, or delete it",
-        )
+    if old:
+        _check_dataset(old, surveyed, config.store)
     division, divided = _divided(config, source, surveyed, old)
     order = plan_order(divided)
     examples, paths = divided.take(order), paths.take(surveyed.is_readable).take(order)
-    spec, network, of_network = _spec(config, backbone), network_in(old) if old else b"", ""
-    if spec.compute_dtype == "int8" and not old:
-        network, of_network = quantized_network(backbone.extractor, spec, examples, paths, config.max_pixels)
-    spec = dataclasses.replace(spec, quantized=digest_of(network))
+    asked = _spec(config, backbone)
+    network, of_network = quantized_network(backbone, asked, old, examples, paths, config.max_pixels)
+    spec = dataclasses.replace(asked, quantized=digest_of(network))
     is_added = added_rows(old, examples, source.class_names) if old else None
     new, of_new = (examples, paths) if is_added is None else (examples.take(is_added), paths.take(is_added))
     stored = StoredFeatures.in_store(old) if old else None
@@ -106,6 +101,7 @@ def plan_of(
         config.max_pixels, max_dead, source.label_delimiter,
     )  # fmt: skip
     grown = old if is_added is not None else None
+    warnings = slow_dtype(engine, spec.compute_dtype), _no_map(config, backbone), dark, of_network
     return ExtractionPlan(
         backbone=backbone,
         job=job,
@@ -117,10 +113,7 @@ def plan_of(
         groups_declared=source.has_groups,
         left_out=source.reasons,
         problems=problems(source.images, surveyed),
-        notes=(
-            *filter(None, (slow_dtype(engine, spec.compute_dtype), _no_map(config, backbone), dark, of_network)),
-            *dataset_notes(source, examples, division),
-        ),
+        notes=(*filter(None, warnings), *dataset_notes(source, examples, division)),
         done=markers_of(job, units),
         old=old,
         kept=grown.manifest.generations if grown else (),
@@ -164,6 +157,16 @@ def _backbone(config: ExtractConfig) -> Backbone:
         config.preprocessing,
         [Tap.parse(text) for text in config.taps or ("",)],
     )
+
+
+def _check_dataset(old: FeatureStore, surveyed: Survey, store: str) -> None:
+    """Raises UserError when none of the images is in the store that is there already."""
+    if not np.isin(old.table.digests, surveyed.columns["digest"].array).any():
+        raise UserError(
+            "other-dataset",
+            f"--store {store!r} holds another dataset, with no image in common (from "
+            f"{old.manifest.provenance.input}, or by another --identity): give another --store, or delete it",
+        )
 
 
 def _no_map(config: ExtractConfig, backbone: Backbone) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstart.features.backbones.backbone import Backbone
 from headstart.features.dataset.columns import Below, Text
 from headstart.features.dataset.examples import Examples
-from headstart.features.engines.factory import make_engine, quantized_engine
+from headstart.features.engines.factory import network_engine
 from headstart.features.engines.noise import check_noise
 from headstart.features.engines.options import EngineOptions
-from headstart.features.engines.quantized import CALIBRATION_IMAGES, QUANTIZED, digest_of, load, quantize, remembered
+from headstart.features.engines.quantized import CALIBRATION_IMAGES, QUANTIZED, check_nncf, quantize, read, remembered
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
 from headstart.features.runtime import cores
@@ -21,7 +22,7 @@ from headstart.features.spec import FeatureSpec
 from headstart.features.store.store_files import read_verified
 
 if TYPE_CHECKING:
-    import keras
+    import openvino
 
     from headstart.features.store.feature_store import FeatureStore
 
@@ -29,20 +30,44 @@ COMPARED = 32  # of the images: how far their features move
 
 
 def quantized_network(
-    model: keras.Model, spec: FeatureSpec, examples: Examples, paths: Text | Below, max_pixels: int
+    backbone: Backbone,
+    spec: FeatureSpec,
+    old: FeatureStore | None,
+    examples: Examples,
+    paths: Text | Below,
+    max_pixels: int,
 ) -> tuple[bytes, str]:
-    """A network's file in int8, and a line that says what it was calibrated on.
+    """The file of a spec's network in int8, and a line that says what it was calibrated on; nothing for other dtypes.
 
     Args:
-        model: from pixels to the spec's taps.
-        spec: how images become pixels.
+        backbone: of the features.
+        spec: the dtype, and how images become pixels.
+        old: the store that is there already, whose network stays.
         examples: all of them, in the store's order, in which each split is shuffled by a hash.
         paths: of each.
         max_pixels: an image of more is refused.
 
     Raises:
-        UserError: when no image of the training split can be read, when features move too far, or as `quantize` does.
+        UserError: when no image of the training split can be read, when features move too far, when NNCF is not installed, or
+            OpenVINO can't read the network.
     """
+    if spec.compute_dtype != "int8":
+        return b"", ""
+    if old:
+        return network_in(old), ""
+    check_nncf()
+    from headstart.features.engines.openvino_engine import network_of
+
+    images = _training_images(spec, examples, paths, max_pixels)
+    exact = network_of(backbone.extractor)
+    network = quantize(exact, images)
+    noise = max(_noises(exact, network, images[:COMPARED], spec))
+    told = f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size"
+    return network, told
+
+
+def _training_images(spec: FeatureSpec, examples: Examples, paths: Text | Below, max_pixels: int) -> list[np.ndarray]:
+    """Some images of the training split that can be read, float32 [H, W, 3]."""
     load, splits = image_loader(spec, max_pixels), examples.splits
     rows = np.flatnonzero(splits.codes == splits.names.index("train") if "train" in splits.names else [])[:CALIBRATION_IMAGES]
     files = [ImageToRead(path, example.digest) for path, example in zip(paths.take(rows).values(), examples.take(rows))]
@@ -50,22 +75,17 @@ def quantized_network(
         images = [pixels for pixels in pool.map(load, files) if not isinstance(pixels, Unreadable)]
     if not images:
         raise UserError("bad-input", "--compute_dtype int8 is calibrated on images of the split train, and none can be read")
-    network = quantize(model, images)
-    noise = max(_noises(model, network, images[:COMPARED], spec))
-    return (
-        network,
-        f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size",
-    )
+    return images
 
 
-def _noises(model: keras.Model, network: bytes, images: Sequence[np.ndarray], spec: FeatureSpec) -> Iterator[float]:
+def _noises(exact: openvino.Model, network: bytes, images: Sequence[np.ndarray], spec: FeatureSpec) -> Iterator[float]:
     """How far each tap's features move."""
     options = EngineOptions("openvino")
-    engines = make_engine(model, options), quantized_engine(load("", digest_of(network)), options)
+    engines = network_engine(exact, options, "float32"), network_engine(read(network), options, "int8")
     few = engines[0].batch_size
     batches = [np.stack(images[start : start + few]) for start in range(0, len(images), few)]
-    exact, found = (list(zip(*(engine(batch) for batch in batches))) for engine in engines)
-    for one, other in zip(exact, found):
+    features, moved = (list(zip(*(engine(batch) for batch in batches))) for engine in engines)
+    for one, other in zip(features, moved):
         yield check_noise(np.concatenate(one), np.concatenate(other), "int8", spec.backbone)
 
 

@@ -49,12 +49,12 @@ def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str =
     return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
 
 
-def quantized_engine(network: openvino.Model, options: EngineOptions) -> Engine:
-    """An engine for a network in int8."""
+def network_engine(network: openvino.Model, options: EngineOptions, compute_dtype: str) -> Engine:
+    """An engine for a network as OpenVINO has it; its batch shape is fixed thereby."""
     from headstart.features.engines.openvino_engine import OpenVinoEngine
 
-    settled = options.resolve("int8")
-    return OpenVinoEngine(network, settled.batch_size, settled.streams, "int8")
+    settled = options.resolve(compute_dtype)
+    return OpenVinoEngine(network, settled.batch_size, settled.streams, compute_dtype)
 
 
 def shared_engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, quantized: str = "") -> Engine:
@@ -78,5 +78,5 @@ def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, q
     if spec.quantized:
         from headstart.features.engines.quantized import load
 
-        return quantized_engine(load(quantized, spec.quantized), options)
+        return network_engine(load(quantized, spec.quantized), options, spec.compute_dtype)
     return make_engine(resolve_for_spec(spec, source).extractor, options, spec.compute_dtype)

@@ -23,7 +23,6 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 
 if TYPE_CHECKING:
-    import keras
     import openvino
 
 QUANTIZED = "backbone_int8.zip"  # its name in a store
@@ -38,26 +37,24 @@ def has_nncf() -> bool:
     return importlib.util.find_spec("nncf") is not None
 
 
-def quantize(model: keras.Model, images: Sequence[np.ndarray]) -> bytes:
-    """A model's weights and maps in int8, its outputs in float32: the content of a file of OpenVINO's.
-
-    Args:
-        model: from float32 [B, H, W, 3] pixels to one feature or several.
-        images: float32 [H, W, 3], 0..255, resized: what decides the ranges. The same ones give the same bytes here.
-
-    Raises:
-        UserError: when NNCF is not installed, or OpenVINO can't read the network.
-    """
+def check_nncf() -> None:
+    """Raises UserError where no network can be quantized."""
     if not has_nncf():
         raise UserError("not-available", "--compute_dtype int8 needs NNCF: pip install 'headstart[int8]'")
-    from headstart.features.engines.openvino_engine import network_of
 
-    network = network_of(model)
+
+def quantize(network: openvino.Model, images: Sequence[np.ndarray]) -> bytes:
+    """A network's weights and maps in int8, its outputs in float32: the content of a file of OpenVINO's.
+
+    Args:
+        network: of `openvino_engine.network_of`; it stays as it is.
+        images: float32 [H, W, 3], 0..255, resized: what decides the ranges. The same ones give the same bytes here.
+    """
     with contextlib.redirect_stdout(io.StringIO()):  # it draws bars
         import nncf
 
-        calibration = nncf.Dataset(images, lambda image: image[None])
-        small = nncf.quantize(network, calibration, preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
+        calibration, mixed = nncf.Dataset(images, lambda image: image[None]), nncf.QuantizationPreset.MIXED
+        small = nncf.quantize(network.clone(), calibration, preset=mixed, subset_size=len(images))
     return remembered(_packed(_renamed(small)))
 
 
@@ -89,9 +86,14 @@ def load(path: str, digest: str) -> openvino.Model:
             content = place.read(path)
     if digest_of(content) != digest:
         raise UserError("damaged", f"the int8 network {path!r} is missing or another one: delete the store and extract again")
+    return read(remembered(content))
+
+
+def read(content: bytes) -> openvino.Model:
+    """A quantized network, of its file's content."""
     import openvino
 
-    with zipfile.ZipFile(io.BytesIO(remembered(content))) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         graph, weights = (archive.read(name) for name in PARTS)
     return openvino.Core().read_model(graph, weights)
 

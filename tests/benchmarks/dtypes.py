@@ -53,9 +53,10 @@ def _engines(options: argparse.Namespace) -> dict[str, Engine]:
     """An engine for each dtype that this processor has."""
     from headstart.features.backbones.backbone import resolve_backbone
     from headstart.features.backbones.source import BackboneSource
-    from headstart.features.engines.factory import make_engine, quantized_engine
+    from headstart.features.engines.factory import make_engine, network_engine
+    from headstart.features.engines.openvino_engine import network_of
     from headstart.features.engines.options import EngineOptions, has_bfloat16
-    from headstart.features.engines.quantized import digest_of, load, quantize
+    from headstart.features.engines.quantized import quantize, read
 
     side, wanted = options.side, EngineOptions("openvino")
     model = resolve_backbone(BackboneSource.parse(options.backbone, options.weights), (side, side)).extractor
@@ -63,7 +64,7 @@ def _engines(options: argparse.Namespace) -> dict[str, Engine]:
     if has_bfloat16():
         made["bfloat16"] = make_engine(model, wanted, "bfloat16")
     noise = np.random.default_rng(0).uniform(0, 255, (NOISE, side, side, 3)).astype(np.float32)
-    made["int8"] = quantized_engine(load("", digest_of(quantize(model, list(noise)))), wanted)
+    made["int8"] = network_engine(read(quantize(network_of(model), list(noise))), wanted, "int8")
     return made
 
 
