@@ -6,7 +6,6 @@ whoever wants a row gets it as the object that it stands for.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, overload
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headstart.features.batched import batched
 from headstart.features.places import place
 
 Row = TypeVar("Row")
@@ -214,9 +214,7 @@ def _encoded(name: str) -> bytes:
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
     """Values in their order, as many at a time as may be objects."""
-    left = iter(values)
-    while some := list(itertools.islice(left, AT_ONCE)):
-        yield some
+    return batched(values, AT_ONCE)
 
 
 def each(column: Any) -> Iterator[Any]:

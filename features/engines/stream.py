@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
+from headstart.features.batched import batched
 from headstart.features.engines.base import Engine
 from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.errors import DecodeError
@@ -117,7 +118,7 @@ def stream_features(
     files, ahead = _read_ahead(files)
     threads = max(engine.streams, cores()) + ahead
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _in_order(pool, compute, _batches(files, at_once), 2 * threads, size):
+        for batch in _in_order(pool, compute, batched(files, at_once), 2 * threads, size):
             yield from batch
 
 
@@ -197,12 +198,6 @@ class ByteBudget:
 DECODING = ByteBudget(DECODING_BYTES)
 SCRATCH = jpeg.Scratch()
 UNDER_WAY = ByteBudget(max(UNDER_WAY_BYTES, int(UNDER_WAY_SHARE * psutil.virtual_memory().available)))
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    waiting = iter(items)
-    while batch := list(islice(waiting, size)):
-        yield batch
 
 
 def _stacked(images: Iterator[np.ndarray], size: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features.batched import batched
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stopwatch import Stopwatch
@@ -43,7 +43,7 @@ class Classifier:
         """Each file's answer, in order; or why there is none. watch adds up what each step takes."""
         limit = self.run.config["max_pixels"]
         features = stream_features(map(ImageToRead, paths), self.run.spec, self.engine, limit, watch=watch)
-        while rows := list(islice(features, HEAD_BATCH)):
+        for rows in batched(features, HEAD_BATCH):
             readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
             with self._turn:
                 found = iter(self.head.predict_on_batch(np.stack(readable))) if readable else iter(())
