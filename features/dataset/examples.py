@@ -27,6 +27,11 @@ class Example:
     split: str
     group: str = ""
 
+    @property
+    def drawn_with(self) -> str:
+        """What it stands or falls with where images are drawn or left out: its group or, without one, its own content."""
+        return self.group or self.digest
+
 
 class Examples(Columns[Example]):
     """A table of examples."""

@@ -117,7 +117,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     path = config.input or data_source(run)
     by_images = functools.partial(of_images, label_delimiter=config.label_delimiter)
     found = (of_store if is_store(path) else by_images)(run, path, config.split)
-    groups = [example.group or example.digest for example in found.examples]
+    groups = [example.drawn_with for example in found.examples]
     known = run.seen()
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(

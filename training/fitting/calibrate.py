@@ -128,9 +128,8 @@ def decide(
     def batches() -> Iterable[tuple[np.ndarray, np.ndarray]]:
         return source.validation(as_it_is).as_numpy_iterator()
 
-    return decide_by(
-        head, held_out(head, trained, batches, [example.group or example.digest for example in examples], asked), asked
-    )
+    groups = [example.drawn_with for example in examples]
+    return decide_by(head, held_out(head, trained, batches, groups, asked), asked)
 
 
 def decide_by(head: keras.Model, seen: HeldOut, asked: Decisions) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def answers_out_of_fold(
         UserError: as `fit_network` does.
     """
     labels, classes = store.labels("train"), len(store.class_names)
-    groups = np.array([example.group or example.digest for example in store.examples("train")], object)
+    groups = np.array([example.drawn_with for example in store.examples("train")], object)
     of = stratified_fold_of(groups.tolist(), labels, classes, seed)
     folds, found = np.unique(of), list[HeldOut]()
     if len(folds) == 1:

@@ -42,7 +42,7 @@ def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, s
     found = [_standardised(body, store, tap, split) for split in splits]
     features, labels = (np.concatenate(part) for part in zip(*found))
     examples = [example for split in splits for example in store.examples(split)]
-    groups = [example.group or example.digest for example in examples]
+    groups = [example.drawn_with for example in examples]
     counts = class_weights(class_weight, examples, store.class_names)
     weights = None if counts is None else np.array([counts[label] for label in labels])
     fitted = fit(features, labels, len(store.class_names), groups, weights, seed)

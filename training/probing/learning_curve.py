@@ -81,7 +81,7 @@ def learning_curve(config: LearningCurveConfig) -> LearningCurve:
     tap = store.tap(config.tap)
     rows = {split: list(range(min(store.count(split), config.max_examples))) for split in SPLITS}
     examples = {split: store.examples(split)[: len(rows[split])] for split in SPLITS}
-    groups = {split: [each.group or each.digest for each in examples[split]] for split in SPLITS}
+    groups = {split: [each.drawn_with for each in examples[split]] for split in SPLITS}
     (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split]) for split in SPLITS)
     learner = learner_of(store)
     shares = part_sizes(learner.images_a_class(labels), config.sizes)

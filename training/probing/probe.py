@@ -157,7 +157,7 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tupl
     if (left := max(map(len, tables)) - len(names)) > 0:
         print(f"warning: {left} images of the {split} split are not in every store and are left out", file=sys.stderr)
     chosen = [tables[0][name][1] for name in names[:limit]]
-    return [[table[name][0] for name in names[:limit]] for table in tables], [each.group or each.digest for each in chosen]
+    return [[table[name][0] for name in names[:limit]] for table in tables], [each.drawn_with for each in chosen]
 
 
 def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
