@@ -145,9 +145,10 @@ def test_no_group_is_torn_no_other_split_is_read_and_plain_views_answer(
         learned.append(source.learned)
         return fit_network(head, source, recipe)
 
-    def batches(store: FeatureStore, tap: Any, examples: np.ndarray) -> Any:
+    def batches(store: FeatureStore, tap: Any, split: str, examples: np.ndarray) -> Any:
+        assert split == "train"
         answered.append(examples)
-        for features, labels in plain_batches(store, tap, examples):
+        for features, labels in plain_batches(store, tap, split, examples):
             np.testing.assert_array_equal(features, store.features("train").unaugmented()[examples])
             yield features, labels
 

@@ -248,7 +248,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.nda
     from headstart.training.heads import resolve_precision
     from headstart.training.tasks.task import task_of
 
-    has_validation, examples = "validation" in store.splits, store.examples("train")
+    has_validation = "validation" in store.splits
     return Recipe(
         epochs=config.epochs,
         patience=config.patience if has_validation else config.epochs,
@@ -256,7 +256,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.nda
         learning_rate=config.learning_rate,
         precision=resolve_precision(config.precision),
         max_steps_at_once=MAX_STEPS_AT_ONCE,
-        class_weight=class_weights(config.class_weight, (examples[row] for row in learned.tolist()), store.class_names),
+        class_weight=class_weights(config.class_weight, store.examples("train").take(learned), store.class_names),
         loss=loss,
         task=task_of(store.label_delimiter),
         from_nothing=True,

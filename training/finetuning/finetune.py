@@ -164,8 +164,13 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 
     if not network.unfrozen:
         return spec
-    computed = dataclasses.replace(spec.plain, compute_dtype=spec.model_dtype, quantized="")
-    return dataclasses.replace(computed, weights_digest=weights_digest(network.base), taps=(network.tap,))
+    return dataclasses.replace(
+        spec.plain,
+        weights_digest=weights_digest(network.base),
+        taps=(network.tap,),
+        compute_dtype=spec.model_dtype,
+        quantized="",
+    )
 
 
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:

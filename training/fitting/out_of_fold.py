@@ -82,7 +82,7 @@ def answers_out_of_fold(
         head = begun.export()
 
         def batches(own: np.ndarray = own) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-            return plain_batches(store, tap, own)
+            return plain_batches(store, tap, "train", own)
 
         found.append(held_out(head, head, batches, groups[own].tolist(), asked))
         if isinstance(found[-1].logits, str):

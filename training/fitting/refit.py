@@ -17,10 +17,9 @@ from headstart.training.evaluation.folds import ONE_GROUP
 from headstart.training.evaluation.temperature import figures, fit_temperature, softmax
 from headstart.training.fitting.calibrate import NOT_ASKED, scale_logits
 from headstart.training.fitting.logistic import fit
-from headstart.training.fitting.sources import class_weights
+from headstart.training.fitting.sources import class_weights, plain_batches
 
 SPLITS = ("train", "validation")
-AT_ONCE = 256
 
 
 def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, seed: int, calibrate: bool) -> dict[str, Any]:
@@ -61,12 +60,9 @@ def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, s
 
 def _standardised(body: keras.Model, store: FeatureStore, tap: Tap, split: str) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer sees of a split's plain views, float32 [N, D]; and its labels."""
-    stored, count = store.features(split, tap.name), store.count(split)
-    parts = [
-        body.predict_on_batch(stored.take(np.arange(start, min(count, start + AT_ONCE)) * stored.views).astype(np.float32))
-        for start in range(0, count, AT_ONCE)
-    ]
-    return np.concatenate([np.asarray(part) for part in parts]), store.labels(split)
+    batches = plain_batches(store, tap, split, np.arange(store.count(split)))
+    parts = [np.asarray(body.predict_on_batch(features.astype(np.float32))) for features, _ in batches]
+    return np.concatenate(parts), store.labels(split)
 
 
 def _left_out(

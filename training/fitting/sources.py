@@ -119,9 +119,9 @@ def moments(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def plain_batches(store: FeatureStore, tap: Tap, examples: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some examples of the training split as they are, not their augmented views: (features [B, *tap.shape], labels)."""
-    features, labels = store.features("train", tap.name), store.labels("train")
+def plain_batches(store: FeatureStore, tap: Tap, split: str, examples: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some examples of a split as they are, not their augmented views: (features [B, *tap.shape], labels)."""
+    features, labels = store.features(split, tap.name), store.labels(split)
     for start in range(0, len(examples), AT_ONCE):
         part = examples[start : start + AT_ONCE]
         yield features.take(part * features.views), labels[part]
@@ -129,4 +129,4 @@ def plain_batches(store: FeatureStore, tap: Tap, examples: np.ndarray) -> Iterat
 
 def stored_moments(store: FeatureStore, tap: Tap, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`moments` of some examples of a store's training split, as they are."""
-    return moments(feature for feature, _ in plain_batches(store, tap, examples))
+    return moments(feature for feature, _ in plain_batches(store, tap, "train", examples))
