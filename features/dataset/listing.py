@@ -45,7 +45,7 @@ def listing(folder: str) -> Listing:
 
 def states(paths: Text | Below) -> States:
     """What is known of each of many files, in order; of objects of one bucket, by one listing of what they have in common."""
-    if len(paths) > 1:
+    if len(paths) > 1 and place.is_remote(paths.take(slice(1)).values()[0]):
         common = place.common_folder([min(each(paths)), max(each(paths))])
         if place.is_remote(common) and place.is_folder(common):
             return _listed(common, Text.of(path[len(common) + 1 :] for path in each(paths)))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
-from headstart.features.dataset.columns import Digests, Few, Text
+from headstart.features.dataset.columns import Digests, Few, Text, each
 from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -134,13 +134,14 @@ def _planned(config: PredictConfig, run: Run, output: str, token: str) -> _Plan:
 def _named(config: PredictConfig) -> tuple[str, list[DeadLetter], UnitExamples]:
     """What is named, in order: a digest of all of it, names that give no image, and the images."""
     named, digest = to_predict(config.images, config.records), hashlib.sha256()
-    for row in named:  # of a table they are known by names below it: others may be called the same
-        digest.update(json.dumps([row.key, row.path and place.absolute(row.path), row.error]).encode())
+    paths = Text.of(row.path and place.absolute(row.path) for row in named)
+    for row, path in zip(named, each(paths)):  # of a table they are known by names below it: others may be called the same
+        digest.update(json.dumps([row.key, path, row.error]).encode())
     lost = [DeadLetter(row.key, "", "", "", *row.error.split(": ", 1)) for row in named.take(named.is_lost)]
     count = len(named) - len(lost)
     examples = UnitExamples(
         key=named.columns["key"].take(~named.is_lost),
-        path=Text.of(place.absolute(row.path) for row in named if not row.error),
+        path=paths.take(~named.is_lost),
         digest=Digests(np.zeros(count, "S32")),
         labels=Few(np.zeros(count, np.int32), ((),)),
         stored_at=nothing_stored(count),
