@@ -205,6 +205,9 @@ def test_balanced_weights_reach_the_fit(
     balanced = train(config(lopsided, tmp_path / "balanced", class_weight="balanced", no_calibrate=True))
     assert given == [None, {0: pytest.approx(16 / 24), 1: pytest.approx(16 / 8)}]
     assert history_of(plain.path)["loss"] != history_of(balanced.path)["loss"]
+    given.clear()
+    folds = train(config(lopsided, tmp_path / "folds", class_weight="balanced")).metrics["calibration"]["folds"]
+    assert given[0] == {0: pytest.approx(16 / 24), 1: pytest.approx(16 / 8)} and len(given) == 1 + folds and all(given)
 
 
 @pytest.mark.parametrize("loss", [None, "categorical_crossentropy"], ids=["ids", "one-hot"])
