@@ -17,7 +17,7 @@ from collections.abc import Callable
 import keras
 
 from headstart.features.runtime import import_tensorflow_quietly
-from tests.benchmarks.made import machine, write_photos
+from tests.benchmarks.made import machine, write_photos, write_run
 
 FEW, MANY = 1, 4  # epochs
 BATCH, SHARE = 32, 0.2  # of images to validate on
@@ -46,29 +46,11 @@ def main() -> None:
 
 
 def _ways(options: argparse.Namespace, folder: str) -> dict[str, Callable[[int], object]]:
-    from headstart.pipelines.extract import extract
-    from headstart.pipelines.extract_config import ExtractConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
-    from headstart.training.train import train
-    from headstart.training.train_config import TrainConfig
 
     photos, store, begin = (os.path.join(folder, name) for name in ("photos", "store", "begin"))
-    taps = (f"{options.after}:none", ":avg")
-    extract(
-        ExtractConfig(
-            input=photos,
-            store=store,
-            backbone=options.backbone,
-            weights="random:0",
-            image_size=str(options.image_size),
-            taps=taps,
-            splits=f"train={1 - SHARE},validation={SHARE}",
-        )
-    )
-    from headstart.features.store.feature_store import FeatureStore
-
-    train(TrainConfig(store=store, run=begin, epochs=1, tap=FeatureStore.open(store).spec.taps[1].name))
+    write_run(folder, options.backbone, options.image_size, SHARE, (f"{options.after}:none", ":avg"))
 
     def ours(epochs: int, **source: str) -> object:
         run = os.path.join(folder, f"run-{len(source)}-{epochs}")

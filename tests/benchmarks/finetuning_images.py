@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from tests.benchmarks.extraction import network
-from tests.benchmarks.made import machine, write_photos
+from tests.benchmarks.made import machine, write_photos, write_run
 
 FEW, MANY = 1, 3  # epochs
 BATCH, SHARE = 32, 0.2  # of images to validate on
@@ -48,7 +48,7 @@ def main() -> None:
     print(f"{machine()}; {options.backbone} {options.image_size}, {options.images} images, {options.rounds} rounds")
     with tempfile.TemporaryDirectory() as options.folder:
         write_photos(os.path.join(options.folder, "photos"), options.images)
-        _begin(options)
+        write_run(options.folder, options.backbone, options.image_size, SHARE)
         rounds = [{way: _in_own_process(options, way) for way in WAYS} for _ in range(options.rounds)]
     for way in WAYS:
         seconds = [each[way] for each in rounds]
@@ -74,27 +74,6 @@ def _epoch(run: Callable[[int], object]) -> float:
         run(epochs)
         times.append(time.perf_counter() - started)
     return (times[1] - times[0]) / (MANY - FEW)
-
-
-def _begin(options: argparse.Namespace) -> None:
-    """The run whose head and backbone headstart begins with."""
-    from headstart.pipelines.extract import extract
-    from headstart.pipelines.extract_config import ExtractConfig
-    from headstart.training.train import train
-    from headstart.training.train_config import TrainConfig
-
-    photos, store, begin = (os.path.join(options.folder, name) for name in ("photos", "store", "begin"))
-    extract(
-        ExtractConfig(
-            input=photos,
-            store=store,
-            backbone=options.backbone,
-            weights="random:0",
-            image_size=str(options.image_size),
-            splits=f"train={1 - SHARE},validation={SHARE}",
-        )
-    )
-    train(TrainConfig(store=store, run=begin, epochs=1))
 
 
 def _way(options: argparse.Namespace) -> Callable[[int], object]:

@@ -51,6 +51,21 @@ def write_large_photos(folder: str, count: int, size: tuple[int, int] = (4000, 3
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
+def write_run(folder: str, backbone: str, side: int, share: float, taps: tuple[str, ...] = ("",)) -> None:
+    """Of folder/photos, by random weights: folder/store, with a share of them to validate on, and folder/begin, a run on its
+    last tap."""
+    from headstart.pipelines.extract import extract
+    from headstart.pipelines.extract_config import ExtractConfig
+    from headstart.training.train import train
+    from headstart.training.train_config import TrainConfig
+
+    photos, store, begin = (os.path.join(folder, name) for name in ("photos", "store", "begin"))
+    splits = f"train={1 - share},validation={share}"
+    flags = {"backbone": backbone, "weights": "random:0", "image_size": str(side), "taps": taps, "splits": splits}
+    made = extract(ExtractConfig(input=photos, store=store, **flags))  # type: ignore[arg-type]
+    train(TrainConfig(store=store, run=begin, epochs=1, tap=made.spec.taps[-1].name))
+
+
 def write_store(folder: str, training: int, validation: int) -> FeatureStore:
     """A store of 4x4x512 float16 features, 16 kB each, made by `extract` with a base of one convolution on noise."""
     import keras
