@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
+import json
 import logging
 import os
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
@@ -19,6 +22,7 @@ Result = TypeVar("Result")
 SHARE_OF_MEMORY = 0.25  # of what is free
 CACHE, CACHE_SIZE = "HEADSTART_CACHE", "HEADSTART_CACHE_SIZE"  # of copies of remote files: a folder, and gigabytes
 ONLY_WRAPPED = ("sklearn", "matplotlib", "jax")  # TensorFlow and Keras import them for what no command uses: over a second
+GPU_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dxg")  # CUDA, ROCm, WSL
 LOUD = {"tensorflow": logging.ERROR, "absl": logging.ERROR, "matplotlib": logging.ERROR, "apache_beam": logging.CRITICAL}
 
 
@@ -39,8 +43,36 @@ def fits_in_memory(size: int) -> bool:
     return size < SHARE_OF_MEMORY * psutil.virtual_memory().available
 
 
+def keras_backend() -> str:
+    """What Keras computes with, or will when it is loaded: from where it reads that itself, without loading it.
+
+    Source: https://keras.io/getting_started/#configuring-your-backend
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        return str(keras.backend.backend())
+    if chosen := os.environ.get("KERAS_BACKEND"):
+        return chosen
+    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    try:
+        with open(os.path.join(home, "keras.json"), encoding="utf-8") as file:
+            return str(json.load(file).get("backend", "tensorflow"))
+    except (OSError, ValueError):
+        return "tensorflow"
+
+
+def gpu_possible() -> bool:
+    """Whether TensorFlow may see a GPU: where Linux has no device that could be one, it need not be loaded to tell."""
+    plugins = os.path.join(sysconfig.get_path("purelib"), "tensorflow-plugins")  # of devices that this code can't know
+    return sys.platform != "linux" or os.path.isdir(plugins) or any(map(glob.glob, GPU_DEVICES))
+
+
 def gpu_available() -> bool:
     """Whether TensorFlow sees a GPU."""
+    if not gpu_possible():
+        return False
+    load_tensorflow()
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
@@ -66,6 +98,12 @@ def silence_library_logs() -> None:
 
 _hushed = contextlib.ExitStack()  # never left: it ends with the process
 _speaking = False  # --verbose
+_quiet_blocks = 0  # in which the process is now
+
+
+def is_hushed() -> bool:
+    """Whether somebody in this process has decided who speaks: a command, or a function of the library's that is at work."""
+    return _speaking or _quiet_blocks > 0
 
 
 def is_verbose() -> bool:
@@ -79,6 +117,7 @@ def quiet() -> Iterator[None]:
 
     With --verbose they speak.
     """
+    global _quiet_blocks
     if _speaking:
         yield
         return
@@ -90,9 +129,11 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         root.addFilter(_is_grave)  # of what is logged without a logger's name
         root.addHandler(null)  # where there is none, the first who logs so would add one for good
+        _quiet_blocks += 1
         try:
             yield
         finally:
+            _quiet_blocks -= 1
             root.removeHandler(null)
             root.removeFilter(_is_grave)
             for name, level in levels.items():
@@ -109,7 +150,7 @@ def quietly(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     @functools.wraps(function)
     def quiet_function(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Result:
         with quiet():
-            _load()
+            load_tensorflow()
             return function(*arguments, **keywords)
 
     return quiet_function
@@ -119,7 +160,7 @@ def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
     """An iterator whose steps are quiet; between them the process is as its owner has it."""
     while True:
         with quiet():
-            _load()
+            load_tensorflow()
             try:
                 each = next(found)
             except StopIteration:
@@ -127,16 +168,21 @@ def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
         yield each
 
 
-def import_tensorflow_quietly(verbose: bool = False) -> None:
-    """Imports TensorFlow for a command, its chatter and Beam's held back from here on, unless verbose."""
+def hush(verbose: bool = False) -> None:
+    """Holds back the chatter of TensorFlow and Beam in a command's process, from here on, unless verbose."""
     global _speaking
     _speaking = verbose
     if not verbose:
         silence_library_logs()
-    _load()
 
 
-def _load() -> None:
+def import_tensorflow_quietly(verbose: bool = False) -> None:
+    """Imports TensorFlow for a command, as quietly."""
+    hush(verbose)
+    load_tensorflow()
+
+
+def load_tensorflow() -> None:
     """Imports TensorFlow, once; GPUs give memory as it is needed."""
     if "tensorflow" in sys.modules:
         return

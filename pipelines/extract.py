@@ -18,7 +18,7 @@ from headstart.features.dataset.inputs import absolute_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS, Claim, claimed
-from headstart.features.runtime import quietly
+from headstart.features.runtime import quiet
 from headstart.pipelines.extract_config import ExtractConfig
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ESTIMATE_SHARE = 0.02  # of a job, at most; what is shown while it works tells the time left of any
 
 
-@quietly
+@quiet()
 def extract(config: ExtractConfig) -> FeatureStore:
     """Makes or updates a feature store. Killed anywhere and called again, it goes on and ends with the same store.
 
@@ -84,7 +84,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
     return store
 
 
-@quietly
+@quiet()
 def dry_run(config: ExtractConfig) -> list[str]:
     """The plan as lines for people: images, classes, splits, shards, bytes out, time. Leaves no trace."""
     from headstart.pipelines.plan import check_problems, make_plan

@@ -16,6 +16,8 @@ from importlib import metadata
 from typing import Any
 
 from headstart.features import files
+from headstart.features.backbones.backbone import Backbone
+from headstart.features.backbones.kept import NETWORK
 from headstart.features.backbones.keras_file import save_model
 from headstart.features.dataset.dataset_table import CONFLICTS, DEAD_LETTERS, TABLE
 from headstart.features.dataset.dead_letter import DeadLetter, by_class, to_json_lines
@@ -25,6 +27,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
 from headstart.features.places.identity import read_same
+from headstart.features.runtime import keras_backend
 from headstart.features.store.manifest import (
     GENERATIONS,
     Generation,
@@ -154,11 +157,23 @@ def save_backbone(plan: ExtractionPlan) -> dict[str, str]:
     if plan.backbone is None:
         raise AssertionError("a store that is made from nothing has a network")
     with place.scratch(plan.job.work) as folder:
-        saved = os.path.join(folder, BACKBONE)
-        save_model(plan.backbone.base, saved)
+        saved = _network_file(plan.backbone, folder)
         with open(saved, "rb") as source, place.creating(path) as target:
             shutil.copyfileobj(source, target)
         return {BACKBONE: files.sha256_file(saved)}
+
+
+def _network_file(backbone: Backbone, folder: str) -> str:
+    """The path of the network's `.keras` file: the one that is kept on this machine, or a new one in a folder."""
+    kept = backbone.kept
+    if kept and (path := kept.find(NETWORK)):
+        return path
+    saved = os.path.join(folder, NETWORK)
+    save_model(backbone.base, saved)
+    if kept:
+        with open(saved, "rb") as source:
+            kept.keep(NETWORK, source)
+    return saved
 
 
 def versions() -> dict[str, str]:
@@ -166,11 +181,18 @@ def versions() -> dict[str, str]:
     packages = {name: metadata.version(name) for name in ("keras", "numpy", "pillow", "scipy", "apache-beam")}
     with contextlib.suppress(metadata.PackageNotFoundError):
         packages["openvino"] = metadata.version("openvino")
-    import keras
-    import tensorflow as tf
+    packages["keras backend"] = keras_backend()
+    return {**packages, "tensorflow": _tensorflow(), "python": platform.python_version(), "machine": platform.machine()}
 
-    packages["keras backend"] = keras.backend.backend()
-    return {**packages, "tensorflow": tf.__version__, "python": platform.python_version(), "machine": platform.machine()}
+
+def _tensorflow() -> str:
+    """TensorFlow's version; it is loaded for that only where a package of another name brings it."""
+    try:
+        return metadata.version("tensorflow")
+    except metadata.PackageNotFoundError:
+        import tensorflow as tf
+
+        return str(tf.__version__)
 
 
 def _splits(markers: Sequence[ShardMarker]) -> dict[str, SplitEntry]:

@@ -20,7 +20,6 @@ from headstart.features.engines.options import EngineOptions, slow_dtype
 from headstart.features.engines.quantized import digest_of
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.features.runtime import configure_gpus
 from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
@@ -150,7 +149,6 @@ def _surveyed(config: ExtractConfig, paths: Text | Below, token: str) -> Survey:
 
 
 def _backbone(config: ExtractConfig) -> Backbone:
-    configure_gpus()  # before the first network takes all of its memory
     return resolve_backbone(
         BackboneSource.parse(config.backbone, config.weights, config.unsafe),
         parse_image_size(config.image_size) if config.image_size else None,

@@ -59,7 +59,7 @@ def quantized_network(
     from headstart.features.engines.openvino_engine import network_of
 
     images = _training_images(spec, examples, paths, max_pixels)
-    exact = network_of(backbone.extractor)
+    exact = network_of(lambda: backbone.extractor, backbone.kept)
     network = quantize(exact, images)
     noise = max(_noises(exact, network, images[:COMPARED], spec))
     told = f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size"

@@ -5,7 +5,6 @@ Only reading and decoding may fail for one image, which then becomes a dead lett
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import check_claim
-from headstart.features.runtime import import_tensorflow_quietly, limit_intra_op_threads
+from headstart.features.runtime import hush, is_hushed, limit_intra_op_threads
 from headstart.features.store.manifest import ShardEntry
 from headstart.pipelines.markers import (
     ShardMarker,
@@ -85,9 +84,9 @@ class WriteUnit(beam.DoFn):
         raise NotImplementedError
 
     def setup(self) -> None:
-        if "tensorflow" not in sys.modules:  # a worker process of its own, which nobody has prepared
+        if not is_hushed():  # a worker process of its own, which nobody has prepared
             limit_intra_op_threads()
-            import_tensorflow_quietly()
+            hush()
 
     def process(self, shard: str) -> Iterable[str]:
         started = time.monotonic()

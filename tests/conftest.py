@@ -19,6 +19,7 @@ import gc
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from PIL import Image, ImageDraw
 
 from headstart.cli import COLLECT_EVERY
 from headstart.features.errors import UserError
+from headstart.features.runtime import CACHE
 
 if TYPE_CHECKING:
     from headstart.pipelines.extract_config import ExtractConfig
@@ -40,6 +42,20 @@ SHAPES = {"blue": (40, 60, 230), "green": (40, 200, 60), "red": (220, 40, 40)}
 SHARES = (0.2, 0.4, 0.5)  # of images that have each
 IMAGE_SIZE = 32
 TOP_CHANNELS = 1280  # of STAND_IN's last map
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for what is made once a session: nothing goes into the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE, str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache for each test, its folder not there yet: what one keeps must not help another."""
+    monkeypatch.setenv(CACHE, str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
 
 
 @pytest.hookimpl(wrapper=True)

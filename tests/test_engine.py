@@ -175,7 +175,7 @@ def test_an_engine_does_not_change_with_its_model(name: str) -> None:
 @pytest.fixture
 def lone_process(monkeypatch: pytest.MonkeyPatch) -> Any:
     """No network shared yet, and none left behind."""
-    monkeypatch.setattr(backbone_module, "_kept", None)
+    monkeypatch.setattr(backbone_module, "_built", None)
     engine_module._engine.cache_clear()
     yield monkeypatch
     engine_module._engine.cache_clear()

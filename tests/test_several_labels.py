@@ -425,7 +425,7 @@ def test_what_is_for_one_label_is_refused_in_a_line(
     one_line: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    heavy = "headstart.commands.runner.import_tensorflow_quietly"
+    heavy = "headstart.commands.runner.load_tensorflow"
     monkeypatch.setattr(heavy, lambda *_: pytest.fail("refused before anything heavy is loaded"))
     names = {"STORE": several, "RUN": several_run, "ONE": run, "TABLE": table, "OUT": tmp_path / "out"}
     words = [str(names.get(word.removesuffix(".csv"), word)) + ".csv" * word.endswith(".csv") for word in argv]

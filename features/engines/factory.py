@@ -9,9 +9,11 @@ they agree to 1e-5 of the largest feature (tests/test_engine.py).
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headstart.features.backbones.backbone import LOADING, resolve_for_spec
+from headstart.features.backbones.kept import Kept
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines.base import Engine
 from headstart.features.engines.options import EngineOptions
@@ -27,26 +29,48 @@ if TYPE_CHECKING:
 def make_engine(model: keras.Model, options: EngineOptions, compute_dtype: str = "float32") -> Engine:
     """An engine for a model from float32 [B, H, W, 3] pixels to features.
 
+    Args:
+        model: the network.
+        options: what runs it.
+        compute_dtype: what its base multiplies in.
+
     Raises:
         UserError: when the engine is not installed, or does not take this network or dtype.
     """
-    configure_gpus()
-    settled = options.resolve(compute_dtype)
-    if settled.name == "jax":
-        from headstart.features.engines.jax_engine import JaxEngine
+    return kept_engine(None, lambda: model, options, compute_dtype)
 
-        return JaxEngine(model, settled.batch_size, settled.streams, compute_dtype)
+
+def kept_engine(
+    kept: Kept | None, model: Callable[[], keras.Model], options: EngineOptions, compute_dtype: str = "float32"
+) -> Engine:
+    """The same for a network of which a graph may be kept on this machine: OpenVINO needs no model then.
+
+    Args:
+        kept: what is kept of the network; where its graph is not, it will be.
+        model: builds it.
+        options: what runs it.
+        compute_dtype: what its base multiplies in.
+
+    Raises:
+        UserError: as `make_engine` does.
+    """
+    settled = options.resolve(compute_dtype)
     if settled.name == "openvino":
-        from headstart.features.engines.openvino_engine import OpenVinoEngine, network_of
+        from headstart.features.engines.openvino_engine import network_of
 
         try:
-            return OpenVinoEngine(network_of(model), settled.batch_size, settled.streams, compute_dtype)
+            return network_engine(network_of(model, kept), settled, compute_dtype)
         except UserError:
             if options.name != "auto":
                 raise
+    configure_gpus()
+    if settled.name == "jax":
+        from headstart.features.engines.jax_engine import JaxEngine
+
+        return JaxEngine(model(), settled.batch_size, settled.streams, compute_dtype)
     from headstart.features.engines.tensorflow_engine import TensorFlowEngine
 
-    return TensorFlowEngine(model, settled.batch_size, settled.streams, compute_dtype)
+    return TensorFlowEngine(model(), settled.batch_size, settled.streams, compute_dtype)
 
 
 def network_engine(network: openvino.Model, options: EngineOptions, compute_dtype: str) -> Engine:
@@ -79,4 +103,5 @@ def _engine(spec: FeatureSpec, source: BackboneSource, options: EngineOptions, q
         from headstart.features.engines.quantized import load
 
         return network_engine(load(quantized, spec.quantized), options, spec.compute_dtype)
-    return make_engine(resolve_for_spec(spec, source).extractor, options, spec.compute_dtype)
+    backbone = resolve_for_spec(spec, source)
+    return kept_engine(backbone.kept, lambda: backbone.extractor, options, spec.compute_dtype)

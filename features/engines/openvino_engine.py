@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino
 
+from headstart.features.backbones.kept import GRAPH, Kept
 from headstart.features.engines.base import Engine
 from headstart.features.engines.freeze import feature_name, frozen_graph
 from headstart.features.errors import UserError
@@ -70,22 +72,34 @@ def has_bfloat16(core: openvino.Core | None = None) -> bool:
     return "BF16" in (core or openvino.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def network_of(model: keras.Model) -> openvino.Model:
+def network_of(model: Callable[[], keras.Model], kept: Kept | None = None) -> openvino.Model:
     """A model frozen, for batches of any size, from float32 [B, H, W, 3] pixels to its features.
 
     OpenVINO reads the graph itself: ten times as fast as its converter, which asks Python for every node.
 
+    Args:
+        model: builds it, where its graph is not kept.
+        kept: what is kept of it on this machine.
+
     Raises:
-        UserError: when it can't.
+        UserError: when OpenVINO can't read it.
     """
+    if kept and (graph := kept.find(GRAPH)):
+        return _read(graph)
     with scratch_folder() as folder:
-        path = os.path.join(folder, "graph.pb")
-        with open(path, "wb") as file:
-            file.write(frozen_graph(model, None).SerializeToString())
-        try:
-            return openvino.Core().read_model(path)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(
-                "not-available", f"OpenVINO can't read this network ({reason}): take --engine tensorflow"
-            ) from error
+        path = os.path.join(folder, GRAPH)
+        with open(path, "wb") as target:
+            target.write(frozen_graph(model(), None).SerializeToString())
+        network = _read(path)
+        if kept:
+            with open(path, "rb") as source:
+                kept.keep(GRAPH, source)
+    return network
+
+
+def _read(graph: str) -> openvino.Model:
+    try:
+        return openvino.Core().read_model(graph)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError("not-available", f"OpenVINO can't read this network ({reason}): take --engine tensorflow") from error

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headstart.features.errors import UserError
-from headstart.features.runtime import cores, gpu_available
+from headstart.features.runtime import cores, gpu_available, keras_backend
 
 ENGINES = ("auto", "tensorflow", "openvino", "jax")
 CPU_BATCH_SIZE = 2  # small batches stay in a core's cache
@@ -66,9 +66,7 @@ def _engine_name(name: str, compute_dtype: str) -> str:
             "not-available",
             "--engine openvino is not installed: pip install 'headstart[openvino]', or take --engine tensorflow",
         )
-    import keras
-
-    backend = keras.backend.backend()
+    backend = keras_backend()
     if name == "auto" and backend == "jax":
         return "jax"
     if name != "auto" and (name == "jax") != (backend == "jax"):

@@ -97,7 +97,7 @@ def _fetched(wanted: Sequence[RemoteFile], versions: Sequence[str]) -> list[str]
     copies = [file.named(folder, version) for file, version in zip(wanted, versions)]
     missing = {copy: file for copy, file in zip(copies, wanted) if not _is_there(copy, file.size)}
     if missing:
-        _make_room(folder, limit - sum(file.size for file in missing.values()), keep=set(copies))
+        make_room(folder, limit - sum(file.size for file in missing.values()), keep=set(copies))
         progress = Progress("fetch", len(missing), "files")
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             for done, _ in enumerate(pool.map(_fetch, missing.values(), missing), 1):
@@ -134,7 +134,7 @@ def _fetch(file: RemoteFile, copy: str) -> None:
             )
 
 
-def _make_room(folder: str, limit: int, keep: set[str]) -> None:
+def make_room(folder: str, limit: int, keep: set[str]) -> None:
     """Removes the copies that were not used for longest, until the others take no more bytes than a limit."""
     found = [(each, os.path.join(folder, each.name)) for each in place.entries(folder)]
     total = sum(each.size for each, _ in found)

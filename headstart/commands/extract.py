@@ -14,7 +14,15 @@ from headstart.pipelines.extract_config import ExtractConfig, check_names
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart extract", ExtractConfig, argv, _extract, _prepare, beam_flags=BeamFlags())
+    return run_command(
+        "headstart extract",
+        ExtractConfig,
+        argv,
+        _extract,
+        _prepare,
+        needs_tensorflow=lambda config: False,  # whoever builds a network loads it; one that is kept does without
+        beam_flags=BeamFlags(),
+    )
 
 
 def _prepare(config: ExtractConfig) -> None:

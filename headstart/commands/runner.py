@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from headstart.commands.outcome import Outcome, plain
 from headstart.features.command_line import OtherFlags, parse
-from headstart.features.runtime import import_tensorflow_quietly
+from headstart.features.runtime import hush, load_tensorflow
 
 Config = TypeVar("Config")
 
@@ -32,7 +32,7 @@ def run_command(
         argv: the flags.
         work: does it. It imports the implementation. With --json, what it prints on its way goes to stderr.
         prepare: looks for all that the configuration names, before anything heavy is loaded, and sets up threads.
-        needs_tensorflow: whether the work does.
+        needs_tensorflow: whether the work does for certain, so that it is loaded before.
         beam_flags: Beam's, where the command takes them; they go into the configuration's `pipeline_options`.
 
     Raises:
@@ -40,8 +40,9 @@ def run_command(
     """
     config, manner = parse(config_class, prog, argv, beam_flags)
     prepare(config)
+    hush(manner.verbose)
     if needs_tensorflow(config):
-        import_tensorflow_quietly(manner.verbose)
+        load_tensorflow()
     with contextlib.redirect_stdout(sys.stderr) if manner.json else contextlib.nullcontext():
         outcome = work(config)
     if manner.json:

@@ -64,7 +64,7 @@ def _engines(options: argparse.Namespace) -> dict[str, Engine]:
     if has_bfloat16():
         made["bfloat16"] = make_engine(model, wanted, "bfloat16")
     noise = np.random.default_rng(0).uniform(0, 255, (NOISE, side, side, 3)).astype(np.float32)
-    made["int8"] = network_engine(read(quantize(network_of(model), list(noise))), wanted, "int8")
+    made["int8"] = network_engine(read(quantize(network_of(lambda: model), list(noise))), wanted, "int8")
     return made
 
 
