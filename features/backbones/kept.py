@@ -1,7 +1,7 @@
 """What the use of a network leaves on this machine for the next one: the question that it answers in, its files out.
 
 What takes TensorFlow and Keras seconds to find out is kept for OpenVINO, which needs neither of them to run it: facts, the
-frozen graph, the network's file. They lie in the cache's folder, as networks/KEY/NAME.SHA256.ENDING. KEY is a digest of all that
+frozen graph, the network's file. They lie in the cache's folder: networks/KEY/NAME.SHA256.ENDING. KEY is a digest of all that
 decides them; a file that is not what its name says counts as none. What is not there is made as it was the first time.
 """
 
