@@ -182,11 +182,11 @@ def test_a_cache_that_can_not_be_written_to_is_no_fault(tmp_path: pathlib.Path, 
     assert (tmp_path / "file").read_bytes() == b""
 
 
-@pytest.mark.parametrize("chosen", ["nothing", "variable", "file", "broken file", "both"])
+@pytest.mark.parametrize("chosen", ["nothing", "file", "broken file", "both"])
 def test_keras_s_backend_is_told_as_keras_tells_it(chosen: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "home").mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    if chosen in ("variable", "both"):
+    if chosen == "both":
         environment["KERAS_BACKEND"] = "numpy"
     if chosen in ("file", "both"):
         (tmp_path / "home" / "keras.json").write_text('{"backend": "torch"}' if chosen == "both" else '{"backend": "numpy"}')
