@@ -21,6 +21,7 @@ from headstart.features.engines.options import has_openvino
 from headstart.features.errors import UserError
 from headstart.features.runtime import CACHE, gpu_possible, keras_backend
 from headstart.features.spec import FeatureSpec, Tap
+from headstart.pipelines.finish import _network_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NET, SIZE = BackboneSource("EfficientNetLite0", "random:0"), (32, 32)
@@ -100,6 +101,21 @@ def test_a_file_that_is_gone_or_damaged_counts_as_none(built: list[Any], spoil: 
         spoil(path)
     backbone_module._built = None
     assert resolve_backbone(NET, SIZE) == found and len(built) == 2
+
+
+def test_a_network_s_file_is_the_same_whatever_else_is_kept(built: list[Any], tmp_path: pathlib.Path) -> None:
+    def saved(folder: str) -> bytes:
+        (tmp_path / folder).mkdir()
+        found = resolve_backbone(NET, SIZE, taps=[Tap("block3b_add")])
+        return pathlib.Path(_network_file(found, str(tmp_path / folder))).read_bytes()
+
+    first = saved("built")
+    for path in kept_files():
+        if path.name.startswith("network."):
+            path.unlink()
+    backbone_module._built = None
+    assert saved("by its facts") == first == saved("kept") and len(built) == 2
+    assert os.listdir(tmp_path / "kept") == []
 
 
 def test_other_weights_than_a_spec_s_are_refused_by_what_is_kept(built: list[Any]) -> None:

@@ -46,21 +46,27 @@ class Backbone:
     preprocessing: str
     taps: tuple[Tap, ...]
 
-    @functools.cached_property
+    @property
     def base(self) -> keras.Model:
         """The network from preprocessed images to its last feature map, built when it is first asked for.
 
         Raises:
             UserError: when the network or the weights here are no longer those that are known.
         """
-        base = _shared_base(self.source, self.image_size)
-        _check_same(base, self.name, self.source, self.architecture, self.weights_digest)
-        return base.model
+        return self._networks[0]
 
-    @functools.cached_property
+    @property
     def extractor(self) -> keras.Model:
         """The network from float32 [B, H, W, 3] pixels in 0..255 to float32 [B, *tap.shape], for several taps a list."""
-        return build_feature_extractor(self.base, self.taps, self.preprocessing, self.image_size)[0]
+        return self._networks[1]
+
+    @functools.cached_property
+    def _networks(self) -> tuple[keras.Model, keras.Model]:
+        """Both at once: tapping freezes layers of the base, which its file says, whoever asks for which of them first."""
+        with LOADING:
+            base = _shared_base(self.source, self.image_size)
+            _check_same(base, self.name, self.source, self.architecture, self.weights_digest)
+            return base.model, build_feature_extractor(base.model, self.taps, self.preprocessing, self.image_size)[0]
 
     @property
     def kept(self) -> Kept | None:

@@ -71,6 +71,8 @@ class BackboneSource:
     def version(self) -> tuple[tuple[str, int, int, int], ...]:
         """A weights file, or a SavedModel's folder, may change under its name: path, size, time and inode of each file."""
         path = self.path if _is_file(self.weights) or self.is_custom else ""
+        if path and place.is_remote(self.weights):
+            return ((path, 0, 0, 0),)  # a copy of something else has another name; its time is that of its last use
         inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
         found = sorted([path] if os.path.isfile(path) else inside)
         return tuple((path, each.st_size, each.st_mtime_ns, each.st_ino) for path in found for each in [os.stat(path)])
