@@ -160,7 +160,6 @@ def quietly_each(found: Iterator[Result]) -> Iterator[Result]:
     """An iterator whose steps are quiet; between them the process is as its owner has it."""
     while True:
         with quiet():
-            load_tensorflow()
             try:
                 each = next(found)
             except StopIteration:
@@ -185,6 +184,7 @@ def import_tensorflow_quietly(verbose: bool = False) -> None:
 def load_tensorflow() -> None:
     """Imports TensorFlow, once; GPUs give memory as it is needed."""
     if "tensorflow" in sys.modules:
+        configure_gpus()
         return
     if _speaking:
         with interruption.at_once(2), _left_out(*_unused()):

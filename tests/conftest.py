@@ -231,8 +231,9 @@ def models() -> dict[str, Any]:
 @pytest.fixture
 def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads each saved model, and makes its engine, once for all tests: most of the time would go there."""
+    from headstart.features.backbones.kept import Kept
     from headstart.features.engines.base import Engine
-    from headstart.features.engines.factory import make_engine
+    from headstart.features.engines.factory import kept_engine
     from headstart.features.files import sha256_file
     from headstart.training.evaluation import classify
     from headstart.training.runs.run_folder import MODEL, Run
@@ -245,14 +246,14 @@ def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
             models[digest] = load(self)
         return models[digest]
 
-    def engine(backbone: Any, *options: Any) -> Engine:
-        name = f"engine {id(backbone)} {options}"
+    def engine(kept: Kept | None, built: Callable[[], Any], *options: Any) -> Engine:
+        name = f"engine {id(built())} {options}"
         if name not in models:
-            models[name] = make_engine(backbone, *options)
+            models[name] = kept_engine(kept, built, *options)
         return models[name]
 
     monkeypatch.setattr(Run, "model", model)
-    monkeypatch.setattr(classify, "make_engine", engine)
+    monkeypatch.setattr(classify, "kept_engine", engine)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from headstart.features.backbones.build import build, weights_digest
 from headstart.features.backbones.source import BackboneSource
 from headstart.features.engines import factory as engine_module
 from headstart.features.engines.base import Engine
-from headstart.features.engines.factory import make_engine, shared_engine
+from headstart.features.engines.factory import kept_engine, make_engine, shared_engine
 from headstart.features.engines.options import (
     CPU_BATCH_SIZE,
     GPU_BATCH_SIZE,
@@ -189,7 +189,7 @@ def spec_of(weights: str) -> FeatureSpec:
 
 def test_one_engine_a_process_however_many_threads_ask(lone_process: pytest.MonkeyPatch) -> None:
     spec, built, options = spec_of("random:0"), [], EngineOptions(batch_size=2)
-    lone_process.setattr(engine_module, "make_engine", lambda *given: built.append(given[1]) or make_engine(*given))
+    lone_process.setattr(engine_module, "kept_engine", lambda *given: built.append(given[2]) or kept_engine(*given))
     with ThreadPoolExecutor(4) as pool:
         engines = list(
             pool.map(lambda _: shared_engine(spec, BackboneSource("EfficientNetLite0", "random:0"), options), range(8))

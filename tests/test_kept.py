@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from headstart.cli import main
 from headstart.features.backbones import backbone as backbone_module
 from headstart.features.backbones import kept as kept_module
 from headstart.features.backbones.backbone import Backbone, resolve_backbone, resolve_for_spec
@@ -83,6 +85,27 @@ def test_a_kept_network_makes_the_same_store_without_tensorflow(photos: pathlib.
         path.write_bytes(content)
     assert loaded("extract", photos, "--store", tmp_path / "damaged", *FLAGS) == "keras tensorflow"
     assert contents(tmp_path / "damaged") == contents(tmp_path / "first")
+
+
+def test_a_run_s_model_that_was_asked_before_answers_the_same_without_tensorflow(
+    photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run = tmp_path / "run"
+    train = ["train", tmp_path / "store", "--run", run, "--epochs", "1", "--tap", "top_activation"]
+    assert main(["extract", str(photos), "--store", str(tmp_path / "store"), *FLAGS]) == 0 == main([*map(str, train)])
+    shutil.rmtree(os.environ[CACHE])
+
+    def answers(name: str, heavy: str) -> bytes:
+        assert loaded("predict", run, photos, "--output", tmp_path / name) == heavy
+        return (tmp_path / name).read_bytes()
+
+    first = answers("first.csv", "keras tensorflow")
+    assert [path.name.split(".")[0] for path in kept_files()] == ["graph", "graph"]  # of the backbone and the head
+    assert answers("again.csv", "") == first
+    in_parts = ["--output", tmp_path / "parts", "--images_per_file", "8"]
+    assert loaded("predict", run, photos, *in_parts) == ""
+    assert main([*map(str, train), "--seed", "1"]) == 0
+    assert answers("other.csv", "keras tensorflow") != first
 
 
 def test_what_is_known_is_not_built_again(built: list[Any]) -> None:

@@ -12,14 +12,22 @@ from headstart.commands.runner import run_command
 from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.evaluation.predict_config import STANDARD_INPUT, PredictConfig
+from headstart.training.evaluation.predict_config import PredictConfig
 
 PROG = "headstart predict"
 
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1 when an image failed."""
-    return run_command(PROG, PredictConfig, argv, _predict, _prepare, _needs_a_model, beam_flags=BeamFlags())
+    return run_command(
+        PROG,
+        PredictConfig,
+        argv,
+        _predict,
+        _prepare,
+        needs_tensorflow=lambda config: False,  # whoever loads the model loads it; one that is kept does without
+        beam_flags=BeamFlags(),
+    )
 
 
 def _prepare(config: PredictConfig) -> None:
@@ -28,11 +36,6 @@ def _prepare(config: PredictConfig) -> None:
 
     check_prediction(config, Run.open(config.run).label_delimiter)
     limit_intra_op_threads()
-
-
-def _needs_a_model(config: PredictConfig) -> bool:
-    """Whether any name may be of an image; else there is nothing to load a model for."""
-    return config.in_parts or any(name == STANDARD_INPUT or ":" in name or place.exists(name) for name in config.images)
 
 
 def _predict(config: PredictConfig) -> Outcome:

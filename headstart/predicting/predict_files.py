@@ -24,7 +24,7 @@ from headstart.features.dataset.dead_letter import DeadLetter, to_json_lines
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS, check_claim, claimed
-from headstart.features.runtime import quietly
+from headstart.features.runtime import quiet
 from headstart.features.store.generations import names_below
 from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import take_over
@@ -73,7 +73,7 @@ class _Plan:
         return self.settled + sum(len(unit.examples) for unit in self.units)
 
 
-@quietly
+@quiet()
 def predict_files(config: PredictConfig) -> Predicted:
     """Predicts every image that is named, and leaves a table in parts, dead letters and a summary in a folder.
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import threading
+import functools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from headstart.features import files
+from headstart.features.backbones.kept import Kept, kept_by
+from headstart.features.backbones.source import CUSTOM
 from headstart.features.batched import batched
-from headstart.features.engines.factory import make_engine
+from headstart.features.engines.factory import kept_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import ImageToRead, Unreadable, stream_features
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.runs.run_folder import Run
+from headstart.training.runs.run_folder import MODEL, Run
 
-HEAD_BATCH = 256
+FEATURES_AT_ONCE, FILES_AT_ONCE = 256, 32  # for the head
 
 
 class Answer(NamedTuple):
@@ -28,27 +32,38 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    """A run's model, loaded: the backbone inside `model.keras` on an engine, as in extraction, and the head.
+    """A run's model on engines: the backbone inside `model.keras`, as in extraction, and the head.
 
-    A file gets what its stored feature would. Several threads may ask at once.
+    A file gets what its stored feature would. Several threads may ask at once. Where the same model was used on this machine
+    before and OpenVINO runs it, TensorFlow is not needed.
     """
 
     def __init__(self, run: Run) -> None:
-        model = run.model()
-        self.run, self.head = run, model.get_layer("head")
-        self.engine = make_engine(model.get_layer("backbone"), EngineOptions(), run.spec.model_dtype)
-        self._turn = threading.Lock()
+        self.run, kept, model = run, _kept(run), functools.cache(run.model)
+        self.engine = kept_engine(
+            kept["backbone"], lambda: model().get_layer("backbone"), EngineOptions(), run.spec.model_dtype
+        )
+        self.head = kept_engine(kept["head"], lambda: model().get_layer("head"), EngineOptions(batch_size=FILES_AT_ONCE))
 
     def answers(self, paths: Iterable[str], watch: Stopwatch | None = None) -> Iterator[Answer | Unreadable]:
         """Each file's answer, in order; or why there is none. watch adds up what each step takes."""
         limit = self.run.config["max_pixels"]
         features = stream_features(map(ImageToRead, paths), self.run.spec, self.engine, limit, watch=watch)
-        for rows in batched(features, HEAD_BATCH):
+        for rows in batched(features, FILES_AT_ONCE):
             readable = [row[0] for row in rows if not isinstance(row, Unreadable)]
-            with self._turn:
-                found = iter(self.head.predict_on_batch(np.stack(readable))) if readable else iter(())
+            found = iter(self.head(np.stack(readable))[0] if readable else ())
             for row in rows:
                 yield row if isinstance(row, Unreadable) else Answer(next(found), row[0])
+
+
+def _kept(run: Run) -> dict[str, Kept | None]:
+    """What is kept of both parts of a run's model on this machine; nothing of one that may bring code along."""
+    parts = ("backbone", "head")
+    if run.unsafe or run.spec.backbone.startswith(f"{CUSTOM}:"):
+        return dict.fromkeys(parts)
+    model = files.sha256_file(os.path.join(run.path, MODEL))
+    run.check_same()
+    return {part: kept_by([model, part]) for part in parts}
 
 
 def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:
@@ -78,7 +93,7 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
     labels_as_run = class_ids(run, store.class_names)
     head = run.model().get_layer("head")
     labels, answers = [], []
-    for features, ids in store.dataset(split, HEAD_BATCH, tap=run.tap.name).as_numpy_iterator():
+    for features, ids in store.dataset(split, FEATURES_AT_ONCE, tap=run.tap.name).as_numpy_iterator():
         answers.append(head.predict_on_batch(features.astype(np.float32)))
         labels.append(_as_run(ids, labels_as_run, len(run.class_names)))
     return np.concatenate(labels), np.concatenate(answers)

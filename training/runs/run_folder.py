@@ -34,7 +34,7 @@ from headstart.features.dataset.dataset_table import DatasetTable
 from headstart.features.errors import Code, UserError
 from headstart.features.places import claim, mirror, place
 from headstart.features.places.claim import CLAIMS
-from headstart.features.runtime import configure_gpus
+from headstart.features.runtime import load_tensorflow
 from headstart.features.shown import Shown, plots
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.pages.page import REPORT
@@ -152,9 +152,9 @@ class Run(Shown):
         Raises:
             UserError: when another training took the run's place since it was opened.
         """
+        load_tensorflow()
         from headstart.features.backbones.keras_file import load_model
 
-        configure_gpus()  # memory grows with need
         model = load_model(os.path.join(self.path, MODEL), self.unsafe)
         self.check_same()
         return model
