@@ -1,4 +1,4 @@
-"""What the use of a network leaves on this machine for the next one: the question that it answers in, its files out.
+"""What an earlier use of a network left on this machine: all that decides the network in, its files out.
 
 What takes TensorFlow and Keras seconds to find out is kept for OpenVINO, which needs neither of them to run it: facts, the
 frozen graph, the network's file. They lie in the cache's folder: networks/KEY/NAME.SHA256.ENDING. KEY is a digest of all that
