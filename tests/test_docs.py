@@ -119,7 +119,7 @@ def test_what_python_examples_import_is_there(document: pathlib.Path) -> None:
     text = document.read_text(encoding="utf-8")
     trees = [ast.parse(block) for language, block in BLOCK.findall(text) if language == "python"]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in imports} <= {"headstart", "torch.utils.data"}
+    assert {node.module for node in imports} <= {"headstart", "torch.utils.data", "mediapipe.tasks.python"}
     assert {name.name for node in imports if node.module == "headstart" for name in node.names} <= set(headstart.__all__)
 
 

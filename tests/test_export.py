@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -165,6 +166,36 @@ def test_an_export_tells_what_it_is(exports: dict[str, Exported], store: pathlib
         assert (facts["tolerance"]["largest"] == FLOAT.largest) == (kind != "int8")
     measured = exports["tflite"].compared.measured
     assert len(measured) == 2 and all(found.largest_difference > 1e-5 for found in measured.values())  # they do change it
+
+
+@pytest.mark.parametrize("kind", ["tflite", "int8"])
+def test_a_tflite_file_carries_its_names(kind: str, exports: dict[str, Exported]) -> None:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    path = pathlib.Path(exports[kind].folder) / "model.tflite"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == list(CLASSES)
+    model = flatbuffer_utils.read_model(str(path))
+    found = {entry.name: bytes(model.buffers[entry.buffer].data) for entry in model.metadata}
+    assert json.loads(found[b"class_names"]) == list(CLASSES)
+    assert found[b"TFLITE_METADATA"][4:8] == b"M001" and b"labels.txt" in found[b"TFLITE_METADATA"]
+
+
+@pytest.mark.parametrize("kind", ["tflite", "int8"])
+def test_mediapipe_takes_a_tflite_file_as_it_is(
+    kind: str, exports: dict[str, Exported], loaded: dict[str, np.ndarray], photos: pathlib.Path
+) -> None:
+    pytest.importorskip("mediapipe", reason="MediaPipe is not installed")
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    path = str(pathlib.Path(exports[kind].folder) / "model.tflite")
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=path))
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        photo = mediapipe.Image.create_from_file(str(photos / "test" / "fern" / "00.jpg"))
+        (found,) = classifier.classify(photo).classifications
+    scores = {category.category_name: category.score for category in found.categories}
+    np.testing.assert_allclose([scores[name] for name in CLASSES], loaded[kind][0], atol=0.05)  # it resizes in its own way
 
 
 def test_a_card_has_the_threshold(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:

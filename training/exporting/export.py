@@ -72,7 +72,7 @@ def export(config: ExportConfig) -> Exported:
         importlib.import_module(form.writer).write(model, run, _calibration(run, calibrating), folder)
         compared = compare_all(form, folder, model, run, checked, config.int8)
         facts = _facts(config, run, model, compared)
-        model_card.write_labels(folder, run.class_names)
+        files.write_bytes(os.path.join(folder, model_card.LABELS), model_card.labels_of(run.class_names))
         model_card.write_card(folder, run, facts, compared)
         files.write_json(os.path.join(folder, METADATA), facts)
         size = sum(entry.size for entry in place.entries(folder))

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 CARD, LABELS = "model_card.md", "labels.txt"
 
 
-def write_labels(folder: str, names: Sequence[str]) -> None:
+def labels_of(names: Sequence[str]) -> bytes:
     r"""One name a line, in the order of the model's outputs; a line break inside a name as `\n`, as Python writes it."""
-    lines = "".join(f"{in_one_line(name)}\n" for name in names)
-    files.write_bytes(os.path.join(folder, LABELS), lines.encode("utf-8", "surrogateescape"))
+    return "".join(f"{in_one_line(name)}\n" for name in names).encode("utf-8", "surrogateescape")
 
 
 def in_one_line(name: str) -> str:

@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from headstart.features import files
 from headstart.features.runtime import stderr_to_null
-from headstart.training.exporting.portable import INPUT, OUTPUT, frozen, network
+from headstart.training.exporting.model_card import LABELS, labels_of
+from headstart.training.exporting.portable import INPUT, OUTPUT, frozen, metadata, network
+from headstart.training.exporting.tflite_metadata import with_metadata
 from headstart.training.runs.run_folder import Run
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ FILE = "model.tflite"
 def write(model: keras.Model, run: Run, calibration: Sequence[np.ndarray], folder: str) -> None:
     """Writes the model: `image` float32 [1, H, W, 3] of 0..255 to `probabilities` float32 [1, classes].
 
-    With calibration, pixels float32 [H, W, 3] of real images, it computes in integers of 8 bits and `image` is uint8.
+    With calibration, pixels float32 [H, W, 3] of real images, it computes in integers of 8 bits and `image` is uint8. The
+    file carries the names of the classes.
     """
     shape = (1, *run.spec.image_size, 3)
     constant = frozen(network(model), shape)
@@ -41,7 +44,8 @@ def write(model: keras.Model, run: Run, calibration: Sequence[np.ndarray], folde
         _quantize(converter, calibration)
     with stderr_to_null():
         converted = converter.convert()
-    files.write_bytes(os.path.join(folder, FILE), converted)
+    labels = labels_of(run.class_names)
+    files.write_bytes(os.path.join(folder, FILE), with_metadata(converted, labels, LABELS, metadata(run)))
 
 
 def _quantize(converter: Any, calibration: Sequence[np.ndarray]) -> None:
