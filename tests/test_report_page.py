@@ -66,18 +66,22 @@ def test_a_page_of_very_many_answers_waits_until_it_is_asked_for(
     assert leave_report(str(evaluated), "test") == f"headstart report {evaluated}" and not report.exists()
 
 
-def test_training_leaves_a_page_and_opens_no_split(
+def test_training_leaves_a_page_of_what_chose_and_does_not_open_test(
     store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     assert main(["train", str(store), "--run", str(run), "--epochs", "1"]) == 0
     assert capsys.readouterr().out.endswith(f"as a page: {run / 'report.html'}\n")
     page = alone(run / "report.html")
+    assert page.sections == [*SECTIONS[:7], "more", *SECTIONS[9:]]
+    assert "of the 12 images of validation" in page.texts["result"] and page.all("img")
+    assert "This split chose the model, or was trained on: its figures flatter the run." in page.texts["result"]
+    assert f"headstart evaluate {run} --split test" in page.texts["result"]
+    assert os.listdir(run / "evaluation") == ["validation"]
+    assert main(["train", str(store), "--run", str(run), "--head", "linear", "--refit"]) == 0
+    page = alone(run / "report.html")  # whoever was fitted to all of it says nothing of validation
     assert page.sections == ["result", "data", "learning", "augmentation", "repeat"]
-    assert "validation accuracy, used for selection." in page.texts["result"]
-    for split in ("validation", "test"):
-        assert f"headstart evaluate {run} --split {split}" in page.texts["result"]
-    assert not (run / "evaluation").exists()
+    assert f"headstart evaluate {run} --split test" in page.texts["result"] and not (run / "evaluation").exists()
 
 
 def test_a_page_that_fails_takes_nothing_with_it(

@@ -45,10 +45,10 @@ def _train(config: TrainConfig) -> Outcome:
 
 def outcome(run: Run, text: str) -> Outcome:
     """A training's, with a page; 130 when it was interrupted, and may go on."""
-    from headstart.training.reporting.report import leave_report
+    from headstart.training.reporting.report import leave_training_report
 
     interrupted = run.metrics["interrupted"]
-    page = None if interrupted else functools.partial(leave_report, run.home)
+    page = None if interrupted else functools.partial(leave_training_report, run)
     return Outcome(text, {"run": run.home, **run.metrics}, 130 if interrupted else 0, page)
 
 

@@ -17,6 +17,8 @@ from headstart.features import files
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.pictures import Pictures
 from headstart.training.evaluation.predictions import PREDICTIONS, Predictions
 from headstart.training.pages.album import Album
@@ -40,6 +42,8 @@ from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import EVALUATION, Run
 
 AT_ONCE = 20_000_000  # bytes of predictions.csv that a command reads again by itself: two million probabilities
+ANSWERS_AT_ONCE = 2_000_000
+CHOOSING = "validation"
 More = Callable[[Evaluated, Pictures, Album], list[Markup]]
 
 
@@ -75,6 +79,25 @@ def leave_report(path: str, name: str = "") -> str:
     if name and os.path.getsize(os.path.join(run.path, EVALUATION, name, PREDICTIONS)) > AT_ONCE:
         return report_command(run, name)
     return _write(run, _sections(run, name, without_network) if name else _of_training(run))
+
+
+@quietly
+def leave_training_report(run: Run) -> str:
+    """The page that a training leaves beside its run, with what its validation split can show: it is measured for that.
+
+    A split that the head was fitted to is not, nor one of so many answers that it takes long: the page says how then.
+
+    Returns:
+        The page's path.
+    """
+    fitted_to, answers = (
+        run.metrics.get("refit", {}).get("splits", ()),
+        len(run.class_names) * len(run.table.examples(CHOOSING)),
+    )
+    if not answers or answers > ANSWERS_AT_ONCE or CHOOSING in fitted_to:
+        return leave_report(run.home)
+    evaluate(EvaluateConfig(run.home, split=CHOOSING, unsafe=run.unsafe))
+    return leave_report(run.home, CHOOSING)
 
 
 def _write(run: Run, sections: Sequence[Markup], output: str = "") -> str:

@@ -7,8 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.report import FEW_GROUPS, RATES
-from headstart.training.pages.elements import html, interval, percent, result, table, within
+from headstart.training.pages.again import command
+from headstart.training.pages.elements import html, interval, note, percent, result, table, within
 from headstart.training.reporting.evaluated import Evaluated
 
 NUMBERS = {"log_loss": "log loss", "brier": "Brier score"}
@@ -17,7 +20,22 @@ FEW_CLASSES = 5  # with so many the truth is always among the first 5
 
 def result_section(evaluated: Evaluated) -> Markup:
     """The sentence and what belongs to it."""
-    return result(sentence(evaluated), caveats(evaluated.metrics), [_figures(evaluated.metrics)])
+    return result(
+        sentence(evaluated), caveats(evaluated.metrics), [*still_to_do(evaluated.predictions), _figures(evaluated.metrics)]
+    )
+
+
+def still_to_do(found: Predictions) -> list[Markup]:
+    """How to measure on test, where this is of the split that chose."""
+    run = found.run
+    if found.name != "validation" or "test" not in run.table.splits:
+        return []
+    return [
+        note(
+            "On test, at the end and once: <code>{}</code>.",
+            command("evaluate", EvaluateConfig, {"run": run.home, "split": "test"}),
+        )
+    ]
 
 
 def sentence(evaluated: Evaluated) -> Markup:

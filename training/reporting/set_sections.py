@@ -18,7 +18,7 @@ from headstart.training.pages.album import Album
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import NOTHING, html, interval, note, percent, result, section, table, within
 from headstart.training.pages.gallery import figure, gallery
-from headstart.training.reporting.result_section import caveats, figures
+from headstart.training.reporting.result_section import caveats, figures, still_to_do
 
 NUMBERS = {"log_loss": "log loss"}
 COLUMNS = ("class", "images", "average precision", "interval", "F1", "its interval", "precision", "recall", "from", "note")
@@ -36,7 +36,7 @@ def sets_result(found: Predictions) -> Markup:
         percent(score["value"]), f"{metrics['examples']:,}", found.name, within(score["low"], score["high"]),
         percent(metrics["chance"]["value"]),
     )  # fmt: skip
-    return result(sentence, caveats(metrics), [figures(metrics, RATES, NUMBERS)])
+    return result(sentence, caveats(metrics), [*still_to_do(found), figures(metrics, RATES, NUMBERS)])
 
 
 def label_classes(found: Predictions) -> Markup:
