@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test lint notebook bench bench-gpu soak backbones fuzz spark-test clean docs
+.PHONY: demo test test-all lint notebook bench bench-gpu soak backbones fuzz spark-test clean docs
 
 demo: $(MADE)
 	$(BIN)/headstart demo
 
+# Those that take less than four seconds each: nine of ten, in a quarter of the time.
 test: $(MADE)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
+
+test-all: $(MADE)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(MADE)
@@ -39,7 +43,7 @@ fuzz: $(MADE)
 soak: $(MADE)
 	$(BIN)/python -m tests.soak $(FLAGS)
 
-# A Spark cluster on this machine, one of its executors killed; needs Java. `make test` does it too, where there is Java.
+# A Spark cluster on this machine, one of its executors killed; needs Java. `make test-all` does it too, where there is Java.
 spark-test: $(MADE)
 	SPARK_PHOTOS=1000 $(BIN)/python -m pytest -rs tests/test_spark.py
 

@@ -358,6 +358,7 @@ def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_command(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "audit"
     flags = ["audit", str(faulty / "store"), "--output", str(out)]
@@ -389,6 +390,7 @@ def test_the_command(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys: pytes
     assert main([*flags, "--fail_on", "groups"]) == 0
 
 
+@pytest.mark.slow
 def test_twice_the_same(faulty: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for name in ("one", "two"):
         audit(AuditConfig(str(faulty / "store"), str(tmp_path / name), seed=1))
@@ -400,6 +402,7 @@ def test_twice_the_same(faulty: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert all(one[name] == two[name] for name in one if name != "audit.json")
 
 
+@pytest.mark.slow
 def test_without_its_images(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "store"
     shutil.copytree(faulty / "store", store)
@@ -420,6 +423,7 @@ def test_without_its_images(faulty: pathlib.Path, tmp_path: pathlib.Path, capsys
     assert (out / "leaks.png").exists()
 
 
+@pytest.mark.slow
 def test_images_in_files_of_records(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     records = tmp_path / "all.tfrecord"
     write(records, [example(data, label.encode()) for split in ("train", "test") for data, label in images_of(photos, split)])
@@ -430,6 +434,7 @@ def test_images_in_files_of_records(photos: pathlib.Path, tmp_path: pathlib.Path
     assert audit(config).at_hand == 0
 
 
+@pytest.mark.slow
 def test_the_score_of_a_run(
     store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]
 ) -> None:

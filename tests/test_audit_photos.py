@@ -23,6 +23,7 @@ PER_CLASS = 200
 pytestmark = pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"{PHOTOS} is not here: real photographs are needed")
 
 
+@pytest.mark.slow
 def test_faults_are_found(tmp_path: pathlib.Path) -> None:
     planted = plant(listed(str(PHOTOS), PER_CLASS), str(tmp_path / "planted"), flips=0.05, copies=15)
     result = audited(planted.folder)
@@ -34,6 +35,7 @@ def test_faults_are_found(tmp_path: pathlib.Path) -> None:
     assert not result.count("shortcuts") and not result.count("groups") and result.count("outliers") <= 4
 
 
+@pytest.mark.slow
 def test_clean_photographs_raise_few_alarms(tmp_path: pathlib.Path) -> None:
     clean = plant(listed(str(PHOTOS), PER_CLASS, seed=1), str(tmp_path / "clean"))
     result = audited(clean.folder)

@@ -120,6 +120,7 @@ def test_colour_off_keeps_colours_and_everything_else_off_keeps_places() -> None
         assert np.ptp(changed[:, : SIZE // 2]) < 1e-3 and np.ptp(changed[:, SIZE // 2 :]) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [("rotation",), ("shift",), ("colour",), ("rotation", "shift", "colour"), ("flip", "zoom")])
 def test_strong_without_some_of_it(off: tuple[str, ...]) -> None:
     flat = np.full((SIZE, SIZE, 3), (200.0, 100.0, 50.0))
@@ -138,6 +139,7 @@ def test_strong_differs_between_seeds() -> None:
     assert all(np.abs(a - b).max() > 1 for row, a in enumerate(answers) for b in answers[:row])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", CHANGING)
 def test_the_same_seed_gives_the_same_pixels_in_any_way(policy: str) -> None:
     augment, seeds = augmenter(Augmentation(policy)), np.stack([seed_of(number) for number in range(16)])
@@ -171,6 +173,7 @@ def test_another_seed_digest_or_look_gives_other_pixels(policy: str) -> None:
     assert seeds[0].dtype == np.int64 and seeds[0].shape == (2,)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     policy=st.sampled_from(POLICIES),

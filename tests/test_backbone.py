@@ -169,6 +169,7 @@ def assert_features_are_keras_s(name: str) -> None:
     assert_close(found, expected, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIGHT)
 def test_features_are_those_of_keras_applications(name: str) -> None:
     assert_features_are_keras_s(name)
@@ -192,6 +193,7 @@ def lite() -> Any:
     return build_feature_extractor("EfficientNetLite0", base, [Tap("", "none"), Tap("", "avg")])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_efficientnet_lite_is_the_original(number: int) -> None:
     """As efficientnet_lite_pytorch computes it with the same weights."""
@@ -305,6 +307,7 @@ def test_a_layer_that_gives_no_map_is_refused() -> None:
     assert build_feature_extractor("VGG16", base, [Tap("squeeze")])[1] == (Tap("squeeze", "none", (3,), 1.0),)
 
 
+@pytest.mark.slow
 def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
     names = []
     for _ in range(2):
@@ -318,6 +321,7 @@ def test_layers_have_the_same_names_when_built_twice_in_one_process() -> None:
 # Weights.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "VGG16"])
 def test_random_weights_depend_on_their_seed_alone(name: str) -> None:
     first, again, other = (
@@ -339,6 +343,7 @@ def test_the_weights_digest_is_over_the_weights(small: Any) -> None:
     assert weights_digest(build(BackboneSource("EfficientNetLite0", "random:3"), (32, 32))) == before  # at another size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_top.weights.h5", "top.weights.h5", "no_top.keras", "top.keras", "no_top.h5"])
 def test_weights_come_from_files(tmp_path: Path, name: str) -> None:
     import keras
@@ -357,6 +362,7 @@ def test_weights_come_from_files(tmp_path: Path, name: str) -> None:
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_the_official_weights_are_the_same_from_the_net_and_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

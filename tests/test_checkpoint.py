@@ -162,6 +162,7 @@ assert signal.getsignal(signal.SIGINT) is before
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_taken_note_of_once() -> None:
     done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["stopped", "stopped", "interrupted"]

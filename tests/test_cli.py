@@ -232,6 +232,7 @@ def test_beam_options_are_not_taken_by_others(one_line: Callable[[], str]) -> No
     assert "unknown flag --runner" in one_line()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "told"),
     [

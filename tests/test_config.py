@@ -310,6 +310,7 @@ def test_the_nearest_names() -> None:
     assert nearest("", []) == ""
 
 
+@pytest.mark.slow
 def test_what_keras_only_wraps_is_left_out_of_the_start_and_there_afterwards() -> None:
     code = (
         "import sys; from headstart.features.runtime import import_tensorflow_quietly; import_tensorflow_quietly(); "

@@ -137,6 +137,7 @@ def flags(config: Any, *more: str, without: Collection[str] = ()) -> list[str]:
     return [*named, *more, *(["--", *positionals] if positionals else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config_class", SMALLEST, ids=lambda config_class: config_class.__name__)
 @settings(max_examples=50)
 @given(data=st.data())

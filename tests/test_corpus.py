@@ -90,6 +90,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     assert float(done.stdout) < 11 * MAX_PIXELS / 2**20 + 100  # megabytes
 
 
+@pytest.mark.slow
 def test_an_extraction_loses_none_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from headstart.cli import main
     from headstart.pipelines.extract import extract

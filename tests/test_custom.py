@@ -215,6 +215,7 @@ def test_a_saved_model_that_reads_files_is_refused_unless_trusted(tmp_path: path
     assert len(base_of(path, unsafe=True)(PIXELS)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keras", "saved_model"])
 def test_all_the_way(tmp_path: pathlib.Path, photos: pathlib.Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     if kind == "keras":

@@ -45,6 +45,7 @@ def test_digits(tmp_path: pathlib.Path) -> None:
         np.testing.assert_allclose(pixels / 255 * 16, digits.images[int(path.stem)], atol=0.04)
 
 
+@pytest.mark.slow
 def test_the_probe_takes_a_middle_tap_and_beats_the_pixels(result: DemoResult) -> None:
     layer, _, pool = result.tap.rpartition(":")
     assert layer != "top_activation" and pool == "grid3"

@@ -17,6 +17,7 @@ PHOTOS = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "cats
 EACH = {"train": 60, "validation": 40}  # of each class
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="there are no photographs of cats and dogs at ../shared/data")
 def test_cats_and_dogs(tmp_path: pathlib.Path) -> None:
     for split, count in EACH.items():

@@ -83,6 +83,7 @@ def features(engine: Engine, images: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate(outputs) for outputs in zip(*batches, strict=True)]
 
 
+@pytest.mark.slow
 def test_features_are_the_model_s(network: Any) -> None:
     model, engines = network
     for found, expected in zip(engines[4](pixels(4)), model(pixels(4)), strict=True):
@@ -125,6 +126,7 @@ np.savez(sys.argv[1], **{f"{name}{number}": each for name in found for number, e
 """
 
 
+@pytest.mark.slow
 def test_a_lesser_processor_agrees_to_rounding(tmp_path: pathlib.Path) -> None:
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41"}  # what both engines multiply with then knows no AVX
     command = [sys.executable, "-c", LESSER, str(tmp_path / "lesser.npz")]
@@ -154,6 +156,7 @@ def test_features_are_bit_equal_from_several_threads(network: Any) -> None:
             assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_features_are_bit_equal_when_the_engine_is_made_again_with_other_streams(network: Any) -> None:
     model, engines = network
     again = make_engine(model, dataclasses.replace(engines[4].options, streams=3))
@@ -244,6 +247,7 @@ def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert EngineOptions().resolve("float32").name == "tensorflow"
 
 
+@pytest.mark.slow
 def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     from headstart.features.engines import tensorflow_engine
 
@@ -259,6 +263,7 @@ def test_the_engines_agree(model: Any) -> None:
         assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_bfloat16_is_near_float32_and_leaves_the_model_as_it_was(model: Any, name: str) -> None:
     if installed(name) == "openvino":
@@ -359,6 +364,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 """
 
 
+@pytest.mark.slow
 def test_threads_that_come_first_together_do_not_wait_for_each_other_for_ever() -> None:
     installed("openvino")
     done = subprocess.run([sys.executable, "-c", FIRST_USE], timeout=120, capture_output=True, text=True)

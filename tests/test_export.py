@@ -136,6 +136,7 @@ def expected(runs: dict[str, pathlib.Path], photos: pathlib.Path) -> dict[str, n
     return {kind: answers[path] for kind, path in runs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_format_is_called_as_its_card_says(
     kind: str, exports: dict[str, Exported], loaded: dict[str, np.ndarray], expected: dict[str, np.ndarray]
@@ -198,6 +199,7 @@ def test_mediapipe_takes_a_tflite_file_as_it_is(
     np.testing.assert_allclose([scores[name] for name in CLASSES], loaded[kind][0], atol=0.05)  # it resizes in its own way
 
 
+@pytest.mark.slow
 def test_a_card_has_the_threshold(run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     metrics = json.loads((run_copy / "metrics.json").read_text(encoding="utf-8"))
     point = {"goal": "recall@precision=0.95", "positive_class": "fern", "threshold": 0.4375, "best": 1.0}
@@ -245,6 +247,7 @@ def damaged(write: Callable[..., None], how: str) -> Callable[..., None]:
     return write_badly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"), [("another", "disagrees with model.keras"), ("cut short", "does not run in its own")]
 )
@@ -418,6 +421,7 @@ def test_a_turned_photo_is_left_out_of_the_comparison_of_files() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["openvino", "onnx"])
 def test_a_pretrained_network(kind: str, pretrained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     found = exported(pretrained, tmp_path / "export", kind)

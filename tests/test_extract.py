@@ -153,6 +153,7 @@ def test_nothing_is_done_twice(
     assert sorted(os.listdir(tmp_path / "store")) == [".digests.parquet", "generations", "manifest.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["rename a class", "add a class", "relabel", "divide anew", "group", "smaller shards"])
 def test_a_changed_dataset_copies_its_features(
     change: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -430,6 +431,7 @@ def test_a_failed_unit_goes_on_where_it_stopped(
     assert digests(resumed) == digests(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_what_the_next_one_finishes(photos: Path, tmp_path: Path) -> None:
     for number in range(60, 400):
         paint(photos / CLASSES[number % 3] / f"{number}.png", number, (300, 300))
@@ -454,6 +456,7 @@ def test_a_retried_bundle_gives_its_rows_again(photos: Path, tmp_path: Path) -> 
     assert not list(faults(store.path))
 
 
+@pytest.mark.slow
 def test_fresh_worker_processes_make_the_same_store(photos: Path, tmp_path: Path) -> None:
     options = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     apart = subprocess.run(

@@ -73,6 +73,7 @@ def files_of(store: Path) -> list[Path]:
     return [store / MANIFEST, *sorted(path for path in generation(store).iterdir())]
 
 
+@pytest.mark.slow
 def test_any_changed_byte_of_any_file_is_found(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {path.name for path in files_of(store)}
     assert {"manifest.json", "dead_letters.jsonl", "backbone.keras", "sample.tfrecord", "features.json"} <= names

@@ -37,6 +37,7 @@ def network(request: pytest.FixtureRequest) -> tuple[str, Any, list[FeatureMap]]
     return request.param, base, feature_maps(base, SIZE)
 
 
+@pytest.mark.slow
 def test_stages_end_where_the_map_halves(network: tuple[str, Any, list[FeatureMap]]) -> None:
     name, base, maps = network
     ends = stage_ends(maps, SIZE)

@@ -131,6 +131,7 @@ def assert_same_training(run: pathlib.Path | str, other: pathlib.Path | str) -> 
     assert left["val_loss"] == pytest.approx(right["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_frozen_trains_the_head_alone(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +163,7 @@ def test_frozen_trains_the_head_alone(
     assert metrics["agreement"]["images"] == 36 and metrics["agreement"]["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "unfrozen", "below"),
     [
@@ -200,6 +202,7 @@ def test_unfrozen_layers_move_and_nothing_else(
     assert kept.config["unfrozen"] == unfrozen and kept.spec.fingerprint != Run.open(str(maps_run)).spec.fingerprint
 
 
+@pytest.mark.slow
 def test_efficientnet_lite_with_its_last_block_unfrozen(photos: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
     run = tmp_path / "run"
     extract(ExtractConfig(input=str(photos), store=str(tmp_path / "store"), weights="random:0", image_size=IMAGE_SIZE))
@@ -248,6 +251,7 @@ def test_worse_than_the_beginning_keeps_the_beginning(
     assert "no epoch was better by val_loss than what it began with: that is kept" in describe(tuned)
 
 
+@pytest.mark.slow
 def test_begins_without_the_temperature_and_is_made_again_when_other_decisions_are_asked_for(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
@@ -258,6 +262,7 @@ def test_begins_without_the_temperature_and_is_made_again_when_other_decisions_a
     assert plain["calibration"]["temperature"] == 1 and plain["val_loss"] == first["val_loss"]
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training(photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
     changes = {"unfreeze_last": 2, "learning_rate": 1.0, "epochs": 9, "patience": 3}
     tuned = finetune.finetune(config(photos, maps_run, tmp_path / "run", **changes))
@@ -277,6 +282,7 @@ def not_finite_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(FusedAdam, "apply", apply)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "told"), [(1, "epoch 1, batch 1"), (5, "epoch 2, batch 2")])
 def test_a_gradient_that_is_not_finite_names_its_step(
     step: int,
@@ -292,6 +298,7 @@ def test_a_gradient_that_is_not_finite_names_its_step(
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_store_gives_what_its_images_give(
     photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
@@ -304,6 +311,7 @@ def test_a_store_gives_what_its_images_give(
     assert stored.data_source == str(photos) and "augmented.png" not in os.listdir(stored.path)
 
 
+@pytest.mark.slow
 def test_a_store_without_a_run_trains_a_head_first(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +331,7 @@ def die() -> None:
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"unfreeze_from": "b_conv", "augment": "light", "class_weight": "balanced"}],
@@ -350,6 +359,7 @@ def test_killed_and_called_again_ends_the_same(
     assert set(os.listdir(again.path)) == set(os.listdir(whole.path))
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_where_it_was(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +375,7 @@ def test_dropout_goes_on_where_it_was(
     assert_same_training(finetune.finetune(settings("killed")).path, whole.path)
 
 
+@pytest.mark.slow
 def test_a_changed_flag_costs_no_checkpoint(
     photos: pathlib.Path,
     maps_store: pathlib.Path,
@@ -399,6 +410,7 @@ def test_a_changed_flag_costs_no_checkpoint(
     assert_same_training(again.path, whole.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "finetune"])
 def test_killed_while_it_is_put_in_its_place(
     command: str,
@@ -447,6 +459,7 @@ def test_killed_after_training_is_not_trained_again(
     assert metrics_of(tuned.path)["epochs"] == 2 and len(history_of(tuned.path)["loss"]) == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
     photos: pathlib.Path,
     maps_run: pathlib.Path,
@@ -473,6 +486,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
     assert set(os.listdir(tmp_path / "run")) == set(os.listdir(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_first_epoch_ends_keeps_the_beginning(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,6 +526,7 @@ def begun(settings: FinetuneConfig) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_or_interrupted_goes_on(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
@@ -534,6 +549,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
     assert_same_training(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_mixed_bfloat16_learns_what_float32_does_and_saves_float32(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
@@ -563,6 +579,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_does(
     photos: pathlib.Path, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -599,6 +616,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [1, 2])
 def test_two_devices_end_when_a_callback_fails(
     status: int, maps_store: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path
@@ -649,6 +667,7 @@ def tuned_copy(tuned: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(shutil.copytree(tuned, tmp_path / "tuned"))
 
 
+@pytest.mark.slow
 def test_a_tuned_run_is_measured_on_its_images(
     photos: pathlib.Path, tuned_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -693,6 +712,7 @@ def test_a_tuned_run_predicts(
     assert sum(row["class_1"] in row["key"] for row in rows) >= 10
 
 
+@pytest.mark.slow
 def test_a_chain_of_fine_tunings(
     photos: pathlib.Path, tuned: pathlib.Path, maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
@@ -707,6 +727,7 @@ def test_a_chain_of_fine_tunings(
         finetune.finetune(from_store(maps_store, tuned, tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_images_without_splits_are_measured_by_the_splits_of_the_run(tmp_path: pathlib.Path, quick: None) -> None:
     from headstart.pipelines.extract import extract
     from headstart.pipelines.extract_config import ExtractConfig
@@ -790,6 +811,7 @@ def table(images: pathlib.Path, change: Callable[[dict[str, str]], Any] = lambda
     return images / "table.csv"
 
 
+@pytest.mark.slow
 def test_a_table_of_the_same_images_is_taken(
     images: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:

@@ -43,6 +43,7 @@ def snapshot(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
     return {name: (found.st_ino, found.st_mtime_ns) for name, found in paths.items() if not name.startswith(".")}
 
 
+@pytest.mark.slow
 def test_fit_twice(photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     command = ["fit", str(photos), "--run", str(run), *FLAGS, "--epochs", "2"]

@@ -42,6 +42,7 @@ def fit(model: keras.Model, **changes: Any) -> FitResult:
     return fit_network(model, source(), recipe(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 4, 5, 6, 256])
 def test_an_epoch_has_its_steps_however_many_are_done_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     learners: list[Any] = []

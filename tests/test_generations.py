@@ -82,6 +82,7 @@ def dying(patch: pytest.MonkeyPatch, at: int) -> list[str]:
     return done
 
 
+@pytest.mark.slow
 def test_it_may_be_killed_anywhere(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(root / "store")
     shutil.copytree(root / "store", root / "kept")

@@ -94,6 +94,7 @@ def test_generations_are_read_as_one(root: pathlib.Path) -> None:
     assert sorted(row["key"].decode() for row in tfds.as_numpy(by_tfds)) == sorted(rows[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another label", "one less", "a class before", "split", "too much"])
 def test_what_can_not_be_kept_is_made_anew(change: str, root: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = root / "photos"

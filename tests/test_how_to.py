@@ -113,18 +113,21 @@ def in_a_folder_of_its_own(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", INPUTS)
 def test_a_page(page: str) -> None:
     INPUTS[page]()
     run_page(page)
 
 
+@pytest.mark.slow
 def test_retraining() -> None:
     write_images("photos", {"cats": 40, "dogs": 40})
     run_page("retraining.md", lambda: write_images("photos", {"cats": 20, "dogs": 20}, "new.{number}.jpg", seed=1))
     assert pathlib.Path("shipped/1/saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_serving(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
@@ -135,6 +138,7 @@ def test_serving(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(answers) == 2 and float(answers[0]) == pytest.approx(float(answers[1]), abs=0.01)
 
 
+@pytest.mark.slow
 def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore", reason="object stores need the extra `remote`")
     pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")

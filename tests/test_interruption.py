@@ -44,6 +44,7 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
     return subprocess.run(whole, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -105,6 +106,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags = ["extract", str(photos), "--store", "store", *small_backbone_flags()]
@@ -119,6 +121,7 @@ def test_an_extraction_is_interrupted_anywhere(place: str, photos: pathlib.Path,
     assert left <= {".work", "claims", "generations", ".digests.parquet"}
 
 
+@pytest.mark.slow
 def test_a_training_is_interrupted(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     flags = ["train", str(store), "--run", "run", "--epochs", "50"]
     code = f"""

@@ -73,6 +73,7 @@ def of_all(told: Told, *names: str) -> str:
     return told[names[-1]][1]
 
 
+@pytest.mark.slow
 def test_features_are_those_of_tensorflow(told: Told, folder: pathlib.Path, store: pathlib.Path) -> None:
     of_all(told, "extract")
     ours, theirs = (

@@ -40,6 +40,7 @@ def result_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMON)
 def test_the_result_of_a_command(line: str, places: dict[str, pathlib.Path], capsys: pytest.CaptureFixture[str]) -> None:
     if "{evaluated}" in line:
@@ -56,6 +57,7 @@ def test_lists(places: dict[str, pathlib.Path], capsys: pytest.CaptureFixture[st
     assert row["backbone"] and row["accuracy"] is None  # not evaluated
 
 
+@pytest.mark.slow
 def test_a_process_says_nothing_else(places: dict[str, pathlib.Path], photos: pathlib.Path) -> None:
     flags = ["--backbone", "MobileNetV2", "--weights", "random:1", "--image_size", "32", "--store", str(places["new"])]
     done = subprocess.run(

@@ -17,6 +17,7 @@ def blobs(count: int, width: int, classes: int, apart: float, seed: int = 0) -> 
     return (centres[labels] + generator.normal(size=(count, width))).astype(np.float32), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "width", "classes"), [(300, 20, 2), (60, 200, 3), (40, 40, 5)])
 @pytest.mark.parametrize("balanced", [False, True])
 def test_it_is_at_the_optimum(count: int, width: int, classes: int, balanced: bool) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.conftest import small_backbone_flags
@@ -21,6 +22,7 @@ sys.exit(status)
 WIDTH, HEIGHT = 6000, 4000
 
 
+@pytest.mark.slow
 def test_photos_of_24_megapixels_take_no_more_than_their_share(tmp_path: pathlib.Path) -> None:
     """32 views and 8 streams at once would be 2.3 GB of pixels alone."""
     coarse = np.random.default_rng(0).integers(0, 256, (HEIGHT // 40, WIDTH // 40, 3), np.uint8)

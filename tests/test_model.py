@@ -38,6 +38,7 @@ def images() -> list[np.ndarray]:
     return [wide, np.asarray(draw("anemone", generator).resize((40, 64)))]
 
 
+@pytest.mark.slow
 def test_saved_model_stands_alone(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     paths = [str(tmp_path / f"{number}.npy") for number in range(2)]
     for path, image in zip(paths, images()):

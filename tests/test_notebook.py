@@ -15,6 +15,7 @@ from tests.conftest import stand_in
 FLAGS = ["--image_size", "32", "--views", "2", "--epochs", "1", "--seeds", "1"]
 
 
+@pytest.mark.slow
 def test_four_techniques_side_by_side(
     photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

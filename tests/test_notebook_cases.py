@@ -26,6 +26,7 @@ SHAPES = {  # at 150 pixels a side, as Keras gives them; the deeper ones of a ki
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 @pytest.mark.parametrize(
     ("name", "size"), [*((name, (150, 150)) for name in SHAPES), ("VGG16", (150, 96)), ("Xception", (71, 150))]

@@ -17,6 +17,7 @@ sklearn.datasets.load_digits = lambda: Bunch(images=digits.images[:400], target=
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_it_runs(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")

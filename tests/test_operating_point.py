@@ -84,6 +84,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return extracted(write_photos(folder / "photos", counts), folder / "store")
 
 
+@pytest.mark.slow
 def test_frozen_by_validation_and_counted_on_test(
     two: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +110,7 @@ def test_frozen_by_validation_and_counted_on_test(
             assert point["achieved"] == kept["validation"]
 
 
+@pytest.mark.slow
 def test_predictions_say_what_is_decided(
     two: pathlib.Path, run: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +131,7 @@ def test_predictions_say_what_is_decided(
     assert "decision" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_of_several_classes_against_the_others(
     store: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

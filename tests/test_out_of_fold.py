@@ -104,6 +104,7 @@ def answers(run: Run, store: pathlib.Path, split: str) -> tuple[np.ndarray, np.n
     return opened.labels(split), np.asarray(run.model().get_layer("head")(features))
 
 
+@pytest.mark.slow
 def test_it_finds_what_a_validation_split_finds_and_mends_the_test_split(
     many: pathlib.Path, without: pathlib.Path, tmp_path: pathlib.Path, overconfident: None
 ) -> None:
@@ -208,6 +209,7 @@ def own_head() -> keras.Model:
     return keras.Sequential([keras.Input((CHANNELS,)), *layers])
 
 
+@pytest.mark.slow
 def test_a_head_of_ones_own_is_begun_again_for_each_fold_and_saved_as_it_was_trained(
     without: pathlib.Path, tmp_path: pathlib.Path, overconfident: None
 ) -> None:
@@ -231,6 +233,7 @@ def test_a_head_without_logits_says_so(without: pathlib.Path, tmp_path: pathlib.
     assert run.metrics["calibration"] == {"temperature": 1.0, "why_not": NO_LOGITS}
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_fold_keeps_the_head_and_the_same_command_goes_on(
     without: pathlib.Path, tmp_path: pathlib.Path, overconfident: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +256,7 @@ def test_ctrl_c_in_a_fold_keeps_the_head_and_the_same_command_goes_on(
     assert all(map(np.array_equal, *weights))
 
 
+@pytest.mark.slow
 def test_of_several_labels_thresholds_are_chosen_out_of_fold_too(
     several: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

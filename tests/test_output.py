@@ -37,6 +37,7 @@ def sample(command: str) -> str:
     return section[1]
 
 
+@pytest.mark.slow
 def test_the_lines_that_are_explained_are_printed(
     store_copy: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_history_without_accuracy_is_drawn_and_one_without_epochs_refused(tmp_
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2, 6, 40])
 def test_confusion_matrix(tmp_path: pathlib.Path, classes: int) -> None:
     counts = np.random.default_rng(0).integers(0, 30, size=(classes, classes)) + 900 * np.eye(classes, dtype=int)

@@ -128,6 +128,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_ended_half_way_it_goes_on(
     how: signal.Signals, whole: pathlib.Path, run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path,
@@ -217,6 +218,7 @@ def test_other_images_of_the_same_names_are_others(
     assert "other images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_was_trained_again_answers_anew(
     run_copy: pathlib.Path, store: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -279,6 +281,7 @@ def test_what_can_not_be(changes: dict[str, Any]) -> None:
         PredictConfig("run", ("a.png",), **changes)
 
 
+@pytest.mark.slow
 def test_workers_in_processes_of_their_own(
     whole: pathlib.Path, run: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import headstart
 from tests.conftest import small_backbone
 
@@ -30,6 +32,7 @@ def in_a_process(code: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_importing_any_module_changes_nothing(tmp_path: pathlib.Path) -> None:
     packages = ("features", "pipelines", "training", "headstart")
     modules = [
@@ -50,6 +53,7 @@ for name in {names!r}:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_functions_are_as_quiet_as_the_commands(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     code = f"""
 import numpy, scipy.sparse  # they come with the functions, and filter warnings of their own

@@ -127,6 +127,7 @@ def test_records_without_labels_are_predicted(
     assert "no field 'image/encoded' (--image_field)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_head_is_trained_and_fine_tuned_from_records(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, names = f"tfrecord:{folder}/records/*", ["--label_names", str(folder / "names.txt")]
     assert extract(source, folder / "store", *names) == 0

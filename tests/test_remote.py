@@ -147,6 +147,7 @@ def test_a_large_object_comes_in_pieces_and_whole(server: Server, monkeypatch: p
     assert pathlib.Path(cache.local_path(f"{ROOT}/large")).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_requests_that_fail_are_repeated(faulty: Faults) -> None:
     contents = {f"{ROOT}/faulty/{number}": os.urandom(100 * number) for number in range(60)}
     assert all(place.at_once(lambda path: place.create(path, contents[path]), contents, ROOT))
@@ -160,6 +161,7 @@ def extract(server: Server) -> Callable[[str, str], int]:
     return lambda source, store: main(["extract", source, "--store", store, *small_backbone_flags()])
 
 
+@pytest.mark.slow
 def test_a_remote_store_is_the_local_one(
     extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path, server: Server,
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
@@ -195,6 +197,7 @@ def test_a_remote_store_is_the_local_one(
     assert seen[0] == seen[1] == seen[2]
 
 
+@pytest.mark.slow
 def test_a_store_that_grows_keeps_what_it_has(
     extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +213,7 @@ def test_a_store_that_grows_keeps_what_it_has(
     assert "removed 1 older generation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_store_made_through_faults_is_the_same(
     faulty: Faults, extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path
 ) -> None:
@@ -241,6 +245,7 @@ def test_two_starts_at_once(photos: pathlib.Path, store: pathlib.Path, server: S
     assert shards(f"{ROOT}/store") == shards(str(store))
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_taken_up(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
     source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
     command = [sys.executable, "-m", "headstart", "extract", source, "--store", url, *small_backbone_flags()]
@@ -288,6 +293,7 @@ def test_denied_access_is_told_in_a_line(
     assert "access denied" in line and "never-to-be-told" not in line
 
 
+@pytest.mark.slow
 def test_a_bucket_that_becomes_read_only_loses_nothing(
     server: Server, photos: pathlib.Path, store: pathlib.Path, capsys: pytest.CaptureFixture[str],
     extract: Callable[[str, str], int],
@@ -366,6 +372,7 @@ def test_many_fetch_the_same_at_once(server: Server) -> None:
     assert len(found) == 8 and len(set(found)) == 1 and pathlib.Path(found[0]).read_bytes() == b"content"
 
 
+@pytest.mark.slow
 def test_by_listing_a_photo_is_read_once(
     server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

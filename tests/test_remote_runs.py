@@ -53,6 +53,7 @@ def same(one: str, other: str) -> None:
     assert place.read(f"{one}/history.csv") == place.read(f"{other}/history.csv")
 
 
+@pytest.mark.slow
 def test_from_training_to_predictions(
     machine: Callable[[str], None], maps_store: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
@@ -77,6 +78,7 @@ def test_from_training_to_predictions(
     assert named(f"{ROOT}/probe") == {"probe.csv", "probe.json", "probe.png", "report.html"}
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_on_another_machine(
     machine: Callable[[str], None], maps_store: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +104,7 @@ def test_a_training_goes_on_on_another_machine(
     assert named(f"{ROOT}/killed") == named(f"{ROOT}/whole") and not place.exists(f"{ROOT}/killed/claims")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_put_in_place_has_its_marker_last(
     machine: Callable[[str], None], maps_store: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def check(browser: Any, page: pathlib.Path, mode: str, width: int) -> list[float
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [PHONE, DESK])
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_it_renders_and_nobody_is_left_out(browser: Any, report: pathlib.Path, mode: str, width: int) -> None:
@@ -105,6 +106,7 @@ def test_it_renders_and_nobody_is_left_out(browser: Any, report: pathlib.Path, m
     assert len(sizes) == 3 and min(sizes) > 100  # learning curves, reliability, the map
 
 
+@pytest.mark.slow
 def test_so_do_the_pages_of_other_commands(browser: Any, pages: list[str]) -> None:
     assert [len(check(browser, pathlib.Path(path, "report.html"), "dark", PHONE)) for path in pages] == [1, 0, 0]
 

@@ -170,6 +170,7 @@ def test_images_of_another_folder(evaluated: pathlib.Path, flat: pathlib.Path, c
     assert page.all("img") and f"--split {name}" in page.texts["repeat"]
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run(run: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     tuned = tmp_path / "tuned"
     command = ["finetune", str(photos), "--init_from", str(run), "--run", str(tuned), "--unfreeze_last", "1", "--epochs", "1"]
@@ -181,6 +182,7 @@ def test_a_fine_tuned_run(run: pathlib.Path, photos: pathlib.Path, tmp_path: pat
     assert len([found for found in page.all("input") if found["type"] == "radio"]) == 12  # features from the images
 
 
+@pytest.mark.slow
 def test_stored_views_are_shown(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     store, run = str(tmp_path / "store"), tmp_path / "run"
     views = ["--views", "3", "--augment", "light"]

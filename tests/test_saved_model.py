@@ -242,6 +242,7 @@ def mobile() -> keras.Model:
     return keras.Model(image, keras.layers.MaxPooling2D()(keras.layers.Activation("swish")(x + y)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [attention, preprocessing, mobile])
 def test_networks_are_accepted(tmp_path: pathlib.Path, network: Callable[[], keras.Model]) -> None:
     (model := network()).export(path := str(tmp_path / "model"), verbose=False)

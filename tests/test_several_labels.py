@@ -76,6 +76,7 @@ def test_a_store_is_exported_and_read_by_tfds(several: pathlib.Path, tmp_path: p
     assert () in found.values()
 
 
+@pytest.mark.slow
 def test_a_head_learns_decides_and_loads_in_keras_alone(several: pathlib.Path, several_run: pathlib.Path) -> None:
     run, store = Run.open(str(several_run)), FeatureStore.open(str(several))
     assert run.label_delimiter == "|" and run.metrics["val_mean_average_precision"] > 0.8
@@ -160,6 +161,7 @@ def test_predictions_are_sets(
     assert [tuple(each) for each in pq.read_table(part)["labels"].to_pylist()] == [each.labels for each in found]
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_killed(
     several: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kept_each_epoch: None
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_head_and_a_loss_of_ones_own(several: pathlib.Path, tmp_path: pathlib.
         train(asked, loss="sparse_categorical_crossentropy")
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_images_and_from_maps(
     several: pathlib.Path,
     several_run: pathlib.Path,
@@ -211,6 +214,7 @@ def test_fine_tuning_from_images_and_from_maps(
         assert isinstance(found.scores, SetScores) and found.scores.mean_average_precision.value > found.scores.chance
 
 
+@pytest.mark.slow
 def test_without_validation_thresholds_are_chosen_out_of_fold(table: pathlib.Path, tmp_path: pathlib.Path) -> None:
     store = extract(config(table, tmp_path / "store", splits="train=0.8,test=0.2"))
     run = train(TrainConfig(store=store.path, run=str(tmp_path / "run"), epochs=1))
@@ -288,6 +292,7 @@ def folder(table: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "folder"
 
 
+@pytest.mark.slow
 def test_copies_in_several_class_folders_are_one_image(
     folder: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -47,6 +47,7 @@ def labels_of(run: Run, photo: np.ndarray) -> list[str]:
     return [each["name"] for each, share in zip(run.metrics["thresholds"], shares) if share >= each["threshold"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["openvino", "onnx"])
 def test_a_card_decides_by_thresholds(
     form: str, evaluated: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]

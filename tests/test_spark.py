@@ -63,6 +63,7 @@ def on_this_machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return HERE
 
 
+@pytest.mark.slow
 @needs_spark
 def test_each_element_is_a_task_and_a_process_is_set_up_once(on_this_machine: list[str], tmp_path: pathlib.Path) -> None:
     handler = signal.getsignal(signal.SIGINT)
@@ -91,6 +92,7 @@ def test_a_context_of_the_host_s_is_left_to_it(
     assert sorted(path.name.split()[0] for path in tmp_path.iterdir()) == ["1", "2", "setup"]
 
 
+@pytest.mark.slow
 @needs_spark
 def test_what_fails_comes_out_as_from_other_runners(on_this_machine: list[str], tmp_path: pathlib.Path) -> None:
     numbers = [-1] * 6
@@ -173,6 +175,7 @@ def when(there: Callable[[], bool], command: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @needs_spark
 def test_an_executor_that_is_killed_costs_nothing(tmp_path: pathlib.Path) -> None:
     """Photos on a master and two workers; at half the shards, one of the two executors is killed."""
@@ -225,6 +228,7 @@ def test_spark_that_does_not_start_is_told_in_one_line(tmp_path: pathlib.Path, m
     assert line.startswith("headstart: error: Spark does not start (") and "Java" in line
 
 
+@pytest.mark.slow
 @needs_spark
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_no_job_outlives_its_command(number: int, status: int, tmp_path: pathlib.Path) -> None:

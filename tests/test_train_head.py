@@ -116,6 +116,7 @@ def test_mlp_learns(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert names == ["feature", "standardise", "hidden", "dropout", "logits", "probabilities"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_same_seed_same_weights_other_seed_other_weights(
     head: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None
@@ -162,6 +163,7 @@ def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy", "loss", "accuracy"])
 def test_best_epoch_is_the_one_saved(
     monitor: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, noisy: None
@@ -374,6 +376,7 @@ def test_nan_names_its_step(call: int, told: str, store: pathlib.Path, tmp_path:
     assert told in str(caught.value) and "--learning_rate" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "head"), [("mixed_float16", "mlp"), ("mixed_bfloat16", "linear")])
 def test_mixed_precision_saves_float32(
     precision: str, head: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
@@ -399,6 +402,7 @@ def custom(activation: str | None, classes: int = 3) -> keras.Sequential:
     return keras.Sequential([keras.layers.LayerNormalization(), keras.layers.Dense(classes, activation=activation)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "loss"),
     [

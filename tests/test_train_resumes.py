@@ -43,6 +43,7 @@ def same_runs(one: pathlib.Path, other: pathlib.Path) -> None:
     assert set(os.listdir(one)) == set(os.listdir(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_training_that_was_killed_goes_on(
     head: str, maps_store: pathlib.Path, tmp_path: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +67,7 @@ def test_a_training_that_was_killed_goes_on(
     same_runs(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_after_its_last_epoch_takes_no_further_step(
     maps_store: pathlib.Path, tmp_path: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_training_that_was_killed_after_its_last_epoch_takes_no_further_step(
     same_runs(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_best_head_so_far_and_the_same_command_goes_on(
     maps_store: pathlib.Path,
     tmp_path: pathlib.Path,

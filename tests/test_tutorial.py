@@ -34,6 +34,7 @@ def make_photos(folder: pathlib.Path) -> None:
             Image.fromarray(pixels).save(path)
 
 
+@pytest.mark.slow
 def test_the_tutorial(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tf2onnx")
     monkeypatch.chdir(tmp_path)

@@ -53,6 +53,7 @@ def site(photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_table_of_addresses(
     site: tuple[str, list[str]], photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],

@@ -72,6 +72,7 @@ def pool(
     empty(running)
 
 
+@pytest.mark.slow
 def test_workers_that_share_no_folder_make_the_same_store(
     pool: list[str], photos: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_workers_that_share_no_folder_make_the_same_store(
     assert shards(url) == shards(str(extracted(photos, tmp_path / "here")))
 
 
+@pytest.mark.slow
 def test_workers_that_never_begin_are_told_of(
     photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
