@@ -15,6 +15,9 @@ from headstart.commands.demo import DemoConfig, DemoResult, demo, describe, writ
 SVM_ACCURACY = 0.969  # of scikit-learn's own example, a support vector machine on the pixels, same halves
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return tmp_path_factory.mktemp("demo")
@@ -45,7 +48,6 @@ def test_digits(tmp_path: pathlib.Path) -> None:
         np.testing.assert_allclose(pixels / 255 * 16, digits.images[int(path.stem)], atol=0.04)
 
 
-@pytest.mark.slow
 def test_the_probe_takes_a_middle_tap_and_beats_the_pixels(result: DemoResult) -> None:
     layer, _, pool = result.tap.rpartition(":")
     assert layer != "top_activation" and pool == "grid3"

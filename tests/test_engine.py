@@ -91,6 +91,7 @@ def test_features_are_the_model_s(network: Any) -> None:
         assert np.abs(found - expected.numpy()).max() <= 1e-5 * np.abs(expected.numpy()).max()
 
 
+@pytest.mark.slow
 def test_a_partial_batch_gives_what_a_full_one_gives(network: Any) -> None:
     engine, images = network[1][4], pixels(4)
     whole = engine(images)
@@ -258,6 +259,7 @@ def test_a_network_too_large_to_freeze_gives_the_same(monkeypatch: pytest.Monkey
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
+@pytest.mark.slow
 def test_the_engines_agree(model: Any) -> None:
     for one, other in zip(*(engine_of(model, name, 4)(pixels(4)) for name in ENGINES), strict=True):
         assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()

@@ -148,11 +148,13 @@ def test_each_format_is_called_as_its_card_says(
     assert loaded[kind].argmax() == expected[kind][0].argmax()
 
 
+@pytest.mark.slow
 def test_the_encoded_signature_takes_what_rest_sends(loaded: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(loaded["served"], expected["saved_model"], atol=FLOAT.largest)
     assert loaded["classes"].tolist() == [[name.encode() for name in CLASSES]] * 2
 
 
+@pytest.mark.slow
 def test_an_export_tells_what_it_is(exports: dict[str, Exported], store: pathlib.Path) -> None:
     for kind, found in exports.items():
         folder = pathlib.Path(found.folder)
@@ -169,6 +171,7 @@ def test_an_export_tells_what_it_is(exports: dict[str, Exported], store: pathlib
     assert len(measured) == 2 and all(found.largest_difference > 1e-5 for found in measured.values())  # they do change it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tflite", "int8"])
 def test_a_tflite_file_carries_its_names(kind: str, exports: dict[str, Exported]) -> None:
     from tensorflow.lite.tools import flatbuffer_utils
@@ -182,6 +185,7 @@ def test_a_tflite_file_carries_its_names(kind: str, exports: dict[str, Exported]
     assert found[b"TFLITE_METADATA"][4:8] == b"M001" and b"labels.txt" in found[b"TFLITE_METADATA"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tflite", "int8"])
 def test_mediapipe_takes_a_tflite_file_as_it_is(
     kind: str, exports: dict[str, Exported], loaded: dict[str, np.ndarray], photos: pathlib.Path

@@ -50,6 +50,7 @@ def test_stages_end_where_the_map_halves(network: tuple[str, Any, list[FeatureMa
     assert all(end.shape == tuple(base.get_layer(end.layer).output.shape[1:]) for end in ends)
 
 
+@pytest.mark.slow
 def test_auto_takes_every_end_twice(network: tuple[str, Any, list[FeatureMap]]) -> None:
     name, base, maps = network
     ends = [end.layer for end in stage_ends(maps, SIZE)]

@@ -15,7 +15,10 @@ import pytest
 from headstart.features.store.feature_store import FeatureStore
 from tests.conftest import small_backbone_flags
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]'")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install '.[jax]'"),
+]
 
 
 COMMANDS = """
@@ -73,7 +76,6 @@ def of_all(told: Told, *names: str) -> str:
     return told[names[-1]][1]
 
 
-@pytest.mark.slow
 def test_features_are_those_of_tensorflow(told: Told, folder: pathlib.Path, store: pathlib.Path) -> None:
     of_all(told, "extract")
     ours, theirs = (

@@ -87,6 +87,7 @@ def test_a_kept_network_makes_the_same_store_without_tensorflow(photos: pathlib.
     assert contents(tmp_path / "damaged") == contents(tmp_path / "first")
 
 
+@pytest.mark.slow
 def test_a_run_s_model_that_was_asked_before_answers_the_same_without_tensorflow(
     photos: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_cache_that_can_not_be_written_to_is_no_fault(tmp_path: pathlib.Path, 
     assert (tmp_path / "file").read_bytes() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["nothing", "file", "broken file", "both"])
 def test_keras_s_backend_is_told_as_keras_tells_it(chosen: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "home").mkdir()

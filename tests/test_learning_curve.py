@@ -59,6 +59,7 @@ def curve_of(correct: np.ndarray, groups: list[str]) -> Curve:
     return fit_curve(SIZES, ~correct @ weights / weights.sum(0), len(groups), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", [(0.02, 0.6, 0.6), (0.0, 0.5, 0.35), (0.1, 1.0, 1.0)])
 def test_the_interval_holds_what_more_images_bring(law: tuple[float, float, float]) -> None:
     truth, names = Laws(*(np.array([each]) for each in law)), [f"{number}" for number in range(400)]

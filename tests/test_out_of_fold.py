@@ -135,6 +135,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder / "store"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_no_group_is_torn_no_other_split_is_read_and_plain_views_answer(
     grouped: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +188,7 @@ def test_an_epoch_of_some_examples_is_of_their_views_alone(
     assert views == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "why"), [("(train)/", ONE_GROUP), (r"(train/\w+)/", ALL_ALONE)])
 def test_what_cannot_be_left_out_is_told(
     pattern: str, why: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
@@ -198,6 +200,7 @@ def test_what_cannot_be_left_out_is_told(
     assert Run.open(str(tmp_path / "run")).metrics["calibration"] == {"temperature": 1.0, "why_not": why}
 
 
+@pytest.mark.slow
 def test_an_image_whose_class_the_others_lack_has_no_say(tmp_path: pathlib.Path) -> None:
     photos = write_photos(tmp_path / "photos", {"train": {"anemone": 6, "fern": 6, "gentian": 1}})
     run = train(config(extracted(photos, tmp_path / "store"), tmp_path / "run", epochs=2))

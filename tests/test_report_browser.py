@@ -111,6 +111,7 @@ def test_so_do_the_pages_of_other_commands(browser: Any, pages: list[str]) -> No
     assert [len(check(browser, pathlib.Path(path, "report.html"), "dark", PHONE)) for path in pages] == [1, 0, 0]
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(browser: Any, report: pathlib.Path) -> None:
     from selenium.webdriver.common.keys import Keys
 

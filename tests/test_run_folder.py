@@ -200,7 +200,7 @@ def test_a_run_that_is_trained_again_while_it_is_read_is_told(tmp_path: pathlib.
 
     older_run(tmp_path / "run")
     opened = Run.open(str(tmp_path / "run"))
-    monkeypatch.setattr(run_folder, "configure_gpus", lambda: None)
+    monkeypatch.setattr(run_folder, "load_tensorflow", lambda: None)
     monkeypatch.setattr(model_file, "load_model", lambda *_: "a model")
     assert opened.model() == "a model" and opened.seen()  # type: ignore[comparison-overlap]
     shutil.rmtree(tmp_path / "run" / "store")
