@@ -146,11 +146,12 @@ def test_frozen_trains_the_head_alone(
     assert told.out.startswith("trained 2 epochs in ") and "agrees with what was trained on 36 images" in told.out
     assert moved(weights_of(maps_run), weights_of(run)) == {"head/logits"}
     assert set(os.listdir(run)) == {
-        "augmented.png", "command.toml", "config.json", "dead_letters.jsonl", "examples.csv", "history.csv",
+        "augmented.png", "command.toml", "config.json", "dead_letters.jsonl", "evaluation", "examples.csv", "history.csv",
         "learning_curve.png", "logs", "metrics.json", "model.keras", "report.html", "seen.txt",
     }  # fmt: skip
     page = alone(run / "report.html")
-    assert "fine-tuned: the head alone, the network frozen" in page.texts["data"] and len(page.all("img")) == 1
+    assert "fine-tuned: the head alone, the network frozen" in page.texts["data"]
+    assert "of the 12 images of validation" in page.texts["result"] and len(page.all("img")) == 1 + 12  # the augmentation's
     with Image.open(run / "augmented.png") as image:
         image.load()
         assert image.format == "PNG" and image.width > 8 * IMAGE_SIZE and image.height > 6 * IMAGE_SIZE

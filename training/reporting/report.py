@@ -85,16 +85,13 @@ def leave_report(path: str, name: str = "") -> str:
 def leave_training_report(run: Run) -> str:
     """The page that a training leaves beside its run, with what its validation split can show: it is measured for that.
 
-    A split that the head was fitted to is not, nor one of so many answers that it takes long: the page says how then.
+    One that was fitted to is not, nor one of so many answers that it takes long: the page then says how.
 
     Returns:
         The page's path.
     """
-    fitted_to, answers = (
-        run.metrics.get("refit", {}).get("splits", ()),
-        len(run.class_names) * len(run.table.examples(CHOOSING)),
-    )
-    if not answers or answers > ANSWERS_AT_ONCE or CHOOSING in fitted_to:
+    chose = any(name.startswith("val_") for name in run.metrics)
+    if not chose or len(run.class_names) * len(run.table.examples(CHOOSING)) > ANSWERS_AT_ONCE:
         return leave_report(run.home)
     evaluate(EvaluateConfig(run.home, split=CHOOSING, unsafe=run.unsafe))
     return leave_report(run.home, CHOOSING)
