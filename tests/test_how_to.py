@@ -18,7 +18,7 @@ from headstart.cli import main
 from headstart.features.places import place, requests
 from headstart.features.runtime import CACHE
 from tests.conftest import draw, small_backbone_flags
-from tests.s3 import BUCKET, serving
+from tests.servers import BUCKET, s3
 
 PAGES = pathlib.Path(__file__).parent.parent / "docs" / "how-to"
 NOT_RUN = "# not run"
@@ -143,7 +143,7 @@ def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore", reason="object stores need the extra `remote`")
     pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")
     write_images("photos", {"cats": 20, "dogs": 20})
-    with serving() as server:
+    with s3() as server:
         for name, value in {**server.environment, CACHE: "cache"}.items():
             monkeypatch.setenv(name, value)
         requests.client.cache_clear()

@@ -33,25 +33,23 @@ from headstart.features.store.verify import faults as faults_of
 from headstart.pipelines.extract import extract as extract_into
 from headstart.pipelines.extract_config import ExtractConfig
 from tests.conftest import raises, small_backbone, small_backbone_flags
-from tests.s3 import BUCKET, Faults, Server, empty, serving
+from tests.proxy import SECRET, Faults, Server
+from tests.servers import SERVERS
 
-ROOT = f"s3://{BUCKET}"
+S3_ALONE = pytest.mark.parametrize("running", ["s3"], indirect=True)  # nothing in it depends on whose objects they are
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serving() as server:
+@pytest.fixture(scope="module", params=SERVERS)
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with SERVERS[request.param]() as server:
         yield server
 
 
 @pytest.fixture
-def server(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An S3 server that does as it should, spoken to as any other would be, and an empty cache."""
-    for name, value in {**running.environment, CACHE: str(tmp_path / "cache")}.items():
-        monkeypatch.setenv(name, value)
-    requests.client.cache_clear()
-    yield running
-    empty(running)
+def server(running: Server, tmp_path: pathlib.Path) -> Iterator[Server]:
+    """A server that does as it should, spoken to as any other would be, and an empty cache."""
+    with running.spoken_to(str(tmp_path / "cache")):
+        yield running
 
 
 @pytest.fixture
@@ -82,77 +80,79 @@ NAMES = ["plain.jpg", "a b/ä/x #?.jpg", "100%.png", "%41.png", "+&=;,@!$'()*.jp
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_a_key(name: str, server: Server) -> None:
-    path = place.join(ROOT, "folder", name)
+    path = place.join(server.root, "folder", name)
     assert not place.exists(path)
     place.write(path, b"content")
     assert place.read(path) == b"content" and place.exists(path) and not place.is_folder(path)
     assert place.head(path, 3) == b"con" and place.head(path, 30) == b"".join(place.opened(path)[1]) == b"content"
-    assert [(entry.name, entry.size) for entry in place.entries(f"{ROOT}/folder")] == [(name, 7)]
-    assert place.names(f"{ROOT}/folder") == {name.partition("/")[0]}
+    assert [(entry.name, entry.size) for entry in place.entries(f"{server.root}/folder")] == [(name, 7)]
+    assert place.names(f"{server.root}/folder") == {name.partition("/")[0]}
     (found,) = place.entries_at([path])
     assert found and found.size == 7 and found == place.entry(path)
     place.write(path, b"")
     assert place.head(path, 3) == place.read(path) == b""
     place.remove([path, path + "-not-there"])
-    assert not place.exists(f"{ROOT}/folder")
+    assert not place.exists(f"{server.root}/folder")
 
 
 def test_an_object_is_created_once(server: Server) -> None:
-    path = f"{ROOT}/file"
+    path = f"{server.root}/file"
     assert place.create(path, b"first") and place.create(path, b"first") and not place.create(path, b"second")
     with pytest.raises(FileExistsError), place.creating(path) as file:
         file.write(b"second")
-    with pytest.raises(RuntimeError, match="killed"), place.creating(f"{ROOT}/other") as file:
+    with pytest.raises(RuntimeError, match="killed"), place.creating(f"{server.root}/other") as file:
         file.write(b"half")
         raise RuntimeError("killed")
-    place.copy(path, f"{ROOT}/copy")
-    assert place.read(path) == place.read(f"{ROOT}/copy") == b"first" and place.names(ROOT) == {"file", "copy"}
+    place.copy(path, f"{server.root}/copy")
+    assert place.read(path) == place.read(f"{server.root}/copy") == b"first" and place.names(server.root) == {"file", "copy"}
 
 
 def test_what_consoles_leave_in_the_place_of_folders_is_no_file(server: Server) -> None:
-    place.write(f"{ROOT}/photos/cats/1.jpg", b"1")
-    client = requests.client(ROOT)
+    place.write(f"{server.root}/photos/cats/1.jpg", b"1")
+    client = requests.client(server.root)
     import obstore
 
     obstore.put(client, "photos/cats", b"")  # what a key that ends in / comes to
-    assert [entry.name for entry in place.entries(f"{ROOT}/photos")] == ["cats/1.jpg"]
+    assert [entry.name for entry in place.entries(f"{server.root}/photos")] == ["cats/1.jpg"]
 
 
 def test_of_one_bucket_all_is_known_by_one_listing(server: Server, tmp_path: pathlib.Path) -> None:
-    there = [place.join(ROOT, "photos", name) for name in ("b/2.jpg", "a b/1.jpg", "b/1.jpg")]
+    there = [place.join(server.root, "photos", name) for name in ("b/2.jpg", "a b/1.jpg", "b/1.jpg")]
     for path in there:
         place.write(path, path.encode())
     found = [each._replace(name="") for each in place.entries_at(there) if each]
     server.faults.log.clear()
-    assert states(Text.of([*there, f"{ROOT}/photos/gone"])) == [*found, NO_FILE]
+    assert states(Text.of([*there, f"{server.root}/photos/gone"])) == [*found, NO_FILE]
     assert [method for method, _ in server.faults.log] == ["GET", "GET"]  # whether anything is there, and what
     (tmp_path / "near").write_bytes(b"near")
-    near, *others = states(Text.of([str(tmp_path / "near"), *there, f"{ROOT}/photos/gone"]))
+    near, *others = states(Text.of([str(tmp_path / "near"), *there, f"{server.root}/photos/gone"]))
     assert (near.size, near.version) == (4, "") and others == [*found, NO_FILE]
 
 
 def test_one_holds_a_claim(server: Server) -> None:
-    with claimed(f"{ROOT}/store", "extraction", "--store") as mine:
-        with raises("in-use"), claimed(f"{ROOT}/store", "extraction", "--store"):
+    with claimed(f"{server.root}/store", "extraction", "--store") as mine:
+        with raises("in-use"), claimed(f"{server.root}/store", "extraction", "--store"):
             pass
         assert mine.number == 1
-    assert not place.exists(f"{ROOT}/store")
+    assert not place.exists(f"{server.root}/store")
 
 
 def test_a_large_object_comes_in_pieces_and_whole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PIECE", 1000)
     content = os.urandom(4321)
-    place.write(f"{ROOT}/large", content)
-    assert list(map(len, place.opened(f"{ROOT}/large")[1])) == [1000, 1000, 1000, 1000, 321]
-    assert pathlib.Path(cache.local_path(f"{ROOT}/large")).read_bytes() == content
+    place.write(f"{server.root}/large", content)
+    assert list(map(len, place.opened(f"{server.root}/large")[1])) == [1000, 1000, 1000, 1000, 321]
+    assert pathlib.Path(cache.local_path(f"{server.root}/large")).read_bytes() == content
 
 
 @pytest.mark.slow
-def test_requests_that_fail_are_repeated(faulty: Faults) -> None:
-    contents = {f"{ROOT}/faulty/{number}": os.urandom(100 * number) for number in range(60)}
-    assert all(place.at_once(lambda path: place.create(path, contents[path]), contents, ROOT))
-    assert place.at_once(place.read, contents, ROOT) == list(contents.values())
-    assert {place.join(f"{ROOT}/faulty", entry.name) for entry in place.entries(f"{ROOT}/faulty")} == set(contents)
+def test_requests_that_fail_are_repeated(server: Server, faulty: Faults) -> None:
+    contents = {f"{server.root}/faulty/{number}": os.urandom(100 * number) for number in range(60)}
+    assert all(place.at_once(lambda path: place.create(path, contents[path]), contents, server.root))
+    assert place.at_once(place.read, contents, server.root) == list(contents.values())
+    assert {place.join(f"{server.root}/faulty", entry.name) for entry in place.entries(f"{server.root}/faulty")} == set(
+        contents
+    )
     assert faulty.spoiled > 20
 
 
@@ -166,17 +166,15 @@ def test_a_remote_store_is_the_local_one(
     extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path, server: Server,
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    source = put_folder(photos, f"{ROOT}/my photos")
-    url = f"{ROOT}/deep/er/store"
+    source = put_folder(photos, f"{server.root}/my photos")
+    url = f"{server.root}/deep/er/store"
     assert extract(source, url) == 0
     assert f"{url}: 60 of 60 images stored" in capsys.readouterr().err
     assert shards(url) == shards(str(store)) and not list(faults_of(url))
     assert {name.partition("/")[0] for name in (entry.name for entry in place.entries(url))} == {
         "manifest.json", "generations", ".digests.parquet"
     }  # fmt: skip
-    assert "never-to-be-told" not in "".join(
-        place.read(place.join(url, each.name)).decode("latin1") for each in place.entries(url)
-    )
+    assert SECRET not in "".join(place.read(place.join(url, each.name)).decode("latin1") for each in place.entries(url))
     before = len(server.faults.log)
     assert extract(source, url) == 0 and "nothing to do" in capsys.readouterr().err
     assert not [path for method, path in server.faults.log[before:] if method == "GET" and path.endswith((".jpg", ".png"))]
@@ -186,7 +184,7 @@ def test_a_remote_store_is_the_local_one(
     for name in ("cold", "warm"):
         server.faults.log.clear()
         assert main(["train", url, "--run", str(tmp_path / name), "--epochs", "2", "--batch_size", "12"]) == 0
-        asked.append([path for _, path in server.faults.log if ".tfrecord-" in path and "list-type" not in path])
+        asked.append([path for _, path in server.faults.log if ".tfrecord-" in path and "?" not in path])
     assert len(set(asked[0])) == 2 and not asked[1]  # train and validation, once; nothing that was not needed
     assert main(["evaluate", str(tmp_path / "cold")]) == 0
     assert extract(str(photos), str(tmp_path / "local")) == 0
@@ -199,9 +197,9 @@ def test_a_remote_store_is_the_local_one(
 
 @pytest.mark.slow
 def test_a_store_that_grows_keeps_what_it_has(
-    extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    server: Server, extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    source, url = put_folder(photos, f"{server.root}/photos"), f"{server.root}/store"
     assert extract(source, url) == 0
     held = FeatureStore.open(url)
     place.write(f"{source}/train/fern/new.jpg", place.read(f"{source}/train/fern/00.jpg") + b"\0")
@@ -215,18 +213,18 @@ def test_a_store_that_grows_keeps_what_it_has(
 
 @pytest.mark.slow
 def test_a_store_made_through_faults_is_the_same(
-    faulty: Faults, extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path
+    server: Server, faulty: Faults, extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path
 ) -> None:
-    source = put_folder(photos, f"{ROOT}/photos")
-    assert extract(source, f"{ROOT}/store") == 0
-    assert shards(f"{ROOT}/store") == shards(str(store))
-    assert FeatureStore.open(f"{ROOT}/store").to_numpy("train").features.shape[0] == 36
+    source = put_folder(photos, f"{server.root}/photos")
+    assert extract(source, f"{server.root}/store") == 0
+    assert shards(f"{server.root}/store") == shards(str(store))
+    assert FeatureStore.open(f"{server.root}/store").to_numpy("train").features.shape[0] == 36
     assert faulty.spoiled > 30
 
 
 def test_two_starts_at_once(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
-    source, told = put_folder(photos, f"{ROOT}/photos"), list[str]()
-    asked = ExtractConfig(input=source, store=f"{ROOT}/store", **small_backbone())
+    source, told = put_folder(photos, f"{server.root}/photos"), list[str]()
+    asked = ExtractConfig(input=source, store=f"{server.root}/store", **small_backbone())
 
     def start() -> None:
         try:
@@ -240,14 +238,14 @@ def test_two_starts_at_once(photos: pathlib.Path, store: pathlib.Path, server: S
         thread.start()
     for thread in threads:
         thread.join()
-    refused = "another extraction is writing to 's3://bucket/store'"
+    refused = f"another extraction is writing to '{server.root}/store'"
     assert "" in told and all(not text or refused in text for text in told)  # one may come when the other is done
-    assert shards(f"{ROOT}/store") == shards(str(store))
+    assert shards(f"{server.root}/store") == shards(str(store))
 
 
 @pytest.mark.slow
 def test_a_killed_job_is_taken_up(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
-    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    source, url = put_folder(photos, f"{server.root}/photos"), f"{server.root}/store"
     command = [sys.executable, "-m", "headstart", "extract", source, "--store", url, *small_backbone_flags()]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -265,22 +263,25 @@ def test_a_killed_job_is_taken_up(photos: pathlib.Path, store: pathlib.Path, ser
     ("argv", "told"),
     [
         (["extract", "s4://bucket/photos", "--store", "s"], "unknown scheme. There are s3://, gs://, az://"),
-        (["extract", "s3://nobody/photos", "--store", "s"], "there is no bucket 's3://nobody'"),
-        (["extract", "s3://bucket/nothing", "--store", "s"], "'s3://bucket/nothing' does not exist"),
-        (["extract", "PHOTOS", "--store", "s3://nobody/store"], "there is no bucket 's3://nobody'"),
-        (["extract", "PHOTOS", "--store", "s3://"], "'s3://' names no bucket: expected s3://BUCKET/KEY"),
-        (["extract", "PHOTOS", "--store", "s3://bucket/s", "--weights", "s3://bucket/no.h5"], "no file 's3://bucket/no.h5'"),
-        (["train", "s3://bucket/nothing", "--run", "r"], "there is no feature store at 's3://bucket/nothing'"),
-        (["info", "s3://nobody/store"], "there is no bucket 's3://nobody'"),
+        (["extract", "AT://nobody/photos", "--store", "s"], "there is no bucket 'AT://nobody'"),
+        (["extract", "AT://bucket/nothing", "--store", "s"], "'AT://bucket/nothing' does not exist"),
+        (["extract", "PHOTOS", "--store", "AT://nobody/store"], "there is no bucket 'AT://nobody'"),
+        (["extract", "PHOTOS", "--store", "AT://"], "'AT://' names no bucket: expected AT://BUCKET/KEY"),
+        (["extract", "PHOTOS", "--store", "AT://bucket/s", "--weights", "AT://bucket/no.h5"], "no file 'AT://bucket/no.h5'"),
+        (["train", "AT://bucket/nothing", "--run", "r"], "there is no feature store at 'AT://bucket/nothing'"),
+        (["info", "AT://nobody/store"], "there is no bucket 'AT://nobody'"),
     ],
 )
 def test_what_is_not_there(
     argv: list[str], told: str, server: Server, photos: pathlib.Path, one_line: Callable[[], str],
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    if "no bucket" in told and not server.names_buckets:
+        pytest.skip("this server says otherwise than Google that a bucket is not there")
     monkeypatch.chdir(tmp_path)
-    assert main([word.replace("PHOTOS", str(photos)) for word in argv]) == 2
-    assert told in one_line()
+    scheme = server.root.partition("://")[0]
+    assert main([word.replace("PHOTOS", str(photos)).replace("AT:", f"{scheme}:") for word in argv]) == 2
+    assert told.replace("AT:", f"{scheme}:") in one_line()
     assert not os.listdir(tmp_path)
 
 
@@ -288,9 +289,9 @@ def test_denied_access_is_told_in_a_line(
     server: Server, photos: pathlib.Path, one_line: Callable[[], str], extract: Callable[[str, str], int]
 ) -> None:
     server.faults.refused = lambda method, path: True
-    assert extract(f"{ROOT}/photos", f"{ROOT}/store") == 2
+    assert extract(f"{server.root}/photos", f"{server.root}/store") == 2
     line = one_line()
-    assert "access denied" in line and "never-to-be-told" not in line
+    assert "access denied" in line and SECRET not in line
 
 
 @pytest.mark.slow
@@ -298,12 +299,13 @@ def test_a_bucket_that_becomes_read_only_loses_nothing(
     server: Server, photos: pathlib.Path, store: pathlib.Path, capsys: pytest.CaptureFixture[str],
     extract: Callable[[str, str], int],
 ) -> None:  # fmt: skip
-    source, url = put_folder(photos, f"{ROOT}/photos"), f"{ROOT}/store"
+    source, url = put_folder(photos, f"{server.root}/photos"), f"{server.root}/store"
     server.faults.refused = lambda method, path: method == "PUT" and "generations" in path and "features-train" in path
     assert extract(source, url) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert (
-        last.startswith("headstart extract: error: s3://bucket/store/generations/") and "access denied (AccessDenied" in last
+        last.startswith(f"headstart extract: error: {server.root}/store/generations/")
+        and "access denied (AccessDenied" in last
     )
     server.faults.refused = lambda method, path: False
     with pytest.raises(UserError, match="not complete"):
@@ -315,56 +317,68 @@ def test_a_photo_that_is_gone_is_a_dead_letter(
     server: Server, photos: pathlib.Path, extract: Callable[[str, str], int], tmp_path: pathlib.Path
 ) -> None:
     table = tmp_path / "table.csv"
-    put_folder(photos / "train", f"{ROOT}/photos")
+    put_folder(photos / "train", f"{server.root}/photos")
     rows = [
-        f"{ROOT}/photos/{path.relative_to(photos / 'train')},{path.parent.name}" for path in sorted(photos.glob("train/*/*"))
+        f"{server.root}/photos/{path.relative_to(photos / 'train')},{path.parent.name}"
+        for path in sorted(photos.glob("train/*/*"))
     ]
-    table.write_text("\n".join(["path,label", *rows, f"{ROOT}/photos/fern/gone.jpg,fern"]), encoding="utf-8")
-    argv = ["extract", str(table), "--store", f"{ROOT}/store", "--max_bad_fraction", "0.1", *small_backbone_flags()]
+    table.write_text("\n".join(["path,label", *rows, f"{server.root}/photos/fern/gone.jpg,fern"]), encoding="utf-8")
+    argv = ["extract", str(table), "--store", f"{server.root}/store", "--max_bad_fraction", "0.1", *small_backbone_flags()]
     assert main(argv) == 0
-    (letter,) = FeatureStore.open(f"{ROOT}/store").dead_letters
-    assert (letter.key, letter.stage, letter.reason) == (f"{ROOT}/photos/fern/gone.jpg", "read", "it is not there")
+    (letter,) = FeatureStore.open(f"{server.root}/store").dead_letters
+    assert (letter.key, letter.stage, letter.reason) == (f"{server.root}/photos/fern/gone.jpg", "read", "it is not there")
 
 
 def test_weights_and_backbones_come_from_there_too(
     server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     flags = small_backbone_flags()
-    place.write(f"{ROOT}/models/base.keras", pathlib.Path(flags[1]).read_bytes())
-    argv = ["extract", str(photos), "--store", str(tmp_path / "store"), "--backbone", f"{ROOT}/models/base.keras", *flags[2:]]
+    place.write(f"{server.root}/models/base.keras", pathlib.Path(flags[1]).read_bytes())
+    argv = [
+        "extract",
+        str(photos),
+        "--store",
+        str(tmp_path / "store"),
+        "--backbone",
+        f"{server.root}/models/base.keras",
+        *flags[2:],
+    ]
     assert main(argv) == 0
     assert shards(str(tmp_path / "store")) == shards(str(store))
     provenance = json.loads((tmp_path / "store" / "manifest.json").read_text())["provenance"]
-    assert provenance["weights"] == f"{ROOT}/models/base.keras"
+    assert provenance["weights"] == f"{server.root}/models/base.keras"
 
 
+@S3_ALONE
 def test_the_cache_keeps_what_was_used_last(server: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_SIZE, "0.000003")
     for number in range(4):
-        place.write(f"{ROOT}/{number}", bytes([number]) * 1000)
-    copies = [pathlib.Path(cache.local_path(f"{ROOT}/{number}")) for number in (0, 1, 2)]
+        place.write(f"{server.root}/{number}", bytes([number]) * 1000)
+    copies = [pathlib.Path(cache.local_path(f"{server.root}/{number}")) for number in (0, 1, 2)]
     for age, copy in enumerate(copies):
         os.utime(copy, (age, age))
-    cache.local_path(f"{ROOT}/0")  # used again
-    last = pathlib.Path(cache.local_path(f"{ROOT}/3"))
+    cache.local_path(f"{server.root}/0")  # used again
+    last = pathlib.Path(cache.local_path(f"{server.root}/3"))
     assert [copy.exists() for copy in (*copies, last)] == [True, False, True, True]
-    place.write(f"{ROOT}/large", bytes(3001))
+    place.write(f"{server.root}/large", bytes(3001))
     with raises("disk-full") as caught:
-        cache.local_path(f"{ROOT}/large")
+        cache.local_path(f"{server.root}/large")
     assert "raise --cache_size" in str(caught.value)
 
 
+@S3_ALONE
 def test_a_copy_that_is_not_what_its_digest_says_is_refused(server: Server, tmp_path: pathlib.Path) -> None:
-    place.write(f"{ROOT}/file", b"other")
+    place.write(f"{server.root}/file", b"other")
     with raises("damaged"):
-        cache.local_paths([cache.RemoteFile(f"{ROOT}/file", 5, "0" * 64)])
+        cache.local_paths([cache.RemoteFile(f"{server.root}/file", 5, "0" * 64)])
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+@S3_ALONE
 def test_many_fetch_the_same_at_once(server: Server) -> None:
-    place.write(f"{ROOT}/file", b"content")
+    place.write(f"{server.root}/file", b"content")
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(cache.local_path(f"{ROOT}/file"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(cache.local_path(f"{server.root}/file"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -376,7 +390,7 @@ def test_many_fetch_the_same_at_once(server: Server) -> None:
 def test_by_listing_a_photo_is_read_once(
     server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, out = put_folder(photos, f"{ROOT}/photos"), str(tmp_path / "store")
+    source, out = put_folder(photos, f"{server.root}/photos"), str(tmp_path / "store")
     argv = ["extract", source, "--store", out, *small_backbone_flags(), "--identity", "listing"]
 
     def computed() -> str:
@@ -392,8 +406,8 @@ def test_by_listing_a_photo_is_read_once(
     everything = zip(*(sorted((e.key, e.labels) for e in each.table) for each in (made, plain)))
     assert all(own == theirs for own, theirs in everything) and not {e.digest for e in made.table} & {*plain.table.digests}
     one, other = next(iter(made.table)).key, made.table[30].key
-    place.write(f"{source}/{one}", (photos / one).read_bytes())  # the same again
-    assert "nothing to do" in computed()
+    place.write(f"{source}/{one}", (photos / one).read_bytes())  # the same again, which Azure alone calls another version
+    assert ("(1 to compute" if server.root.startswith("az:") else "nothing to do") in computed()
     place.write(f"{source}/{other}", (photos / one).read_bytes() + b" ")
     assert "60 images (1 to compute" in computed() and not list(faults_of(out))
     assert main([*argv[:-1], "content"]) == 2 and "--identity" in capsys.readouterr().err

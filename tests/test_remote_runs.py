@@ -17,15 +17,15 @@ from headstart.features.runtime import CACHE
 from headstart.training.runs import run_folder
 from headstart.training.runs.run_folder import METRICS, Run
 from tests.conftest import after_epoch, raises
-from tests.s3 import BUCKET, Server, empty, serving
+from tests.proxy import Server
+from tests.servers import SERVERS
 
-ROOT = f"s3://{BUCKET}"
 TRAIN = ["--epochs", "4", "--batch_size", "12"]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serving() as server:
+@pytest.fixture(scope="module", params=SERVERS)
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with SERVERS[request.param]() as server:
         yield server
 
 
@@ -36,11 +36,8 @@ def machine(running: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
     def another(name: str) -> None:
         monkeypatch.setenv(CACHE, str(tmp_path / name))
 
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    another("first")
-    yield another
-    empty(running)
+    with running.spoken_to(str(tmp_path / "first")):
+        yield another
 
 
 def named(folder: str) -> set[str]:
@@ -55,32 +52,36 @@ def same(one: str, other: str) -> None:
 
 @pytest.mark.slow
 def test_from_training_to_predictions(
-    machine: Callable[[str], None], maps_store: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path,
+    running: Server, machine: Callable[[str], None], maps_store: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     near = str(tmp_path / "run")
-    for run in (near, f"{ROOT}/runs/0"):
+    for run in (near, f"{running.root}/runs/0"):
         assert main(["train", str(maps_store), "--run", run, *TRAIN]) == 0
-    assert f"{ROOT}/runs/0/model.keras: agrees" in capsys.readouterr().out
-    assert named(near) == named(f"{ROOT}/runs/0")
-    same(near, f"{ROOT}/runs/0")
+    assert f"{running.root}/runs/0/model.keras: agrees" in capsys.readouterr().out
+    assert named(near) == named(f"{running.root}/runs/0")
+    same(near, f"{running.root}/runs/0")
     machine("second")
-    assert main(["evaluate", f"{ROOT}/runs/0"]) == 0
-    assert f"{ROOT}/runs/0/evaluation/test" in capsys.readouterr().out
+    assert main(["evaluate", f"{running.root}/runs/0"]) == 0
+    assert f"{running.root}/runs/0/evaluation/test" in capsys.readouterr().out
     left = {"metrics.json", "predictions.csv", "confusion_matrix.png", "reliability.png"}
-    assert named(f"{ROOT}/runs/0/evaluation/test") == left
-    assert main(["predict", f"{ROOT}/runs/0", str(photos / "test" / "fern" / "00.jpg")]) == 0
+    assert named(f"{running.root}/runs/0/evaluation/test") == left
+    assert main(["predict", f"{running.root}/runs/0", str(photos / "test" / "fern" / "00.jpg")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    tune = ["finetune", str(photos), "--init_from", f"{ROOT}/runs/0", "--epochs", "1", "--unfreeze_last", "1"]
-    assert main([*tune, "--run", f"{ROOT}/runs/1"]) == 0
-    assert main(["evaluate", f"{ROOT}/runs/1", str(photos)]) == 0
-    assert main(["probe", str(maps_store), "--run", f"{ROOT}/probe"]) == 0
-    assert named(f"{ROOT}/probe") == {"probe.csv", "probe.json", "probe.png", "report.html"}
+    tune = ["finetune", str(photos), "--init_from", f"{running.root}/runs/0", "--epochs", "1", "--unfreeze_last", "1"]
+    assert main([*tune, "--run", f"{running.root}/runs/1"]) == 0
+    assert main(["evaluate", f"{running.root}/runs/1", str(photos)]) == 0
+    assert main(["probe", str(maps_store), "--run", f"{running.root}/probe"]) == 0
+    assert named(f"{running.root}/probe") == {"probe.csv", "probe.json", "probe.png", "report.html"}
 
 
 @pytest.mark.slow
 def test_a_training_goes_on_on_another_machine(
-    machine: Callable[[str], None], maps_store: pathlib.Path, kept_each_epoch: None, monkeypatch: pytest.MonkeyPatch
+    running: Server,
+    machine: Callable[[str], None],
+    maps_store: pathlib.Path,
+    kept_each_epoch: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def die() -> None:
         raise RuntimeError("pulled the plug")
@@ -88,27 +89,29 @@ def test_a_training_goes_on_on_another_machine(
     argv = ["train", str(maps_store), *TRAIN, "--run"]
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="pulled the plug"):
         after_epoch(patch, 2, die)
-        main([*argv, f"{ROOT}/killed"])
-    assert named(f"{ROOT}/killed/.partial") == {"checkpoint.npz"}
+        main([*argv, f"{running.root}/killed"])
+    assert named(f"{running.root}/killed/.partial") == {"checkpoint.npz"}
     with raises("incomplete"):
-        Run.open(f"{ROOT}/killed")
+        Run.open(f"{running.root}/killed")
     machine("second")
     steps: list[int] = []
     with monkeypatch.context() as patch:
         for epoch in (1, 2, 3, 4):
             after_epoch(patch, epoch, lambda epoch=epoch: steps.append(epoch))  # type: ignore[misc]
-        assert main([*argv, f"{ROOT}/killed"]) == 0
+        assert main([*argv, f"{running.root}/killed"]) == 0
     assert steps == [3, 4]
-    assert main([*argv, f"{ROOT}/whole"]) == 0
-    same(f"{ROOT}/killed", f"{ROOT}/whole")
-    assert named(f"{ROOT}/killed") == named(f"{ROOT}/whole") and not place.exists(f"{ROOT}/killed/claims")
+    assert main([*argv, f"{running.root}/whole"]) == 0
+    same(f"{running.root}/killed", f"{running.root}/whole")
+    assert named(f"{running.root}/killed") == named(f"{running.root}/whole") and not place.exists(
+        f"{running.root}/killed/claims"
+    )
 
 
 @pytest.mark.slow
 def test_a_run_that_is_put_in_place_has_its_marker_last(
-    machine: Callable[[str], None], maps_store: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    running: Server, machine: Callable[[str], None], maps_store: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    argv = ["train", str(maps_store), *TRAIN, "--run", f"{ROOT}/run"]
+    argv = ["train", str(maps_store), *TRAIN, "--run", f"{running.root}/run"]
     assert main(argv) == 0
     send = mirror._send
 
@@ -121,27 +124,27 @@ def test_a_run_that_is_put_in_place_has_its_marker_last(
         patch.setattr(mirror, "_send", cut)
         main([*argv, "--seed", "1"])
     with raises("incomplete"):
-        Run.open(f"{ROOT}/run")
+        Run.open(f"{running.root}/run")
     assert main([*argv, "--seed", "1"]) == 0
-    assert Run.open(f"{ROOT}/run").config["train"]["seed"] == 1
+    assert Run.open(f"{running.root}/run").config["train"]["seed"] == 1
 
 
 def test_a_second_training_is_refused(
-    machine: Callable[[str], None], maps_store: pathlib.Path, one_line: Callable[[], str]
+    running: Server, machine: Callable[[str], None], maps_store: pathlib.Path, one_line: Callable[[], str]
 ) -> None:
-    argv = ["train", str(maps_store), *TRAIN, "--run", f"{ROOT}/run"]
-    with run_folder.claimed(f"{ROOT}/run"):
+    argv = ["train", str(maps_store), *TRAIN, "--run", f"{running.root}/run"]
+    with run_folder.claimed(f"{running.root}/run"):
         assert main(argv) == 2
-    assert "another training is writing to 's3://bucket/run'" in one_line()
-    assert not place.exists(f"{ROOT}/run")
+    assert f"another training is writing to '{running.root}/run'" in one_line()
+    assert not place.exists(f"{running.root}/run")
 
 
 def test_what_is_no_run_is_left_alone(
-    machine: Callable[[str], None], maps_store: pathlib.Path, one_line: Callable[[], str]
+    running: Server, machine: Callable[[str], None], maps_store: pathlib.Path, one_line: Callable[[], str]
 ) -> None:
-    place.write(f"{ROOT}/mine/letter.txt", b"dear")
-    assert main(["train", str(maps_store), *TRAIN, "--run", f"{ROOT}/mine"]) == 2
+    place.write(f"{running.root}/mine/letter.txt", b"dear")
+    assert main(["train", str(maps_store), *TRAIN, "--run", f"{running.root}/mine"]) == 2
     assert "holds something else than a run" in one_line()
-    assert named(f"{ROOT}/mine") == {"letter.txt"}
-    assert main(["evaluate", f"{ROOT}/nothing"]) == 2
-    assert "there is no run at 's3://bucket/nothing'" in one_line()
+    assert named(f"{running.root}/mine") == {"letter.txt"}
+    assert main(["evaluate", f"{running.root}/nothing"]) == 2
+    assert f"there is no run at '{running.root}/nothing'" in one_line()

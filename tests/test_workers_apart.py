@@ -20,7 +20,8 @@ from headstart.features.places import place
 from headstart.features.runtime import CACHE
 from headstart.pipelines import run_units
 from tests.conftest import extracted, small_backbone_flags
-from tests.s3 import BUCKET, Server, empty, serving
+from tests.proxy import Server
+from tests.servers import BUCKET, s3
 from tests.test_remote import put_folder, shards
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ APART = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
-    with serving() as server:
+    with s3() as server:
         yield server
 
 
@@ -69,7 +70,7 @@ def pool(
     ]
     process.kill()
     process.wait()
-    empty(running)
+    running.empty()
 
 
 @pytest.mark.slow

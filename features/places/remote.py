@@ -253,4 +253,7 @@ def _prefix(key: str) -> str | None:
 
 
 def _entry(found: Any, name: str) -> Entry:
-    return Entry(name, found["size"], int(found["last_modified"].timestamp() * 1e9), found["e_tag"] or "")
+    """What a listing and an answer say in the same words: some list versions without quotes, times in milliseconds."""
+    version = found["e_tag"] or ""
+    quoted = version if not version or version.endswith('"') else f'"{version}"'
+    return Entry(name, found["size"], int(found["last_modified"].timestamp()) * 10**9, quoted)

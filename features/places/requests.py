@@ -1,7 +1,8 @@
 """Requests to object stores: who is asked, and what is asked again. obstore speaks to all of them.
 
-Who asks is known by the environment variables that each cloud's own tools read, or by what the machine is; none of it is ever
-part of a path. What may be asked again is, for a while: answers of 408, 429 and 5xx, lost connections, cut bodies, silence.
+Who asks is known by environment variables, most of which each cloud's own tools read, or by what the machine is; none of it is
+ever part of a path. What may be asked again is, for a while: answers of 408, 409, 429 and 5xx, lost connections, cut bodies,
+silence.
 """
 
 from __future__ import annotations
@@ -16,15 +17,25 @@ from typing import Any, TypeVar
 
 from headstart.features.errors import UserError
 
-SCHEMES = ("s3", "gs", "az")
+VARIABLES = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}  # how the names of the variables begin that say who asks
+SCHEMES = tuple(VARIABLES)
+WHO_ASKS = {  # what to set first
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 REQUESTS_AT_ONCE = 16  # to a server, which answers each in some hundredths of a second
 PATIENCE_S = 120.0  # for one request, with all its repetitions
 PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 12.8, 12.8)  # between them
 CONNECT_S, SILENCE_S = 5.0, 15.0  # until a connection stands; without a byte of an answer
 UPLOAD_BYTES_PER_S = 1 << 20  # slower than that is taken for a hanging request
-AGAIN = {408, 425, 429, *range(500, 600)}  # answers after which a request is repeated
-STATUS, CODE, MESSAGE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(.*?)</Code>"), re.compile(r"<Message>(.*?)</")
-
+AGAIN = {408, 409, 425, 429, *range(500, 600)}  # answers after which a request is repeated
+STATUS = re.compile(r"(?:status code: |\(code: )(\d{3})")  # of a request; of one deletion among several
+CODE, MESSAGE = re.compile(r"<Code>(.*?)</Code>"), re.compile(r"<Message>([^<\n]*)")
+NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")  # S3 and Google; Azure, deleting too
+CONFLICT = re.compile("ConditionalRequestConflict|ContainerBeingDeleted|BlobImmutableDueToPolicy")  # and no object in the way
+BUILDER = "builder error"  # a request that is not even sent
+MACHINE = "169.254.169.254"  # where a machine of a cloud is told who it is; others have nobody there
 
 Result = TypeVar("Result")
 
@@ -60,21 +71,30 @@ def library() -> Any:
 
 @functools.lru_cache(64)
 def client(root: str, upload_s: int = 0) -> Any:
-    """Speaks to a bucket; one that writes waits longer for an answer."""
+    """Speaks to a bucket; one that writes waits longer for an answer.
+
+    Raises:
+        UserError: when obstore is not installed, or the variables do not say who asks as they should.
+    """
     library()
     from obstore.store import from_url
 
-    http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
-    return from_url(
-        root,
-        client_options={
-            "connect_timeout": timedelta(seconds=CONNECT_S),
-            "read_timeout": timedelta(seconds=upload_s or SILENCE_S),
-            "timeout": timedelta(hours=1),
-            **({"allow_http": True} if http else {}),
-        },
-        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=PATIENCE_S)},
-    )
+    scheme = root.partition("://")[0]
+    http = os.environ.get(f"{VARIABLES[scheme]}_ALLOW_HTTP", "").lower() in ("1", "true")
+    try:
+        return from_url(
+            root,
+            client_options={
+                "connect_timeout": timedelta(seconds=CONNECT_S),
+                "read_timeout": timedelta(seconds=upload_s or SILENCE_S),
+                "timeout": timedelta(hours=1),
+                **({"allow_http": True} if http else {}),
+            },
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=PATIENCE_S)},
+        )
+    except library().exceptions.BaseError as error:
+        reason = re.sub(r"""(["`]).*?\1""", "...", _reason(error))  # which may quote a key
+        raise UserError("no-access", f"{root}: {reason}: look at {WHO_ASKS[scheme]}") from None
 
 
 def asked(path: str, request: Callable[[], Result]) -> Result:
@@ -89,21 +109,17 @@ def asked(path: str, request: Callable[[], Result]) -> Result:
     for pause in (*PAUSES_S, None):
         try:
             return request()
-        except exceptions.AlreadyExistsError:
-            raise FileExistsError(17, "there is one already", path) from None
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
+            if NO_BUCKET.search(str(error)):
                 raise _no_bucket(path) from None
             raise FileNotFoundError(2, "it is not there", path) from None
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise UserError("no-access", f"{path}: access denied ({_reason(error)}): check the credentials' rights") from None
         except exceptions.InvalidPathError as error:
             raise UserError("bad-input", f"{path}: a key can't be used as a path ({_reason(error)}): rename it") from None
         except (exceptions.BaseError, CutShort) as error:
-            if "NoSuchBucket" in str(error):
-                raise _no_bucket(path) from None
+            if isinstance(error, exceptions.AlreadyExistsError) and not CONFLICT.search(str(error)):
+                raise FileExistsError(17, "there is one already", path) from None
             if pause is None or time.monotonic() + pause > until or not _is_passing(error):
-                raise UserError("place-failed", f"{path}: {_reason(error)}; run the same command again to go on") from None
+                raise _failed(path, error) from None
         time.sleep(pause)
     raise AssertionError
 
@@ -112,10 +128,32 @@ def _no_bucket(path: str) -> UserError:
     return UserError("missing-input", f"there is no bucket {divided(path)[0]!r}: make it, or give another place")
 
 
+def _failed(path: str, error: Exception) -> UserError:
+    """What a person is told of a request that failed for good."""
+    text, status, scheme = str(error), _status(error), path.partition("://")[0]
+    if NO_BUCKET.search(text):
+        return _no_bucket(path)
+    if scheme in VARIABLES and MACHINE in text:
+        return UserError("no-access", f"{path}: nothing says who asks: set {WHO_ASKS[scheme]}")
+    if scheme in VARIABLES and status in (401, 403):
+        return UserError("no-access", f"{path}: access denied ({_reason(error)}): check the credentials' rights")
+    if scheme in VARIABLES and BUILDER in text:
+        return UserError(
+            "place-failed", f"{path}: {_reason(error)}: for an http:// server set {VARIABLES[scheme]}_ALLOW_HTTP=true"
+        )
+    return UserError("place-failed", f"{path}: {_reason(error)}; run the same command again to go on")
+
+
+def _status(error: Exception) -> int:
+    """The status of an answer; 0 where none came."""
+    found = STATUS.search(str(error))
+    return int(found[1]) if found else 0
+
+
 def _is_passing(error: Exception) -> bool:
     """Whether an error may be gone the next time."""
-    status = STATUS.search(str(error))
-    return not status or int(status[1]) in AGAIN
+    text, status = str(error), _status(error)
+    return status in AGAIN or not (status or MACHINE in text or BUILDER in text)
 
 
 def _reason(error: Exception) -> str:
