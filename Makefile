@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/made
 
-.PHONY: demo test test-all lint notebook bench bench-gpu soak backbones fuzz spark-test clean docs
+.PHONY: demo test test-all lint notebook bench bench-gpu soak backbones fuzz spark-test clouds clean docs
 
 demo: $(MADE)
 	$(BIN)/headstart demo
@@ -46,6 +46,11 @@ soak: $(MADE)
 # A Spark cluster on this machine, one of its executors killed; needs Java. `make test-all` does it too, where there is Java.
 spark-test: $(MADE)
 	SPARK_PHOTOS=1000 $(BIN)/python -m pytest -rs tests/test_spark.py
+
+# Object stores, Google's and Azure's emulators among them, which are no packages:
+# make clouds FAKE_GCS_SERVER=binary AZURITE_BLOB=binary
+clouds: $(MADE)
+	$(BIN)/python -m pytest -rs tests/test_clouds.py tests/test_remote.py tests/test_remote_runs.py
 
 # All pages as a site, in build/site: it opens from disk, and asks for nothing elsewhere.
 docs: $(MADE)

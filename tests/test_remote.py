@@ -30,6 +30,7 @@ from headstart.features.runtime import CACHE, CACHE_SIZE
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import read_manifest
 from headstart.features.store.verify import faults as faults_of
+from headstart.pipelines import growth
 from headstart.pipelines.extract import extract as extract_into
 from headstart.pipelines.extract_config import ExtractConfig
 from tests.conftest import raises, small_backbone, small_backbone_flags
@@ -197,8 +198,9 @@ def test_a_remote_store_is_the_local_one(
 
 @pytest.mark.slow
 def test_a_store_that_grows_keeps_what_it_has(
-    server: Server, extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    server: Server, extract: Callable[[str, str], int], photos: pathlib.Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     source, url = put_folder(photos, f"{server.root}/photos"), f"{server.root}/store"
     assert extract(source, url) == 0
     held = FeatureStore.open(url)
@@ -209,6 +211,11 @@ def test_a_store_that_grows_keeps_what_it_has(
     assert held.to_numpy("train").features.shape[0] == 36  # who opened it goes on reading
     assert main(["clean", url, "--grace", "0"]) == 0
     assert "removed 1 older generation" in capsys.readouterr().out
+    monkeypatch.setattr(growth, "APPEND_FROM", 1)  # from now on a generation is added
+    place.write(f"{source}/train/fern/newer.jpg", place.read(f"{source}/train/fern/00.jpg") + b"\0\0")
+    assert extract(source, url) == 0 and len(read_manifest(url).generations) == 2
+    assert main(["compact", url]) == 0 and len(read_manifest(url).generations) == 1
+    assert FeatureStore.open(url).count("train") == 38 and not list(faults_of(url))
 
 
 @pytest.mark.slow
