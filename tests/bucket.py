@@ -26,7 +26,11 @@ def listed(objects: Sequence[Any], described: Callable[[Any], tuple[str, int, st
     def pages(store: Any, prefix: str | None, chunk_size: int = 50) -> Iterator[list[dict[str, Any]]]:
         for start in range(0, len(objects), chunk_size):
             some = map(described, objects[start : start + chunk_size])
-            yield [{"path": key, "size": size, "last_modified": CHANGED, "e_tag": version} for key, size, version in some]
+            yield [
+                {"path": key, "size": size, "last_modified": CHANGED, "e_tag": version}
+                for key, size, version in some
+                if key.startswith(prefix or "")
+            ]
 
     with patch.object(remote, "library", lambda: SimpleNamespace(list=pages)), patch.object(remote, "client", str):
         yield
