@@ -67,11 +67,12 @@ class Faults:
 
 @dataclass
 class Server:
-    """A bucket, what a process needs to know to ask for it, and what becomes of requests."""
+    """A bucket, what a process needs to know to ask for it, what becomes of its requests, and a way past all that."""
 
     root: str
     environment: dict[str, str]
     faults: Faults
+    ask: Ask
     names_buckets: bool = True  # whether it says of a missing bucket what its cloud does
 
     def empty(self) -> None:
@@ -171,7 +172,7 @@ def before(ask: Ask, root: str, environment: Callable[[str], dict[str, str]]) ->
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:
         requests.client.cache_clear()  # another server's
-        yield Server(root, environment(f"http://127.0.0.1:{proxy.server_address[1]}"), faults)
+        yield Server(root, environment(f"http://127.0.0.1:{proxy.server_address[1]}"), faults, ask)
     finally:
         proxy.shutdown()
         proxy.server_close()

@@ -24,6 +24,7 @@ import pytest
 from tests.proxy import SECRET, Answer, Ask, Request, Server, asking, before
 
 BUCKET = "bucket"
+AWS_USER = "AWS4-HMAC-SHA256 Credential=key/1/us-east-1/s3/x"  # enough for moto
 READY_S = 30.0  # for an emulator to answer
 ACCOUNT = "account"  # of Azurite
 
@@ -39,13 +40,10 @@ def _moto() -> Iterator[Ask]:
     _, port = moto.get_host_and_port()
     try:
         ask = asking(port)
-        assert ask(Request("PUT", f"/{BUCKET}", {"Authorization": AWS_USER}, b"")).status == 200
+        assert ask(Request("PUT", f"/{BUCKET}", {"authorization": AWS_USER}, b"")).status == 200
         yield ask
     finally:
         moto.stop()
-
-
-AWS_USER = "AWS4-HMAC-SHA256 Credential=key/1/us-east-1/s3/x"
 
 
 @contextlib.contextmanager

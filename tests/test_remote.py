@@ -34,8 +34,8 @@ from headstart.pipelines import growth
 from headstart.pipelines.extract import extract as extract_into
 from headstart.pipelines.extract_config import ExtractConfig
 from tests.conftest import raises, small_backbone, small_backbone_flags
-from tests.proxy import SECRET, Faults, Server
-from tests.servers import SERVERS
+from tests.proxy import SECRET, Faults, Request, Server
+from tests.servers import AWS_USER, BUCKET, SERVERS
 
 S3_ALONE = pytest.mark.parametrize("running", ["s3"], indirect=True)  # nothing in it depends on whose objects they are
 
@@ -115,6 +115,14 @@ def test_what_consoles_leave_in_the_place_of_folders_is_no_file(server: Server) 
 
     obstore.put(client, "photos/cats", b"")  # what a key that ends in / comes to
     assert [entry.name for entry in place.entries(f"{server.root}/photos")] == ["cats/1.jpg"]
+
+
+@S3_ALONE
+def test_a_folder_that_a_console_made_is_empty(server: Server) -> None:
+    assert server.ask(Request("PUT", f"/{BUCKET}/runs/1/", {"authorization": AWS_USER}, b"")).status == 200
+    assert place.names(f"{server.root}/runs/1") == set() and not list(place.entries(f"{server.root}/runs/1"))
+    place.write(f"{server.root}/runs/1/file", b"content")
+    assert place.names(f"{server.root}/runs/1") == {"file"} and place.names(f"{server.root}/runs") == {"1"}
 
 
 def test_of_one_bucket_all_is_known_by_one_listing(server: Server, tmp_path: pathlib.Path) -> None:

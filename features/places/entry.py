@@ -8,7 +8,8 @@ from typing import NamedTuple
 class Entry(NamedTuple):
     """A file: its name, below what was listed and with /, its bytes, and the time of its last change in nanoseconds.
 
-    version is what an object store calls a content, the same for the same content; '' on a disk.
+    version is what an object store calls a content: no other content has it, and most stores give the same one the
+    same version again (Azure does not); '' on a disk.
     """
 
     name: str

@@ -24,7 +24,7 @@ from headstart.features.places.requests import (
 )
 
 PIECE = 8 << 20  # bytes of one request to read a large object
-MAX_OBJECT = 5 << 30  # bytes of one request to write
+MAX_OBJECT = 5000 << 20  # bytes of one request to write; Azure's, the others take 5 GiB
 DELETIONS = 1000  # in a request
 
 Made = TypeVar("Made")
@@ -186,7 +186,8 @@ def names(folder: str) -> set[str]:
     """What lies right below a folder."""
     root, key = divided(folder)
     found = asked(folder, lambda: library().list_with_delimiter(client(root), _prefix(key)))
-    held = {path.rpartition("/")[2] for path in [*found["common_prefixes"], *(each["path"] for each in found["objects"])]}
+    paths = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+    held = {path.rpartition("/")[2] for path in paths if path != key}  # which is what a console leaves for the folder itself
     if not held and entry(folder):
         raise NotADirectoryError(20, "is an object", folder)
     return held
