@@ -348,20 +348,13 @@ def test_weights_and_backbones_come_from_there_too(
     server: Server, photos: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     flags = small_backbone_flags()
-    place.write(f"{server.root}/models/base.keras", pathlib.Path(flags[1]).read_bytes())
-    argv = [
-        "extract",
-        str(photos),
-        "--store",
-        str(tmp_path / "store"),
-        "--backbone",
-        f"{server.root}/models/base.keras",
-        *flags[2:],
-    ]
+    url = f"{server.root}/models/base.keras"
+    place.write(url, pathlib.Path(flags[1]).read_bytes())
+    argv = ["extract", str(photos), "--store", str(tmp_path / "store"), "--backbone", url, *flags[2:]]
     assert main(argv) == 0
     assert shards(str(tmp_path / "store")) == shards(str(store))
     provenance = json.loads((tmp_path / "store" / "manifest.json").read_text())["provenance"]
-    assert provenance["weights"] == f"{server.root}/models/base.keras"
+    assert provenance["weights"] == url
 
 
 @S3_ALONE

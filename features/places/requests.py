@@ -33,8 +33,8 @@ AGAIN = {408, 409, 425, 429, *range(500, 600)}  # answers after which a request 
 STATUS = re.compile(r"(?:status code: |\(code: )(\d{3})")  # of a request; of one deletion among several
 CODE, MESSAGE = re.compile(r"<Code>(.*?)</Code>"), re.compile(r"<Message>([^<\n]*)")
 NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")  # S3 and Google; Azure, deleting too
-CONFLICT = re.compile("ConditionalRequestConflict|ContainerBeingDeleted|BlobImmutableDueToPolicy")  # and no object in the way
-BUILDER = "builder error"  # a request that is not even sent
+CONFLICT = re.compile("ConditionalRequestConflict|ContainerBeingDeleted|BlobImmutableDueToPolicy")  # no object there
+BUILDER, TOKEN = "builder error", "token request"  # a request that is not even sent; one for a token, before the request
 MACHINE = "169.254.169.254"  # where a machine of a cloud is told who it is; others have nobody there
 
 Result = TypeVar("Result")
@@ -135,7 +135,7 @@ def _failed(path: str, error: Exception) -> UserError:
         return _no_bucket(path)
     if scheme in VARIABLES and MACHINE in text:
         return UserError("no-access", f"{path}: nothing says who asks: set {WHO_ASKS[scheme]}")
-    if scheme in VARIABLES and status in (401, 403):
+    if scheme in VARIABLES and (status in (401, 403) or (status == 400 and TOKEN in text)):
         return UserError("no-access", f"{path}: access denied ({_reason(error)}): check the credentials' rights")
     if scheme in VARIABLES and BUILDER in text:
         return UserError(
