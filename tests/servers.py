@@ -40,6 +40,7 @@ def _moto() -> Iterator[Ask]:
     _, port = moto.get_host_and_port()
     try:
         ask = asking(port)
+        ask(Request("POST", "/moto-api/reset", {}, b""))  # all of moto's servers in a process hold the same
         assert ask(Request("PUT", f"/{BUCKET}", {"authorization": AWS_USER}, b"")).status == 200
         yield ask
     finally:

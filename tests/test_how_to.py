@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
-from headstart.features.places import place, requests
-from headstart.features.runtime import CACHE
+from headstart.features.places import place
 from tests.conftest import draw, small_backbone_flags
 from tests.servers import BUCKET, s3
 
@@ -139,14 +138,11 @@ def test_serving(run: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_stores() -> None:
     pytest.importorskip("obstore", reason="object stores need the extra `remote`")
     pytest.importorskip("moto", reason="an S3 server for tests comes with the extra `test`")
     write_images("photos", {"cats": 20, "dogs": 20})
-    with s3() as server:
-        for name, value in {**server.environment, CACHE: "cache"}.items():
-            monkeypatch.setenv(name, value)
-        requests.client.cache_clear()
+    with s3() as server, server.spoken_to("cache"):
         for path in pathlib.Path("photos").glob("*/*"):
             place.write(f"s3://{BUCKET}/{path}", path.read_bytes())
         run_page("object-stores.md")
