@@ -53,6 +53,7 @@ def told(
         ("az://a.b", AZURE, "az://a.b"),
         ("gs://bucket", {"GOOGLE_APPLICATION_CREDENTIALS": "/no/where"}, "/no/where: No such file"),
         ("gs://bucket", {"GOOGLE_SERVICE_ACCOUNT_KEY": f'"{SECRET}"'}, "invalid type: string ..., expected"),
+        ("gs://bucket", {"GOOGLE_SERVICE_ACCOUNT_KEY": f'"{SECRET * 20}"'}, "invalid type: string ...: look"),
         ("gs://bucket", {"GOOGLE_SERVICE_ACCOUNT_KEY": SECRET}, "look at GOOGLE_APPLICATION_CREDENTIALS"),
         ("gs://bucket", {"GOOGLE_BEARER_TOKEN": SECRET, "GOOGLE_BASE_URL": NOBODY}, "GOOGLE_ALLOW_HTTP=true"),
         ("s3://bucket", {"AWS_ACCESS_KEY_ID": "key"}, "Missing SecretAccessKey: look at AWS_ACCESS_KEY_ID"),

@@ -33,7 +33,9 @@ AGAIN = {408, 409, 425, 429, *range(500, 600)}  # answers after which a request 
 STATUS = re.compile(r"(?:status code: |\(code: )(\d{3})")  # of a request; of one deletion among several
 CODE, MESSAGE = re.compile(r"<Code>(.*?)</Code>"), re.compile(r"<Message>([^<\n]*)")
 NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")  # S3 and Google; Azure, deleting too
-CONFLICT = re.compile("ConditionalRequestConflict|ContainerBeingDeleted|BlobImmutableDueToPolicy")  # no object there
+CONFLICT = re.compile(
+    "ConditionalRequestConflict|ContainerBeingDeleted|BlobImmutableDueToPolicy"
+)  # other than an object there
 BUILDER, TOKEN = "builder error", "token request"  # a request that is not even sent; one for a token, before the request
 MACHINE = "169.254.169.254"  # where a machine of a cloud is told who it is; others have nobody there
 
@@ -93,7 +95,7 @@ def client(root: str, upload_s: int = 0) -> Any:
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=PATIENCE_S)},
         )
     except library().exceptions.BaseError as error:
-        reason = re.sub(r"""(["`]).*?\1""", "...", _reason(error))  # which may quote a key
+        reason = re.sub(r"""(["`]).*?(\1|$)""", "...", _reason(error))  # which may quote a key, and be cut off within it
         raise UserError("no-access", f"{root}: {reason}: look at {WHO_ASKS[scheme]}") from None
 
 
