@@ -27,7 +27,7 @@ def alike(generator: np.random.Generator, count: int, classifiers: int, share: f
     return list(hits[np.argsort(-hits.mean(1), kind="stable")])
 
 
-@pytest.mark.parametrize(("count", "classifiers"), [(50, 5), (50, 15), (180, 15), (500, 5), (500, 15)])
+@pytest.mark.parametrize(("count", "classifiers"), [(50, 5), (50, 15), (180, 5), (180, 15), (500, 5), (500, 15)])
 def test_of_equal_ones_any_is_rarely_called_worse(count: int, classifiers: int) -> None:
     generator, called, draws = np.random.default_rng(1), 0, 100
     for number in range(draws):
@@ -54,6 +54,25 @@ def test_groups_are_drawn_whole() -> None:
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high))  # a copy says nothing new
     apart = against_best(copies, names(600))[1]
     assert alone.high - alone.low > 2 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(("count", "better", "worse"), [(20, 0.04, 0.0), (50, 0.02, 0.0), (50, 0.1, 0.05), (200, 0.01, 0.0)])
+def test_where_few_or_none_are_answered_differently_the_difference_is_covered(count: int, better: float, worse: float) -> None:
+    generator, covered = np.random.default_rng(count), 0
+    for _ in range(200):
+        luck = generator.random(count)
+        first = (luck > better) & (luck < 0.9)
+        second = (luck < better) | (luck > better + worse) & (luck < 0.9)
+        found = against_best([first, second], names(count), replicates=200)[1]
+        assert found.low < found.difference < found.high  # also of two that answer all images alike
+        covered += found.low <= better - worse <= found.high
+    assert covered >= 0.93 * 200
+
+
+def test_groups_that_answer_alike_are_worth_one_image_each() -> None:
+    alike = np.ones(200, bool)
+    alone, together = (against_best([alike, alike], [str(row // each) for row in range(200)])[1] for each in (1, 20))
+    assert -0.02 < alone.low < 0 < alone.high < 0.02 and together.low < -0.2 and together.high > 0.2
 
 
 @settings(max_examples=40, deadline=None)

@@ -64,6 +64,7 @@ def against_best(
 
     Source: Hsu, "Multiple Comparisons: Theory and Methods", chapters 4 and 5; the critical value by the bootstrap as in
     Westfall and Young, "Resampling-Based Multiple Testing". McNemar's exact test, with Bonferroni's bound, where few tell.
+    Classifiers that differ on few examples or none: Bonett and Price, https://doi.org/10.3102/1076998611411915
     """
     hits = np.stack([checked_hits(each) for each in correct])  # [K, N]
     members = numbered(groups, hits.shape[1])
@@ -75,9 +76,10 @@ def against_best(
         return [PairedDifference(float(gap), math.nan, math.nan) for gap in gaps]
     errors = _standard_errors(rights, sizes, shares)  # [K, K]
     bound = _critical_value(rights, sizes, shares, errors, seed, replicates)
+    halves = bound * np.maximum(errors[:, 0], _least_errors(hits, sizes, errors[:, 0]))
+    halves[0] = 0.0
     found = []
-    for each, gap in enumerate(gaps):
-        half = bound * errors[each, 0]
+    for each, (gap, half) in enumerate(zip(gaps, halves)):
         low, high = max(-1.0, gap - half), min(1.0, gap + half)
         better, worse = int((hits[each] > hits[0]).sum()), int((hits[each] < hits[0]).sum())
         if len(sizes) == hits.shape[1] and better + worse < EXACT_BELOW and mcnemar(better, worse) * (len(hits) - 1) > LEVEL:
@@ -106,6 +108,19 @@ def _standard_errors(rights: Floats, sizes: Floats, shares: Floats) -> Floats:
     return np.sqrt(np.maximum(0.0, squares[:, None] + squares - 2 * products) * len(sizes) / (len(sizes) - 1))
 
 
+def _least_errors(hits: Floats, sizes: Floats, errors: Floats) -> Floats:
+    """The standard error of each difference from the first, [K], were there one example more on which each alone is right.
+
+    Two that differ nowhere are not known to be equal. Groups count as many examples as they are worth, by the `errors` [K].
+    """
+    count, fewest = hits.shape[1], hits.shape[1] ** 2 / np.square(sizes).sum()
+    better, worse = ((hits > hits[0]).mean(1), (hits < hits[0]).mean(1))  # [K] each
+    alone = better + worse - np.square(better - worse)  # the variance of one example's difference
+    trials = np.divide(alone, np.square(errors), out=np.full(len(hits), fewest), where=errors > 1e-12).clip(fewest, count)
+    more, less = ((share * trials + 1) / (trials + 2) for share in (better, worse))
+    return np.asarray(np.sqrt((more + less - np.square(more - less)) / (trials + 2)))
+
+
 def _critical_value(rights: Floats, sizes: Floats, shares: Floats, errors: Floats, seed: int, replicates: int) -> float:
     """How many standard errors no pair's difference strays from what it is, in most replicates."""
     largest = []
@@ -119,5 +134,5 @@ def _critical_value(rights: Floats, sizes: Floats, shares: Floats, errors: Float
             strays = np.abs(row - drawn - gaps[each][:, None]) * inverse[each][:, None]
             most = np.maximum(most, strays.max(0))
         largest.append(most)
-    degrees = len(sizes) - 1
-    return float(np.percentile(np.concatenate(largest), PERCENTILE)) * student(degrees) / NormalDist().inv_cdf(0.975)
+    usual = student(len(sizes) - 1)
+    return max(usual, float(np.percentile(np.concatenate(largest), PERCENTILE)) * usual / NormalDist().inv_cdf(0.975))
