@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import intervals
+from headstart.training.evaluation import bootstrap, intervals
 from headstart.training.evaluation import measures as built
 
 FEW = settings(max_examples=60, deadline=None)
@@ -34,7 +34,7 @@ def separated(count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, odds / odds.sum(1, keepdims=True)
 
 
-def measures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, intervals.Measure]:
+def measures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, bootstrap.Measure]:
     return {name: build(labels, probabilities) for name, build in built.BOOTSTRAPPED.items()}
 
 
@@ -114,10 +114,10 @@ def test_another_number_of_groups_is_refused() -> None:
 
 def test_bootstrap_draws_groups_whole() -> None:
     labels, probabilities = separated(60, 3)
-    alone = intervals.bootstrap_intervals(measures(labels, probabilities), names(60))
+    alone = bootstrap.bootstrap_intervals(measures(labels, probabilities), names(60))
     copies = measures(np.repeat(labels, 10), np.repeat(probabilities, 10, axis=0))
-    together = intervals.bootstrap_intervals(copies, np.repeat(names(60), 10).tolist())
-    apart = intervals.bootstrap_intervals(copies, names(600))
+    together = bootstrap.bootstrap_intervals(copies, np.repeat(names(60), 10).tolist())
+    apart = bootstrap.bootstrap_intervals(copies, names(600))
     for name in ("macro_f1", "auroc", "log_loss"):
         assert together[name] == pytest.approx(alone[name], abs=1e-9)  # a copy says nothing new
         assert np.ptp(together[name]) > 2 * np.ptp(apart[name])
@@ -125,66 +125,95 @@ def test_bootstrap_draws_groups_whole() -> None:
 
 def test_bootstrap_equals_scores_of_the_drawn_examples() -> None:
     labels, probabilities = separated(30, 3)
-    got = intervals.bootstrap_intervals(measures(labels, probabilities), names(10) * 3, seed=7, replicates=50)
+    every, ten = measures(labels, probabilities), names(10) * 3
+    got = bootstrap.bootstrap_intervals(every, ten, seed=7, replicates=50, scales=built.SCALES)
     draws = np.random.default_rng(7).integers(10, size=(50, 10))
     rows = [np.concatenate([np.arange(30)[np.arange(30) % 10 == group] for group in draw]) for draw in draws]
-    for name, measure in (("macro_f1", built.macro_f1), ("auroc", built.auroc), ("log_loss", built.log_loss)):
-        tail = 100 * norm.cdf(-np.sqrt(10 / 9) * student_t.ppf(0.975, 9))
-        expected = np.nanpercentile([built.value(measure, labels[i], probabilities[i]) for i in rows], [tail, 100 - tail])
+    for name, measure in built.BOOTSTRAPPED.items():
+        value = built.value(measure, labels, probabilities)
+        drawn = [built.value(measure, labels[i], probabilities[i]) for i in rows]
+        half, bias = student_t.ppf(0.975, 9) * np.nanstd(drawn) * np.sqrt(10 / 9), np.nanmean(drawn) - value
+        ends = np.array([-half - max(0, bias), half - min(0, bias)])
+        expected = value * np.exp(ends / value) if name in built.SCALES else expit(logit(value) + ends / (value * (1 - value)))
         assert got[name] == pytest.approx(expected)
 
 
 def test_bootstrap_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     every = measures(*separated(50, 2))
-    whole = intervals.bootstrap_intervals(every, names(50), replicates=100)
+    whole = bootstrap.bootstrap_intervals(every, names(50), replicates=100)
     monkeypatch.setattr(intervals, "BLOCK", 50 * 8)
-    pieces = intervals.bootstrap_intervals(every, names(50), replicates=100)
+    pieces = bootstrap.bootstrap_intervals(every, names(50), replicates=100)
     assert all(pieces[name] == pytest.approx(whole[name], abs=1e-12) for name in whole)
 
 
 def test_bootstrap_holds_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "BLOCK", 50 * 8)
     seen: list[tuple[int, ...]] = []
-    intervals.bootstrap_intervals({"a": lambda weights: seen.append(weights.shape) or weights[0]}, names(50), replicates=20)
-    assert seen == [(50, 8), (50, 8), (50, 4)]
+    bootstrap.bootstrap_intervals({"a": lambda weights: seen.append(weights.shape) or weights[0]}, names(50), replicates=20)
+    assert seen == [(50, 1), (50, 8), (50, 8), (50, 4)]  # the value itself comes first
 
 
 def test_bootstrap_follows_its_seed_and_the_empty_name_is_a_group() -> None:
     every = measures(*separated(50, 2))
-    first = intervals.bootstrap_intervals(every, ["", *"abcd"] * 10, seed=1)
-    assert first == intervals.bootstrap_intervals(every, ["z", *"abcd"] * 10, seed=1)
-    other = intervals.bootstrap_intervals(every, names(50), seed=2)
-    assert other != intervals.bootstrap_intervals(every, names(50), seed=3)
+    first = bootstrap.bootstrap_intervals(every, ["", *"abcd"] * 10, seed=1)
+    assert first == bootstrap.bootstrap_intervals(every, ["z", *"abcd"] * 10, seed=1)
+    other = bootstrap.bootstrap_intervals(every, names(50), seed=2)
+    assert other != bootstrap.bootstrap_intervals(every, names(50), seed=3)
 
 
 def test_replicates_where_a_score_is_undefined_are_left_out() -> None:
     labels, scores = np.array([0, 1, 1, 1, 1]), np.array([0.1, 0.6, 0.05, 0.6, 0.05])
     every = measures(labels, np.stack([1 - scores, scores], 1))
-    assert intervals.bootstrap_intervals(every, names(5))["auroc"] == (0.0, 1.0)
+    low, high = bootstrap.bootstrap_intervals(every, names(5))["auroc"]
+    assert 0 < low < 0.5 < high < 1
+
+
+def test_few_groups_that_tell_make_it_wider_and_fewer_than_five_leave_it_out() -> None:
+    every = measures(*separated(60, 3))
+    all_of_them, six, four = (
+        bootstrap.bootstrap_intervals(every, names(60), telling=count)["log_loss"] for count in (None, 6, 4)
+    )
+    assert six[0] < all_of_them[0] and six[1] > all_of_them[1] and all(map(math.isnan, four))
+    flags = np.array([True, True, False, False, True])
+    assert bootstrap.telling_groups(flags, ["a", "a", "a", "b", "b"]) == 2
+    assert bootstrap.telling_groups(flags[:2], ["a", "b"]) == 0
+
+
+@FEW
+@given(st.integers(0, 2**32 - 1), st.integers(5, 40), st.integers(2, 4))
+def test_a_value_lies_within_its_interval_and_that_on_its_scale(seed: int, count: int, classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels, odds = generator.integers(classes, size=count), generator.random((count, classes)) + 0.01
+    probabilities = odds / odds.sum(1, keepdims=True)
+    every = measures(labels, probabilities)
+    for name, (low, high) in bootstrap.bootstrap_intervals(every, names(count), 0, 50, built.SCALES).items():
+        if not math.isnan(low):
+            value = built.value(built.BOOTSTRAPPED[name], labels, probabilities)
+            assert 0 <= low <= value <= high and (name in built.SCALES or high <= 1)
 
 
 def test_what_is_the_same_in_every_replicate_says_nothing() -> None:
-    got = intervals.bootstrap_intervals({"perfect": lambda weights: np.ones(weights.shape[1])}, names(30))
+    got = bootstrap.bootstrap_intervals({"perfect": lambda weights: np.ones(weights.shape[1])}, names(30))
     assert all(map(math.isnan, got["perfect"]))
 
 
 @pytest.mark.parametrize("groups", [[], ["one"] * 4, ["one", "two", "three", "four"] * 3])
 def test_bootstrap_of_few_groups_says_nothing(groups: list[str]) -> None:
-    got = intervals.bootstrap_intervals({"a": lambda weights: weights[0]}, groups)
+    got = bootstrap.bootstrap_intervals({"a": lambda weights: weights[0]}, groups)
     assert list(got) == ["a"] and all(map(math.isnan, got["a"]))
 
 
 def test_bounded_replicates() -> None:
-    assert intervals.bounded_replicates(2000, 10) == 1000
-    assert intervals.bounded_replicates(50_000, 10) == 400
-    assert intervals.bounded_replicates(50_000, 1000) == 100
-    assert intervals.bounded_replicates(50_000, 1000, replicates=20) == 20
+    assert bootstrap.bounded_replicates(2000, 10) == 1000
+    assert bootstrap.bounded_replicates(50_000, 10) == 400
+    assert bootstrap.bounded_replicates(50_000, 1000) == 100
+    assert bootstrap.bounded_replicates(50_000, 1000, replicates=20) == 20
 
 
 def test_a_thousand_replicates_are_quick() -> None:
     every = measures(*separated(1000, 2))
     began = time.process_time()
-    intervals.bootstrap_intervals(every, names(1000))
+    bootstrap.bootstrap_intervals(every, names(1000))
     assert time.process_time() - began < 2.0  # 0.05 s measured on 2 cores
 
 
@@ -206,21 +235,54 @@ def test_the_bootstrap_of_few_groups_covers_the_truth(groups: int) -> None:
     for _ in range(200):
         values = np.repeat(generator.gamma(2.0, 1.0, size=groups), 5) + generator.gamma(2.0, 1.0, size=5 * groups)  # mean 4
         measure = {"mean": lambda weights, values=values: values @ weights / weights.sum(0)}
-        low, high = intervals.bootstrap_intervals(measure, members, replicates=500)["mean"]
+        low, high = bootstrap.bootstrap_intervals(measure, members, 0, 500, {"mean": bootstrap.LOSS})["mean"]
         covered += low <= 4 <= high
-    assert covered >= 0.92 * 200 - 5  # of skewed values; of others more
+    assert covered >= 0.93 * 200 - 5
 
 
-@pytest.mark.parametrize(("count", "shares"), [(5, (0.9, 0.7)), (20, (0.95, 0.8)), (100, (0.99, 0.9)), (1000, (0.9, 0.5))])
-def test_a_balanced_accuracy_covers_the_truth_and_is_never_certain(count: int, shares: tuple[float, float]) -> None:
+@pytest.mark.parametrize("count", [5, 10, 20, 50, 100, 180, 500, 1000])
+def test_a_share_s_interval_covers_what_it_is_of(count: int) -> None:
+    from scipy.stats import binom
+
+    ends = np.array([intervals.share_interval(right, count) for right in range(count + 1)])
+    covered = []
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99):
+        within = (ends[:, 0] <= share) & (share <= ends[:, 1])
+        covered.append(float(binom.pmf(np.arange(count + 1), count, share) @ within))
+    assert min(covered) >= 0.92 and sum(each >= 0.93 for each in covered) >= 7  # exactly; one is 92.4%
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [(5, (0.9, 0.7)), (20, (0.95, 0.8)), (100, (0.99, 0.9)), (1000, (0.9, 0.5)), (100, (0.95,) * 20), (400, (0.9, 0.99) * 20)],
+)
+def test_a_balanced_accuracy_covers_the_truth_and_is_never_certain(count: int, shares: tuple[float, ...]) -> None:
     generator, covered = np.random.default_rng(count), 0
     for _ in range(300):
-        labels = np.arange(count) % 2
+        labels = np.arange(count) % len(shares)
         correct = generator.random(count) < np.array(shares)[labels]
         low, high = intervals.balanced_accuracy_interval(labels, correct, names(count))
         assert low < high
         covered += low <= np.mean(shares) <= high
     assert covered >= 0.93 * 300 - 6
+
+
+@pytest.mark.parametrize("groups", [3, 5, 10, 30])
+def test_a_balanced_accuracy_covers_the_truth_where_a_group_has_all_classes(groups: int) -> None:
+    generator, covered = np.random.default_rng(groups), 0
+    members, labels = np.repeat(names(groups), 10).tolist(), np.arange(10 * groups) % 5
+    for _ in range(200):
+        share = np.repeat(generator.beta(8, 2, size=groups), 10)  # mean 0.8, of all of a group's classes
+        low, high = intervals.balanced_accuracy_interval(labels, generator.random(10 * groups) < share, members)
+        covered += low <= 0.8 <= high
+    assert covered >= 0.93 * 200 - 6
+
+
+def test_a_balanced_accuracy_of_equal_classes_is_the_accuracy_s() -> None:
+    labels = np.arange(40) % 4
+    correct = np.arange(40) % 7 > 0
+    found = intervals.balanced_accuracy_interval(labels, correct, names(40))
+    assert found == pytest.approx(intervals.accuracy_interval(correct, names(40)), abs=0.02)
 
 
 def test_a_balanced_accuracy_of_one_class_is_the_accuracy_s() -> None:

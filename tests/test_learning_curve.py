@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.cli import main
+from headstart.training.evaluation.bootstrap import telling_groups
 from headstart.training.probing.learners import ClassLearner, SetLearner
 from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE, part_sizes
 from headstart.training.probing.power_law import EXPONENTS, Curve, Laws, fit_curve, fit_laws, replicated
@@ -56,7 +57,8 @@ def answered(law: Laws, images: int, draws: int, seed: int) -> np.ndarray:
 def curve_of(correct: np.ndarray, groups: list[str]) -> Curve:
     """The curve of classified images, bool [draws, K, images]."""
     weights = replicated(groups, 0)
-    return fit_curve(SIZES, ~correct @ weights / weights.sum(0), len(groups), 0)
+    telling = telling_groups(correct[0, -1], groups)
+    return fit_curve(SIZES, ~correct @ weights / weights.sum(0), len(groups), 0, len(set(groups)), telling)
 
 
 @pytest.mark.slow
@@ -71,6 +73,24 @@ def test_the_interval_holds_what_more_images_bring(law: tuple[float, float, floa
             assert value[1] <= value[0] <= value[2]
             inside[which] += value[1] - 1e-9 <= true <= value[2] + 1e-9
     assert (inside >= 0.85 * trials).all(), inside / trials  # 0.95 less three standard errors
+
+
+@pytest.mark.parametrize("images", [20, 60, 150])
+def test_of_few_images_the_interval_holds_it_too_or_is_not_printed(images: int) -> None:
+    truth, names = Laws(np.array([0.02]), np.array([0.6]), np.array([0.6])), [f"{number}" for number in range(images)]
+    now, later = truth.errors([200, 600])[0]
+    missed, trials = np.zeros(2), 40
+    for trial in range(trials):
+        curve = curve_of(answered(truth, images, 5, trial), names)
+        for which, (value, true) in enumerate(((curve.error(600), later), (curve.gain(400), now - later))):
+            assert np.isnan(value[1]) == (curve.telling < 5)
+            missed[which] += value[1] > true or value[2] < true
+    assert (missed <= 4).all(), missed / trials
+
+
+def test_all_right_is_not_all_known() -> None:
+    curve = curve_of(np.ones((5, len(SIZES), 30), bool), [f"{number}" for number in range(30)])
+    assert np.isnan(curve.gain(400)[1:]).all() and np.isnan(curve.error(600)[1:]).all()
 
 
 def test_more_images_to_score_on_narrow_the_interval() -> None:
@@ -120,10 +140,13 @@ def test_parts_of_several_labels_have_each_in_proportion(seed: int, count: int, 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A store of 24 training and 8 validation images of each class, and a test split."""
+    """A store of 24 training and 8 validation images of each class, 3 of these with a wrong label, and a test split."""
     folder = tmp_path_factory.mktemp("larger")
     counts = {"train": 24, "validation": 8, "test": 4}
     write_photos(folder / "photos", {split: dict.fromkeys(CLASSES, count) for split, count in counts.items()}, seed=2)
+    for name, wrong in zip(CLASSES, (*CLASSES[1:], CLASSES[0])):
+        for path in sorted((folder / "photos/validation" / name).glob("*"))[:3]:
+            path.rename(folder / "photos/validation" / wrong / f"from_{name}_{path.name}")
     return extracted(folder / "photos", folder / "store")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import intervals, measures, scores
+from headstart.training.evaluation import bootstrap, intervals, measures, report, scores
 from headstart.training.evaluation.measures import value
 from headstart.training.evaluation.scores import ClassScores, ConfusedPair, Interval, Mistake
 
@@ -255,9 +255,21 @@ def test_score_takes_its_intervals_from_the_groups() -> None:
     assert (got.accuracy.low, got.accuracy.high) == intervals.accuracy_interval(
         probabilities.argmax(1) == labels, names(20) * 3
     )
-    built = {name: build(labels, probabilities) for name, build in measures.BOOTSTRAPPED.items()}
-    for name, interval in intervals.bootstrap_intervals(built, names(20) * 3, seed=4).items():
+    built, groups = {name: build(labels, probabilities) for name, build in measures.BOOTSTRAPPED.items()}, names(20) * 3
+    telling = bootstrap.telling_groups(probabilities.argmax(1) == labels, groups)
+    assert 5 <= telling == got.telling_groups < 20
+    for name, interval in bootstrap.bootstrap_intervals(built, groups, 4, scales=measures.SCALES, telling=telling).items():
         assert (getattr(got, name).low, getattr(got, name).high) == interval
+
+
+def test_few_mistakes_leave_intervals_out_and_the_summary_says_why() -> None:
+    labels = np.arange(60) % 2
+    probabilities = np.where(np.arange(2) == labels[:, None], 0.9, 0.1)
+    probabilities[:3] = 1 - probabilities[:3]
+    got = scores.score(labels, probabilities, names(60), names(60), names(2, "c"))
+    assert got.telling_groups == 3 and all(np.isnan(getattr(got, name).low) for name in measures.BOOTSTRAPPED)
+    assert got.accuracy.low < 0.95 < got.accuracy.high and got.balanced_accuracy.low < 0.95 < got.balanced_accuracy.high
+    assert "no more intervals: 3 groups with a mistake are too few" in report.summary(got, "test", False, False)
 
 
 def test_score_keeps_a_large_confusion_matrix_out() -> None:

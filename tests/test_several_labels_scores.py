@@ -10,7 +10,7 @@ from sklearn import metrics
 from sklearn.linear_model import Ridge
 
 from headstart.training.evaluation import set_measures, set_report
-from headstart.training.evaluation.intervals import bootstrap_intervals
+from headstart.training.evaluation.bootstrap import bootstrap_intervals
 from headstart.training.evaluation.set_comparisons import sets_against_best
 from headstart.training.evaluation.set_scores import score_sets
 from headstart.training.evaluation.set_subgroups import set_subgroups

@@ -13,7 +13,7 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.dataset.examples import Example
-from headstart.training.evaluation.intervals import wilson_interval
+from headstart.training.evaluation.intervals import share_interval
 from headstart.training.evaluation.subgroups import subgroups, values_by
 from tests.conftest import extracted, raises, write_photos
 
@@ -25,7 +25,7 @@ def test_the_worst_comes_first_with_its_interval() -> None:
     rows = subgroups(values, [True, False, True, True, True, False], list("123456"))
     assert [(row.value, row.count, row.groups) for row in rows] == [("z", 1, 1), ("x", 3, 3), ("y", 2, 2)]
     assert rows[1].accuracy.value == pytest.approx(2 / 3)
-    assert (rows[1].accuracy.low, rows[1].accuracy.high) == pytest.approx(wilson_interval(2, 3))
+    assert (rows[1].accuracy.low, rows[1].accuracy.high) == pytest.approx(share_interval(2, 3))
     together = subgroups(values, [True, False, True, True, True, False], list("111456"))
     assert together[1].groups == 1 and together[1].accuracy.low < rows[1].accuracy.low
 

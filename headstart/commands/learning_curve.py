@@ -33,6 +33,7 @@ def _learning_curve(config: LearningCurveConfig) -> Outcome:
 
 def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
     """The curve and what it says of more images, for a terminal."""
+    from headstart.training.evaluation.report import ends
     from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE
 
     curve = result.curve
@@ -43,12 +44,8 @@ def describe(config: LearningCurveConfig, result: LearningCurve) -> str:
     ]
     for size, error in zip(curve.sizes, curve.errors):
         fitted, low, high = curve.error(size)
-        interval = f"[{100 * (1 - high):.1f}, {100 * (1 - low):.1f}]"
-        lines.append(f"  {size:>8,.0f} a class {1 - error:7.1%} {1 - fitted:7.1%}  {interval}")
-    value, low, high = (100 * each for each in result.gain)
-    lines.append(f"{result.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]")
-    if low < 0.05 < high:
-        lines[-1] += ": perhaps nothing"
+        lines.append(f"  {size:>8,.0f} a class {1 - error:7.1%} {1 - fitted:7.1%}  {ends(1 - high, 1 - low)}".rstrip())
+    lines.append(result.promise())
     if config.more and config.more > result.more:
         lines.append(
             f"nothing is said of more than 10 times the images that there are: {result.more:,} more, not {config.more:,}"

@@ -41,6 +41,7 @@ def _probe(config: ProbeConfig) -> Outcome:
 
 def describe(config: ProbeConfig, result: ProbeResult) -> str:
     """The table and the advice, for a terminal."""
+    from headstart.training.evaluation.report import ends
     from headstart.training.pages.page import REPORT
     from headstart.training.probing.probe import PLOT, RESULT, TABLE
 
@@ -57,7 +58,7 @@ def describe(config: ProbeConfig, result: ProbeResult) -> str:
     lines.append(f"{head} {'features':>8} {'an image':>9}")
     for found, against in zip(result.probes, result.against_best):
         place = found.store if where else ""
-        accuracy = f"{found.accuracy:6.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+        accuracy = f"{found.accuracy:6.1%} {ends(found.low, found.high)}"
         row = f"  {found.tap:<{width}} {place:<{where}}{found.depth:>5.0%}  {accuracy:<20} "
         row += f"{_against(found, result.probes[0], against):<24} {found.features:>8,} {human_bytes(found.bytes_per_image):>9}"
         lines.append(row)

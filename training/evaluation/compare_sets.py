@@ -16,9 +16,10 @@ from headstart.features.errors import UserError
 from headstart.features.places.mirror import push_files
 from headstart.features.shown import Shown
 from headstart.training.evaluation import set_measures
+from headstart.training.evaluation.bootstrap import DIFFERENCE, NOTHING, Measure, bootstrap_rows, bounded_replicates
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference
-from headstart.training.evaluation.intervals import Floats, Measure, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.set_measures import Truth
 from headstart.training.evaluation.set_subgroups import rows_by
@@ -153,8 +154,9 @@ def _pairs(
     before, after = measures
     first, second = (np.atleast_1d(set_measures.value(measure, len(groups))) for measure in measures)
     replicates = bounded_replicates(len(groups), 2 * classes)
-    ends = bootstrap_rows(lambda weights: np.atleast_2d(after(weights) - before(weights)), groups, seed, replicates)
-    ends = ends or [(math.nan, math.nan)] * len(first)
+    scales = [DIFFERENCE] * len(first)
+    ends = bootstrap_rows(lambda weights: np.atleast_2d(after(weights) - before(weights)), groups, seed, replicates, scales)
+    ends = ends or [NOTHING] * len(first)
     return [(float(a), float(b), PairedDifference(float(b - a), *own)) for a, b, own in zip(first, second, ends)]
 
 

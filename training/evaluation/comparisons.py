@@ -15,11 +15,11 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from headstart.training.evaluation.bootstrap import bounded_replicates
 from headstart.training.evaluation.intervals import (
     MIN_GROUPS,
     REPLICATES,
     Floats,
-    bounded_replicates,
     checked_hits,
     numbered,
     resampled_groups,

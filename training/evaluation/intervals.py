@@ -1,16 +1,13 @@
-"""How far to trust a share of right answers, or a score.
+"""How far to trust a share of right answers.
 
-In: whether each of N examples was classified rightly, bool [N], or measures of those examples; and N names of groups,
-whose examples are seen together. Out: 95 % intervals, (low, high), of (nan, nan) where nothing can be said.
-
-A measure takes weights [N, R] to values [R]. One column of ones gives a score itself, and a thousand columns of resampled
-counts give its bootstrap, so that both come from the same lines.
+In: whether each of N examples was classified rightly, bool [N]; and N names of groups, whose examples are seen together. Out:
+95 % intervals, (low, high). Of any other score: `bootstrap.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -20,16 +17,11 @@ from headstart.features.errors import UserError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Measure = Callable[[Floats], Floats]  # weights [N, R] -> values [R]
 
 REPLICATES = 1000
-BOOTSTRAP_WORK = 200_000_000  # N * C * replicates: a few seconds
-MIN_REPLICATES = 100  # below this a 2.5 % percentile means nothing
 MIN_GROUPS = 5  # from which on something can be said of the next one
+RARE = 5  # failures or successes, at most, of which the interval's near end is Poisson's
 BLOCK = 4_000_000  # N * replicates held at once: 32 MB an array
-
-
-# Of a proportion.
 
 
 def wilson_interval(
@@ -59,13 +51,36 @@ def wilson_interval(
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
 
 
-def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of an accuracy: Wilson's, with as many trials as the groups are worth.
+def share_interval(successes: float, n: float, quantile: float | None = None) -> tuple[float, float]:
+    """The 95 % interval of a proportion: Wilson's, and where there are at most five failures, or successes, no nearer to them.
 
-    Wilson's trials are independent, and the examples of a group are not. So n becomes the effective sample size
+    Wilson's is too short on that side: of 10 images 99% of which are right, in 1 of 10 cases one is wrong, and 98.2% is the
+    most that it allows. There the end is Poisson's one-sided limit.
+
+    Args:
+        successes, n: counts, whole or effective.
+        quantile: in place of the normal distribution's.
+
+    Source: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion", section 4.1.1, https://doi.org/10.1214/ss/1009213286
+    """
+    from scipy.stats import chi2
+
+    low, high = wilson_interval(successes, n, quantile=quantile)
+    failures = n - successes
+    if 0 < failures <= min(RARE, successes):
+        high = max(high, 1 - float(chi2.ppf(0.05, 2 * failures)) / (2 * n))
+    if 0 < successes <= min(RARE, failures):
+        low = min(low, float(chi2.ppf(0.05, 2 * successes)) / (2 * n))
+    return low, high
+
+
+def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of an accuracy: that of a share, with as many trials as the groups are worth.
+
+    A share's trials are independent, and the examples of a group are not. So n becomes the effective sample size
     p (1 - p) / (variance of the accuracy between groups), held between the number of groups (Kish's, for unequal ones)
     and N, and the quantile is Student's, for the variance is known from as many groups as there are. Where every example is
-    its own group this is Wilson's interval itself. Where nothing is wrong, or nothing
+    its own group n is N. Where nothing is wrong, or nothing
     right, the data cannot tell how alike a group's examples are, and a group is worth one trial.
 
     Args:
@@ -80,97 +95,58 @@ def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float,
     """
     hits = checked_hits(correct)  # [N]
     members = numbered(groups, len(hits))
-    share, sizes = float(hits.mean()), np.bincount(members)  # sizes: [G]
-    fewest = len(hits) ** 2 / float(np.square(sizes).sum())
-    between = float(np.square(np.bincount(members, hits) - share * sizes).sum()) / len(hits) ** 2
-    if len(sizes) == len(hits):
-        return wilson_interval(float(hits.sum()), len(hits))
-    known = between > 0 and len(sizes) > 1
-    trials = share * (1 - share) / (between * len(sizes) / (len(sizes) - 1)) if known else fewest
-    return wilson_interval(share * (trials := min(max(trials, fewest), len(hits))), trials, quantile=student(len(sizes) - 1))
+    trials, sizes = _trials(hits, members), np.bincount(members)
+    share, quantile = float(hits.mean()), None if len(sizes) == len(hits) else student(len(sizes) - 1)
+    return share_interval(share * trials, trials, quantile)
 
 
 def balanced_accuracy_interval(labels: Ints, correct: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of the mean recall of the classes, from each class's own.
+    """The 95 % interval of the mean recall of the classes: that of a share, with as many trials as its variance says.
 
-    A bootstrap can't leave a class all of whose examples are right: with few it would be too sure.
+    The variance is the sum of the classes' own, each recall taken as if one example more were right and one more wrong, so
+    that a class all of whose few are right is not taken to be certain; and what their recalls have in common in a group. The
+    degrees of freedom are Satterthwaite's. Of equal classes, and each example its own group, this is the accuracy's interval.
 
     Args:
         labels: int64 [N], the classes.
         correct: bool [N], whether each example was classified rightly.
         groups: N names.
 
-    Source: Zou and Donner, "Construction of confidence limits about effect measures" (MOVER), https://doi.org/10.1002/sim.3095
+    Source: effective trials as in `accuracy_interval`; Satterthwaite, https://doi.org/10.2307/3002019
     """
-    hits, names = checked_hits(correct), np.asarray(groups, object)
-    numbered(groups, len(hits))
-    recalls, lows, highs = [], [], []
-    for own in (labels == number for number in np.unique(labels)):
-        low, high = accuracy_interval(hits[own] > 0, list(names[own]))
-        recalls.append(float(hits[own].mean()))
-        lows.append(low)
-        highs.append(high)
-    shares, mean = np.array(recalls), float(np.mean(recalls))
-    below, above = (float(np.sqrt(np.square(shares - ends).sum())) / len(shares) for ends in (np.array(lows), np.array(highs)))
-    return max(0.0, mean - below), min(1.0, mean + above)
+    hits = checked_hits(correct)
+    members, classes = numbered(groups, len(hits)), np.unique(labels)
+    count = int(members.max()) + 1
+    recalls, shares, trials, degrees = np.zeros((4, len(classes)))
+    strays = np.zeros((len(classes), count))  # of a class's hits in each group from what its recall makes of them
+    for number in range(len(classes)):
+        own = labels == classes[number]
+        right, sizes = hits[own], np.bincount(members[own], minlength=count)
+        recalls[number], shares[number] = right.mean(), (right.sum() + 1) / (len(right) + 2)
+        trials[number], degrees[number] = _trials(right, members[own]), max(1, int(np.count_nonzero(sizes)) - 1)
+        strays[number] = (np.bincount(members[own], right, count) - recalls[number] * sizes) / len(right)
+    variances = shares * (1 - shares) / trials  # this, and all that follow, times the number of classes squared
+    in_common = float(np.square(strays.sum(0)).sum() - np.square(strays).sum()) * count / max(1, count - 1)
+    variance = variances.sum() + (max(0.0, in_common) if count < len(hits) else 0.0)
+    most = 1 / (1 / trials).sum()  # were all recalls alike
+    worth = len(classes) ** 2 * min(most, float(shares.mean() * (1 - shares.mean()) / variance))
+    freedom = variance**2 / (np.square(variances) / degrees).sum()
+    return share_interval(recalls.mean() * worth, worth, None if count == len(hits) else student(freedom))
 
 
-# Of anything, by the bootstrap over groups.
-
-
-def bounded_replicates(examples: int, classes: int, replicates: int = REPLICATES) -> int:
-    """How many bootstrap replicates to draw: as asked, but N * C * replicates at most 2e8, and no fewer than 100.
-
-    The floor stays where the bound would go below it: then the work is 100 N C, and grows with the data.
-    """
-    return min(replicates, max(MIN_REPLICATES, BOOTSTRAP_WORK // max(1, examples * classes)))
-
-
-def bootstrap_intervals(
-    measures: Mapping[str, Measure], groups: Sequence[str], seed: int = 0, replicates: int = REPLICATES
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of measures, from groups drawn whole, with replacement: percentiles, farther out where groups are few.
-
-    Args:
-        measures: by name, each of the same N examples.
-        groups: N names; examples of one name are drawn together. '' is a name like any other.
-        seed: of the draws; the same seed gives the same intervals.
-        replicates: how many to draw, see `bounded_replicates`.
-
-    Returns:
-        (low, high) by the measure's name. A replicate where the measure is undefined is left out; (nan, nan) where none
-        is left, where it is the same in all of them, which says nothing of the next example, and below 5 groups.
-
-    Source: Davison and Hinkley, "Bootstrap Methods and their Application", section 3.8, https://doi.org/10.1017/CBO9780511802843;
-    the percentiles: Hesterberg, "What Teachers Should Know About the Bootstrap", section 5.2, https://arxiv.org/abs/1411.5279
-    """
-    if not measures:
-        return {}
-    together = bootstrap_rows(
-        lambda weights: np.stack([measure(weights) for measure in measures.values()]), groups, seed, replicates
-    )
-    return dict(zip(measures, together or [(math.nan, math.nan)] * len(measures)))
-
-
-def bootstrap_rows(
-    measure: Measure, groups: Sequence[str], seed: int = 0, replicates: int = REPLICATES
-) -> list[tuple[float, float]]:
-    """The same of one measure that gives K values at once, from weights [N, R] to [K, R]: K intervals; [] below 5 groups."""
-    members = numbered(groups, len(groups))
-    count = int(members.max(initial=0)) + 1
-    if count < MIN_GROUPS:
-        return []
-    drawn = np.concatenate([measure(weights) for weights in _resampled(members, seed, replicates)], axis=1)
-    return [_percentiles(values, count) for values in drawn]
+def _trials(hits: Floats, members: Ints) -> float:
+    """As how many independent examples these count, by how much shares differ between groups."""
+    sizes, share = np.bincount(members), float(hits.mean())
+    count, fewest = np.count_nonzero(sizes), len(hits) ** 2 / float(np.square(sizes).sum())
+    if count == len(hits):
+        return float(count)
+    between = float(np.square(np.bincount(members, hits) - share * sizes).sum()) / len(hits) ** 2
+    known = between > 0 and count > 1
+    trials = share * (1 - share) / (between * count / (count - 1)) if known else fewest
+    return min(max(trials, fewest), len(hits))
 
 
 # What they stand on.
-
-
-def _resampled(members: Ints, seed: int, replicates: int) -> Iterator[Floats]:
-    """Yields weights float64 [N, up to BLOCK / N]: how often each example's group was drawn."""
-    for counts in resampled_groups(int(members.max()) + 1, seed, replicates, len(members)):
-        yield counts[members]
 
 
 def resampled_groups(groups: int, seed: int, replicates: int, rows: int = 0) -> Iterator[Floats]:
@@ -183,16 +159,7 @@ def resampled_groups(groups: int, seed: int, replicates: int, rows: int = 0) -> 
         yield np.ascontiguousarray(counts.T, dtype=np.float64)
 
 
-def _percentiles(values: Floats, groups: int) -> tuple[float, float]:
-    defined = values[~np.isnan(values)]
-    if not len(defined) or defined.min() == defined.max():
-        return math.nan, math.nan
-    tail = 100 * NormalDist().cdf(-math.sqrt(groups / (groups - 1)) * student(groups - 1))
-    low, high = np.percentile(defined, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def student(degrees: int) -> float:
+def student(degrees: float) -> float:
     """The 97.5th percentile of Student's t; of one degree where there is none."""
     from scipy.stats import t
 

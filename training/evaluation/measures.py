@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.intervals import Floats, Ints, Measure
+from headstart.training.evaluation.bootstrap import LOSS, Measure
+from headstart.training.evaluation.intervals import Floats, Ints
 
 Builder = Callable[[Ints, Floats], Measure]
 
@@ -213,6 +214,7 @@ class _Ranking:
 
 
 BOOTSTRAPPED: dict[str, Builder] = {"macro_f1": macro_f1, "auroc": auroc, "log_loss": log_loss, "brier": brier}
+SCALES = {"log_loss": LOSS, "brier": LOSS}  # those of the others are SHARE
 EVERY: dict[str, Builder] = {  # in the order in which they are told
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,

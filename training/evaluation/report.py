@@ -76,6 +76,9 @@ def _score_lines(scores: Scores, groups_declared: bool) -> list[str]:
     lines = [f"  {title:<18}{percent(getattr(scores, name))}" for name, title in names.items()]
     lines[0] += f"  {groups_note(scores.groups, groups_declared)}"
     lines.append(f"  {'log loss':<18}{nats(scores.log_loss)}; Brier score {nats(scores.brier).strip()}")
+    if scores.groups >= MIN_GROUPS > scores.telling_groups:
+        kind = "mistake" if scores.accuracy.value > 0.5 else "right answer"
+        lines[-1] += f"  no more intervals: {scores.telling_groups} groups with a {kind} are too few"
     lines.append(f"  {'majority baseline':<18}{percent(Interval(scores.majority_accuracy, math.nan, math.nan))}")
     return lines
 

@@ -16,15 +16,8 @@ from numpy.typing import ArrayLike
 
 from headstart.features.errors import UserError
 from headstart.training.evaluation import measures
-from headstart.training.evaluation.intervals import (
-    MIN_GROUPS,
-    Floats,
-    Ints,
-    accuracy_interval,
-    balanced_accuracy_interval,
-    bootstrap_intervals,
-    bounded_replicates,
-)
+from headstart.training.evaluation.bootstrap import bootstrap_intervals, bounded_replicates, telling_groups
+from headstart.training.evaluation.intervals import MIN_GROUPS, Floats, Ints, accuracy_interval, balanced_accuracy_interval
 
 MIN_EXAMPLES = 10  # a class with fewer has no recall worth reading
 MAX_CLASSES_IN_JSON = 40  # a larger matrix stays out of it
@@ -89,9 +82,8 @@ class Mistake:
 class Scores:
     """All that is measured on one set of examples.
 
-    The intervals of accuracies are Wilson's, of their mean over classes from those; the others' are the bootstrap's, and are
-    left out where they would have no width, or where there are fewer than 5 groups. The calibration error has none: that of a
-    resample is biased upward.
+    The intervals of accuracies are Wilson's; the others' are the bootstrap's, and are left out where fewer than 5 groups hold
+    a mistake, or a right answer. The calibration error has none: that of a resample is biased upward.
     """
 
     examples: int
@@ -110,6 +102,7 @@ class Scores:
     most_confused: list[ConfusedPair]
     worst_mistakes: list[Mistake]
     bootstrap_replicates: int  # 0 below 5 groups
+    telling_groups: int  # that hold a mistake, or a right answer, whichever are fewer
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, None where a number is undefined, and in place of the confusion matrix above 40 classes."""
@@ -123,6 +116,7 @@ class Scores:
             "most_confused": [vars(pair) for pair in self.most_confused],
             "worst_mistakes": [vars(mistake) for mistake in self.worst_mistakes],
             "bootstrap_replicates": self.bootstrap_replicates,
+            "telling_groups": self.telling_groups,
         }
 
 
@@ -162,6 +156,7 @@ def score(
         most_confused=most_confused_pairs(table, class_names),
         worst_mistakes=worst_mistakes(truth, scores, keys, class_names),
         bootstrap_replicates=bounded_replicates(len(scores), scores.shape[1]) if group_count >= MIN_GROUPS else 0,
+        telling_groups=telling_groups(scores.argmax(1) == truth, groups),
     )
 
 
@@ -169,7 +164,8 @@ def _with_intervals(labels: Ints, probabilities: Floats, groups: Sequence[str], 
     correct = probabilities.argmax(1) == labels
     bootstrapped = {name: build(labels, probabilities) for name, build in measures.BOOTSTRAPPED.items()}
     intervals = {"accuracy": accuracy_interval(correct, groups)}
-    intervals |= bootstrap_intervals(bootstrapped, groups, seed, bounded_replicates(*probabilities.shape))
+    replicates = bounded_replicates(*probabilities.shape)
+    intervals |= bootstrap_intervals(bootstrapped, groups, seed, replicates, measures.SCALES, telling_groups(correct, groups))
     intervals["balanced_accuracy"] = balanced_accuracy_interval(labels, correct, groups)
     intervals["top_5"] = accuracy_interval(measures.in_top_5(labels, probabilities), groups)
     intervals["calibration_error"] = math.nan, math.nan  # that of a resample is biased upward

@@ -11,15 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from headstart.training.evaluation.bootstrap import bounded_replicates
 from headstart.training.evaluation.comparisons import PERCENTILE, PairedDifference
-from headstart.training.evaluation.intervals import (
-    MIN_GROUPS,
-    Floats,
-    bounded_replicates,
-    numbered,
-    resampled_groups,
-    student,
-)
+from headstart.training.evaluation.intervals import MIN_GROUPS, Floats, numbered, resampled_groups, student
 from headstart.training.evaluation.set_measures import Truth, mean_average_precision, value
 
 

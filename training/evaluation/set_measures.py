@@ -7,13 +7,14 @@ or [C, R] where there is one for each class; nan where a score is undefined.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.intervals import Floats, Measure
+from headstart.training.evaluation.bootstrap import Measure, telling_groups
+from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.measures import CLIP, RANGE_SLACK, ratio
 
 Truth = NDArray[np.uint8]
@@ -85,6 +86,18 @@ def log_loss(truth: Truth, probabilities: Floats) -> Measure:
 def mean_over_defined(values: Floats) -> Floats:
     """The mean of those of values [C, R] that are defined, [R]."""
     return ratio(np.nansum(values, axis=0), (~np.isnan(values)).sum(0))
+
+
+def telling_of(truth: Truth, groups: Sequence[str]) -> tuple[list[int], int]:
+    """How many groups tell something of each class, [C], and of means over classes: those of the rarest that some image has.
+
+    Args:
+        truth: uint8 [N, C].
+        groups: N names.
+    """
+    names = np.asarray(groups, object)
+    present = [len(set(names[own == 1])) for own in truth.T]
+    return [telling_groups(own, groups) for own in truth.T], min(filter(None, present), default=0)
 
 
 def value(measure: Measure, examples: int) -> Floats:

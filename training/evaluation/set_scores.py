@@ -15,13 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from headstart.training.evaluation import set_measures
-from headstart.training.evaluation.intervals import (
-    MIN_GROUPS,
-    Floats,
-    accuracy_interval,
-    bootstrap_rows,
-    bounded_replicates,
-)
+from headstart.training.evaluation.bootstrap import LOSS, NOTHING, SHARE, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.intervals import MIN_GROUPS, Floats, accuracy_interval
 from headstart.training.evaluation.measures import ratio
 from headstart.training.evaluation.scores import MIN_EXAMPLES, Interval
 from headstart.training.evaluation.thresholds import decided
@@ -57,8 +52,9 @@ class LabelScores:
 class SetScores:
     """All that is measured on one set of examples.
 
-    Intervals are the bootstrap's over groups, left out where they would have no width, or where there are fewer than 5 groups;
-    that of the share of exact sets is Wilson's. Means over classes are over those that some image has.
+    Intervals are the bootstrap's over groups, left out where they would have no width, or where fewer than 5 groups tell: of a
+    class those that have it, of means over classes those of the rarest, of others those with a mistake. That of the share of
+    exact sets is Wilson's. Means over classes are over those that some image has.
     """
 
     examples: int
@@ -114,7 +110,11 @@ def score_sets(
     classes, group_count = len(class_names), len(set(groups))
     replicates = bounded_replicates(len(labels), classes)
     values = set_measures.value(rows, len(labels))
-    ends = bootstrap_rows(rows, groups, seed, replicates) or [(math.nan, math.nan)] * len(values)
+    of_each, of_means = set_measures.telling_of(labels, groups)
+    mistaken = len(set(np.asarray(groups, object)[(answers != labels).any(1)]))
+    telling = [of_means, of_means, mistaken, mistaken, *of_each, *of_each]
+    scales = [LOSS if name == "log_loss" else SHARE for name in BOOTSTRAPPED] + [SHARE] * (2 * classes)
+    ends = bootstrap_rows(rows, groups, seed, replicates, scales, telling) or [NOTHING] * len(values)
     found = [Interval(float(value), *own) for value, own in zip(values, ends)]
     exact = (answers == labels).all(1)
     counts, given, hits = labels.sum(0), answers.sum(0), (labels & answers).sum(0)  # [C] each

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from headstart.training.evaluation import set_measures
-from headstart.training.evaluation.intervals import Floats, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.bootstrap import NOTHING, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.scores import Interval
 from headstart.training.evaluation.set_measures import Truth
 from headstart.training.evaluation.thresholds import decided
@@ -55,7 +56,7 @@ def set_subgroups(
         truth: uint8 [N, C].
         probabilities: float [N, C], 0..1.
         thresholds: float [C]: from which probability on a label is decided.
-        groups: N names; images of one name are drawn together. Intervals are left out below 5 of them.
+        groups: N names; images of one name are drawn together.
         seed: of the bootstrap.
     """
     rows = [
@@ -75,13 +76,16 @@ def _of_images(
     value: str, truth: Truth, probabilities: Floats, thresholds: Floats, groups: Sequence[str], seed: int
 ) -> SetSubgroup:
     precision = set_measures.mean_average_precision(truth, probabilities)
-    micro = set_measures.micro_f1(truth, decided(probabilities, thresholds))
+    answers = decided(probabilities, thresholds)
+    micro = set_measures.micro_f1(truth, answers)
 
     def measure(weights: Floats) -> Floats:
         return np.stack([precision(weights), micro(weights)])
 
     found = set_measures.value(measure, len(truth))
-    ends = bootstrap_rows(measure, groups, seed, bounded_replicates(*truth.shape)) or [(math.nan, math.nan)] * 2
+    mistaken = len({group for group, wrong in zip(groups, (answers != truth).any(1)) if wrong})
+    telling = [set_measures.telling_of(truth, groups)[1], mistaken]
+    ends = bootstrap_rows(measure, groups, seed, bounded_replicates(*truth.shape), telling=telling) or [NOTHING] * 2
     shares = truth.mean(0)
     return SetSubgroup(
         value,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from headstart.features.dataset.stratifying import LabelCounts, stratify
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.intervals import Measure
-from headstart.training.evaluation.set_measures import mean_average_precision
+from headstart.training.evaluation.bootstrap import Measure, telling_groups
+from headstart.training.evaluation.set_measures import mean_average_precision, telling_of
 from headstart.training.probing import ridge
 from headstart.training.probing.ridge import Floats, LinearProbe
 
@@ -50,6 +50,10 @@ class Learner(ABC):
     def errors(self, probe: LinearProbe, features: Floats, labels: NDArray[np.integer]) -> Measure:
         """The probe's error on images, 0..1: a function of their weights."""
 
+    @abstractmethod
+    def telling(self, probe: LinearProbe, features: Floats, labels: NDArray[np.integer], groups: Sequence[str]) -> int:
+        """In how many groups of images there is something that tells how large the probe's error is."""
+
 
 class ClassLearner(Learner):
     """One label an image, int64 [N]: the accuracy."""
@@ -84,6 +88,10 @@ class ClassLearner(Learner):
         wrong = (probe.predict(features) != labels).astype(np.float64)
         return lambda weights: (wrong @ weights) / weights.sum(0)
 
+    def telling(self, probe: LinearProbe, features: Floats, labels: NDArray[np.integer], groups: Sequence[str]) -> int:
+        """Those with a mistake, or with a right answer, whichever are fewer."""
+        return telling_groups(probe.predict(features) != labels, groups)
+
 
 class SetLearner(Learner):
     """Several labels an image, uint8 [N, C]: the mean average precision."""
@@ -114,6 +122,10 @@ class SetLearner(Learner):
         """One less the mean average precision."""
         precision = mean_average_precision(labels.astype(np.uint8), probe.scores(features).astype(np.float64))
         return lambda weights: 1 - precision(weights)
+
+    def telling(self, probe: LinearProbe, features: Floats, labels: NDArray[np.integer], groups: Sequence[str]) -> int:
+        """Those that have the rarest class, whatever the probe says."""
+        return telling_of(labels.astype(np.uint8), groups)[1]
 
 
 def learner_of(store: FeatureStore) -> Learner:

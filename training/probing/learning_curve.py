@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.shown import Shown
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.intervals import bounded_replicates
+from headstart.training.evaluation.bootstrap import bounded_replicates
 from headstart.training.evaluation.plots.accuracy_by_images import accuracy_by_images
 from headstart.training.probing.learners import learner_of
 from headstart.training.probing.learning_curve_config import LearningCurveConfig
@@ -63,10 +64,15 @@ class LearningCurve(Shown):
     def words(self) -> str:
         """The measure at each size, and what more images would bring."""
         rows = [f"{size:,.0f} a class {1 - error:.1%}" for size, error in zip(self.curve.sizes, self.curve.errors)]
+        return "\n".join([self.measure, *rows, self.promise()])
+
+    def promise(self) -> str:
+        """What more images should bring, as far as that can be said."""
         value, low, high = (100 * each for each in self.gain)
-        return "\n".join(
-            [self.measure, *rows, f"{self.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]"]
-        )
+        if math.isnan(low):
+            return f"too few images of validation tell what more would bring: it has {self.curve.telling} groups that do"
+        found = f"{self.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]"
+        return f"{found}: perhaps nothing" if low < 0.05 < high else found
 
 
 @quietly
@@ -97,7 +103,8 @@ def learning_curve(config: LearningCurveConfig) -> LearningCurve:
             progress.update(draw * len(shares) + size + 1)
     progress.close()
     sizes = [share * learner.images_a_class(labels) for share in shares]
-    curve = fit_curve(sizes, errors, len(truth), config.seed)
+    telling = learner.telling(fitted, unseen, truth, groups["validation"])  # of the last probe, which learned from all
+    curve = fit_curve(sizes, errors, len(truth), config.seed, len(set(groups["validation"])), telling)
     more = min(config.more or round(sizes[-1]), round((FARTHEST - 1) * sizes[-1]))
     counts = {split: len(rows[split]) for split in SPLITS}
     seconds = round(time.monotonic() - started, 2)
@@ -179,6 +186,10 @@ def to_json(config: LearningCurveConfig, result: LearningCurve) -> dict[str, obj
         "accuracies": (1 - curve.errors).tolist(),
         "law": {"floor": float(law.floors[0]), "scale": float(law.scales[0]), "exponent": float(law.exponents[0])},
         "more": result.more,
-        "gain": dict(zip(("value", "low", "high"), result.gain)),
-        "error_then": dict(zip(("value", "low", "high"), curve.error(ahead))),
+        "gain": _plain(result.gain),
+        "error_then": _plain(curve.error(ahead)),
     }
+
+
+def _plain(found: tuple[float, float, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(each) else each for name, each in zip(("value", "low", "high"), found)}

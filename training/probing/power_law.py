@@ -8,6 +8,7 @@ extrapolating from few images, Mahmood et al., "How Much More Data Do I Need?", 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.training.evaluation.intervals import numbered, resampled_groups
+from headstart.training.evaluation.intervals import MIN_GROUPS, numbered, resampled_groups, share_interval
 
 Floats = NDArray[np.float64]
 
@@ -77,16 +78,23 @@ class Curve:
         errors: float64 [K], 0..1.
         law: one.
         replicates: of the bootstrap over draws of the training images and groups of the validation images.
+        groups: of the validation images.
+        telling: how many of them tell something of the error at the largest size; there are no intervals below 5.
     """
 
     sizes: Sequence[float]
     errors: Floats
     law: Laws
     replicates: Laws
+    groups: int
+    telling: int
 
     def error(self, size: float) -> tuple[float, float, float]:
-        """The expected error at a size, and its 95% interval, 0..1."""
-        return self._interval(float(self.law.errors([size])[0, 0]), np.maximum(self.replicates.errors([size])[:, 0], 0.0))
+        """The expected error at a size, and its 95% interval, 0..1: no narrower than that of a share of so many groups."""
+        error = float(self.law.errors([size])[0, 0])
+        found = self._interval(error, np.maximum(self.replicates.errors([size])[:, 0], 0.0))
+        low, high = share_interval(min(error, 1.0) * self.groups, self.groups)
+        return error, float(np.minimum(found[1], low)), float(np.maximum(found[2], high))
 
     def gain(self, more: float) -> tuple[float, float, float]:
         """By how much the error falls with so many more images a class than the most that there are, and its 95% interval."""
@@ -95,8 +103,9 @@ class Curve:
         falls = self.replicates.errors(sizes)
         return self._interval(float(now - then), falls[:, 0] - falls[:, 1])
 
-    @staticmethod
-    def _interval(value: float, values: Floats) -> tuple[float, float, float]:
+    def _interval(self, value: float, values: Floats) -> tuple[float, float, float]:
+        if self.telling < MIN_GROUPS:
+            return value, math.nan, math.nan
         low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return value, float(min(low, value)), float(max(high, value))
 
@@ -114,7 +123,7 @@ def replicated(groups: Sequence[str], seed: int, replicates: int = REPLICATES) -
     return np.concatenate([np.ones((len(groups), 1)), drawn[members]], axis=1)
 
 
-def fit_curve(sizes: Sequence[float], errors: Floats, images: int, seed: int) -> Curve:
+def fit_curve(sizes: Sequence[float], errors: Floats, images: int, seed: int, groups: int, telling: int) -> Curve:
     """A learning curve with its uncertainty.
 
     Args:
@@ -123,6 +132,7 @@ def fit_curve(sizes: Sequence[float], errors: Floats, images: int, seed: int) ->
             of them, by the weights that `replicated` gives.
         images: how many validation images there are.
         seed: of which draws a replicate has.
+        groups, telling: of the validation images, as `Curve` has them.
     """
     draws, generator = len(errors), np.random.default_rng(seed)
     chosen = generator.integers(draws, size=(errors.shape[2] - 1, draws))
@@ -131,4 +141,4 @@ def fit_curve(sizes: Sequence[float], errors: Floats, images: int, seed: int) ->
     mean = errors[..., 0].mean(0)
     spread = np.maximum(resampled.var(0), 0.25 / images**2)  # of no fewer than half an image
     laws = fit_laws(sizes, resampled, 1 / spread, FREE_FLOOR)
-    return Curve(sizes, mean, fit_laws(sizes, mean[None], 1 / spread), laws)
+    return Curve(sizes, mean, fit_laws(sizes, mean[None], 1 / spread), laws, groups, telling)

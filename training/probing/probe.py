@@ -26,11 +26,13 @@ from headstart.features.runtime import quietly
 from headstart.features.shown import Shown
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
+from headstart.training.evaluation.bootstrap import bootstrap_intervals, bounded_replicates
 from headstart.training.evaluation.comparisons import PairedDifference, against_best
-from headstart.training.evaluation.intervals import accuracy_interval, bootstrap_intervals, bounded_replicates
+from headstart.training.evaluation.intervals import accuracy_interval
 from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
+from headstart.training.evaluation.report import ends
 from headstart.training.evaluation.set_comparisons import sets_against_best
-from headstart.training.evaluation.set_measures import mean_average_precision, value
+from headstart.training.evaluation.set_measures import mean_average_precision, telling_of, value
 from headstart.training.pages.page import REPORT
 from headstart.training.probing import ridge
 from headstart.training.probing.depth_points import depth_points
@@ -77,7 +79,7 @@ class ProbeResult(Shown):
     def words(self) -> str:
         """Each tap's accuracy, or mean average precision, on validation, and the advice."""
         width = max(len(found.tap) for found in self.probes)
-        rows = [f"{found.tap:<{width}} {found.accuracy:6.1%} [{found.low:.1%}, {found.high:.1%}]" for found in self.probes]
+        rows = [f"{each.tap:<{width}} {each.accuracy:6.1%} {ends(each.low, each.high)}" for each in self.probes]
         return "\n".join([*rows, f"Advice: {self.advice}"])
 
 
@@ -175,8 +177,8 @@ def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups
         correct = fitted.scores(unseen).astype(np.float64)
         measure = mean_average_precision(truth, correct)
         accuracy = float(value(measure, len(truth)))
-        interval = bootstrap_intervals({"": measure}, groups["validation"], seed, bounded_replicates(*truth.shape))
-        low, high = interval[""]
+        replicates, (_, telling) = bounded_replicates(*truth.shape), telling_of(truth, groups["validation"])
+        low, high = bootstrap_intervals({"": measure}, groups["validation"], seed, replicates, telling=telling)[""]
     else:
         fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
         correct = fitted.predict(unseen) == truth

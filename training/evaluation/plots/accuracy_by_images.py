@@ -49,8 +49,9 @@ def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str, meas
         axes.plot(curve.sizes, 100 * (1 - curve.errors), "o", color=INK, markersize=5, label="measured on validation")
         axes.axvline(most, color=QUIET, linestyle=(0, (4, 3)), linewidth=1.0, zorder=1)
         axes.plot([ahead], [expected[-1]], "o", color=VALIDATION, markersize=8, markeredgecolor="white", zorder=5)
+        interval = f" [{lower[-1]:.1f}, {upper[-1]:.1f}]" if np.isfinite(lower[-1]) else ""
         axes.annotate(
-            f"{more:,} more: {expected[-1]:.1f}% [{lower[-1]:.1f}, {upper[-1]:.1f}]",
+            f"{more:,} more: {expected[-1]:.1f}%{interval}",
             (ahead, expected[-1]), (-8, -34), textcoords="offset points", ha="right", va="top", color=VALIDATION, fontsize=9,
         )  # fmt: skip
         axes.set_xscale("log")
