@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.features.dataset.dividing import divide
-from headstart.features.dataset.examples import Example, copies_across_splits, groups_across_splits
+from headstart.features.dataset.examples import Example, copies_across_splits, drawn_together, groups_across_splits
 from headstart.features.dataset.splits import parse_splits
 from headstart.features.errors import UserError
 
@@ -65,6 +65,21 @@ def test_groups_stay_together(examples: list[Example], proportions: dict[str, fl
     assert [dataclasses.replace(e, split="") for e in divided] == examples
     assert {e.split for e in divided} <= set(proportions)
     assert not groups_across_splits(divided) and not copies_across_splits(divided)
+
+
+@given(datasets())
+def test_what_is_drawn_together_is_what_is_divided_together(examples: list[Example]) -> None:
+    names = drawn_together(examples)
+    assert len(names) == len(examples)
+    together: dict[str, set[str]] = {}
+    for example_, name in zip(examples, names):
+        for what in (example_.group, example_.digest):
+            if what:
+                together.setdefault(what, set()).add(name)
+    assert all(len(found) == 1 for found in together.values())  # neither a group nor a content is torn
+    assert drawn_together(examples[::-1]) == names[::-1]
+    alone = [each for each in examples if not each.group]
+    assert drawn_together(alone) == [each.digest for each in alone]
 
 
 def test_links_between_groups_count_too() -> None:

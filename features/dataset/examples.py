@@ -27,11 +27,6 @@ class Example:
     split: str
     group: str = ""
 
-    @property
-    def drawn_with(self) -> str:
-        """What it stands or falls with where images are drawn or left out: its group or, without one, its own content."""
-        return self.group or self.digest
-
 
 class Examples(Columns[Example]):
     """A table of examples."""
@@ -138,6 +133,26 @@ def groups_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:
     """Declared groups that are in more than one split, with their splits."""
     table = Examples.of(examples)
     return _across(*table.groups.codes(), table.splits)
+
+
+def drawn_together(examples: Iterable[Example]) -> list[str]:
+    """For each example a name of what it stands or falls with where images are drawn or left out.
+
+    That is its group or, without one, its own content; groups that have copies of one image are one.
+    """
+    names, ahead, first = list[str](), dict[str, str](), dict[str, str]()
+
+    def root(name: str) -> str:
+        while name in ahead:
+            name = ahead[name]
+        return name
+
+    for digest, group in ((example.digest, example.group) for example in examples):
+        names.append(group or digest)
+        one, other = sorted((root(names[-1]), root(first.setdefault(digest, names[-1]))))
+        if one != other:
+            ahead[other] = one
+    return [root(name) for name in names]
 
 
 def copies_across_splits(examples: Iterable[Example]) -> dict[str, set[str]]:

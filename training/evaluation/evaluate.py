@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.features import files
-from headstart.features.dataset.examples import Example
+from headstart.features.dataset.examples import Example, drawn_together
 from headstart.features.dataset.inputs import absolute_input
 from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.errors import UserError
@@ -117,7 +117,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     path = config.input or data_source(run)
     by_images = functools.partial(of_images, label_delimiter=config.label_delimiter)
     found = (of_store if is_store(path) else by_images)(run, path, config.split)
-    groups = [example.drawn_with for example in found.examples]
+    groups = drawn_together(found.examples)
     known = run.seen()
     seen = sum(example.digest[:16] in known for example in found.examples)
     evaluation = Evaluation(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from headstart.features.dataset.examples import Example
+from headstart.features.dataset.examples import Example, drawn_together
 from headstart.training.evaluation.goals import parse_goal, positive_of
 from headstart.training.evaluation.operating_point import achieved, choose
 from headstart.training.evaluation.set_measures import mean_average_precision, value
@@ -128,7 +128,7 @@ def decide(
     def batches() -> Iterable[tuple[np.ndarray, np.ndarray]]:
         return source.validation(as_it_is).as_numpy_iterator()
 
-    groups = [example.drawn_with for example in examples]
+    groups = drawn_together(examples)
     return decide_by(head, held_out(head, trained, batches, groups, asked), asked)
 
 

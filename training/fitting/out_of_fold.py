@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.folds import ONE_GROUP, stratified_fold_of
@@ -62,7 +63,7 @@ def answers_out_of_fold(
         UserError: as `fit_network` does.
     """
     labels, classes = store.labels("train"), len(store.class_names)
-    groups = np.array([example.drawn_with for example in store.examples("train")], object)
+    groups = np.array(drawn_together(store.examples("train")), object)
     of = stratified_fold_of(groups.tolist(), labels, classes, seed)
     folds, found = np.unique(of), list[HeldOut]()
     if len(folds) == 1:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.folds import ONE_GROUP
@@ -41,7 +42,7 @@ def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, s
     found = [_standardised(body, store, tap, split) for split in splits]
     features, labels = (np.concatenate(part) for part in zip(*found))
     examples = [example for split in splits for example in store.examples(split)]
-    groups = [example.drawn_with for example in examples]
+    groups = drawn_together(examples)
     counts = class_weights(class_weight, examples, store.class_names)
     weights = None if counts is None else np.array([counts[label] for label in labels])
     fitted = fit(features, labels, len(store.class_names), groups, weights, seed)

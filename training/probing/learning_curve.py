@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features import files
+from headstart.features.dataset.examples import drawn_together
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
@@ -70,7 +71,8 @@ class LearningCurve(Shown):
         """What more images should bring, as far as that can be said."""
         value, low, high = (100 * each for each in self.gain)
         if math.isnan(low):
-            return f"too few images of validation tell what more would bring: it has {self.curve.telling} groups that do"
+            told = f"{self.curve.telling} of its {self.curve.groups} groups tell how large the error is, and 5 are needed"
+            return f"validation is too small to say what more images would bring: {told}"
         found = f"{self.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]"
         return f"{found}: perhaps nothing" if low < 0.05 < high else found
 
@@ -87,7 +89,7 @@ def learning_curve(config: LearningCurveConfig) -> LearningCurve:
     tap = store.tap(config.tap)
     rows = {split: list(range(min(store.count(split), config.max_examples))) for split in SPLITS}
     examples = {split: store.examples(split)[: len(rows[split])] for split in SPLITS}
-    groups = {split: [each.drawn_with for each in examples[split]] for split in SPLITS}
+    groups = {split: drawn_together(examples[split]) for split in SPLITS}
     (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split]) for split in SPLITS)
     learner = learner_of(store)
     shares = part_sizes(learner.images_a_class(labels), config.sizes)

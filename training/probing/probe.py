@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
-from headstart.features.dataset.examples import Example
+from headstart.features.dataset.examples import Example, drawn_together
 from headstart.features.errors import UserError
 from headstart.features.places import mirror, place
 from headstart.features.progress import Progress
@@ -159,7 +159,7 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tupl
     if (left := max(map(len, tables)) - len(names)) > 0:
         print(f"warning: {left} images of the {split} split are not in every store and are left out", file=sys.stderr)
     chosen = [tables[0][name][1] for name in names[:limit]]
-    return [[table[name][0] for name in names[:limit]] for table in tables], [each.drawn_with for each in chosen]
+    return [[table[name][0] for name in names[:limit]] for table in tables], drawn_together(chosen)
 
 
 def _occurrences(examples: Sequence[Example]) -> Iterator[tuple[str, int]]:
