@@ -71,7 +71,7 @@ class LearningCurve(Shown):
         """What more images should bring, as far as that can be said."""
         value, low, high = (100 * each for each in self.gain)
         if math.isnan(low):
-            told = f"{self.curve.telling} of its {self.curve.groups} groups tell how large the error is, and 5 are needed"
+            told = f"of its {self.curve.groups} groups {self.curve.telling} can tell how large the error is, and 5 are needed"
             return f"validation is too small to say what more images would bring: {told}"
         found = f"{self.more:,} more a class should bring about {value:.1f} points [{low:.1f}, {high:.1f}]"
         return f"{found}: perhaps nothing" if low < 0.05 < high else found
@@ -166,7 +166,8 @@ def _save(config: LearningCurveConfig, result: LearningCurve) -> None:
     for number, size in enumerate(curve.sizes):
         error, low, high = curve.error(size)
         draws = result.accuracies[:, number].tolist()
-        writer.writerow((f"{size:g}", float(1 - curve.errors[number]), 1 - error, 1 - high, 1 - low, *draws))
+        ends = ["" if math.isnan(end) else 1 - end for end in (high, low)]
+        writer.writerow((f"{size:g}", float(1 - curve.errors[number]), 1 - error, *ends, *draws))
     files.write_bytes(os.path.join(folder, TABLE), text.getvalue().encode())
     title = f"What more images bring, {result.tap}"
     accuracy_by_images(result.curve, result.more, os.path.join(folder, PLOT), title, result.measure)

@@ -22,7 +22,7 @@ class ErrorCurve(Protocol):
         """float64 [K], 0..1."""
 
     def error(self, size: float) -> tuple[float, float, float]:
-        """The expected error at a size, and its 95% interval."""
+        """The expected error at a size, and its 95% interval, nan where there is none."""
 
 
 def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str, measure: str = "accuracy") -> None:
@@ -43,7 +43,8 @@ def accuracy_by_images(curve: ErrorCurve, more: int, path: str, title: str, meas
         figure.suptitle(label(title, 80), fontsize=12, fontweight="bold")
         axes = figure.subplots()
         known = across <= most
-        axes.fill_between(across, lower, upper, color=TRAIN, alpha=0.15, linewidth=0, label="95% interval")
+        if np.isfinite(lower).all():
+            axes.fill_between(across, lower, upper, color=TRAIN, alpha=0.15, linewidth=0, label="95% interval")
         axes.plot(across[known], expected[known], color=TRAIN, linewidth=1.8, label="power law")
         axes.plot(across[~known], expected[~known], color=TRAIN, linewidth=1.8, linestyle=(0, (4, 2)))
         axes.plot(curve.sizes, 100 * (1 - curve.errors), "o", color=INK, markersize=5, label="measured on validation")
