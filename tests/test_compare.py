@@ -140,6 +140,19 @@ def test_two_real_runs(store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pa
     assert main([*argv, str(losses[1] - losses[0] + 1e-6)]) == 0 and main([*argv, str(losses[1] - losses[0] - 1e-6)]) == 1
 
 
+def test_images_that_chose_a_run_are_marked(
+    pair: tuple[str, str], run_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *pair]) == 0
+    assert capsys.readouterr().out.startswith("test: 100 examples")
+    assert main(["evaluate", str(run_copy), "--split", "validation"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(run_copy), str(run_copy), "--split", "validation"]) == 0
+    assert capsys.readouterr().out.startswith("validation (used for selection by A and B): ")
+    page = (run_copy / "evaluation/validation/report.html").read_text(encoding="utf-8")
+    assert "used for selection by A and B" in page
+
+
 def test_by_group_and_by_a_column(pair: tuple[str, str], tmp_path: pathlib.Path, one_line: Callable[[], str]) -> None:
     table = tmp_path / "cameras.csv"
     rows = [f"{number}.jpg,{'old' if number < 62 else 'new'}" for number in range(100)]

@@ -61,7 +61,7 @@ def describe(config: CompareConfig, found: Comparison) -> str:
         seen = "" if gap.significant else ": no difference was seen"
         interval = f"[{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
     lines = [
-        f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets",
+        f"{_split(config, found)}: {found.examples:,} examples; B less A, 95% intervals in brackets",
         f"  A {100 * found.accuracy:.2f}%  {config.baseline}{_elsewhere(config, found)}",
         f"  B {100 * found.other:.2f}%  {config.run}",
         f"  difference {100 * gap.difference:+.2f} points {interval}",
@@ -79,7 +79,7 @@ def describe(config: CompareConfig, found: Comparison) -> str:
 def describe_sets(config: CompareConfig, found: SetComparison) -> str:
     """The same of two runs on several labels an image."""
     lines = [
-        f"{config.split}: {found.examples:,} examples; B less A, 95% intervals in brackets, those of classes each for itself",
+        f"{_split(config, found)}: {found.examples:,} examples; B less A, 95% intervals in brackets, each for itself",
         f"  A {config.baseline}{_elsewhere(config, found)}",
         f"  B {config.run}",
         f"  {'':<24} {'A':>6} {'B':>6}  difference, points",
@@ -95,6 +95,11 @@ def describe_sets(config: CompareConfig, found: SetComparison) -> str:
         if len(parts) > MAX_ROWS:
             lines.append(f"  and {len(parts) - MAX_ROWS} more")
     return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
+
+
+def _split(config: CompareConfig, found: Comparison | SetComparison) -> str:
+    """What was compared on, and what it chose."""
+    return f"{config.split} (used for selection by {found.chose})" if found.chose else config.split
 
 
 def _elsewhere(config: CompareConfig, found: Comparison | SetComparison) -> str:

@@ -18,7 +18,7 @@ from headstart.training.evaluation.compare_page import write_comparison, write_s
 from headstart.training.evaluation.compare_sets import SetComparison, compare_sets
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
 from headstart.training.evaluation.differing import Differing, Found, draw_differing, find_pictures, table_of
-from headstart.training.evaluation.predictions import Predictions
+from headstart.training.evaluation.predictions import Predictions, chosen_by
 from headstart.training.evaluation.subgroups import values_by
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_comparison
@@ -50,6 +50,7 @@ class Comparison(Shown):
     Args:
         examples: how many images.
         evaluation: the first run's, by its name: of the same images as the second's, whose name is --split.
+        chose: the runs that these images chose, "A", "B", or "A and B", whose figures they flatter; '' where they chose none.
         accuracy, other: of the first run, and of the second.
         difference: the second's accuracy less the first's.
         drop: how much worse the second run's metric is.
@@ -61,6 +62,7 @@ class Comparison(Shown):
 
     examples: int
     evaluation: str
+    chose: str
     accuracy: float
     other: float
     difference: PairedDifference
@@ -119,6 +121,7 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
     comparison = Comparison(
         len(first.rows),
         os.path.basename(first.folder),
+        chosen_by(first, second),
         before,
         after,
         against_best(hits, groups, config.seed)[1],

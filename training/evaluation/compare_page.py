@@ -53,7 +53,7 @@ def write_comparison(config: CompareConfig, found: Comparison, differing: Differ
         found.table,
         [
             result(_sentence(config, "Accuracy", found.accuracy, found.other, found.difference), (), [figures]),
-            _runs(config, found.examples),
+            _runs(config, found),
             section("parts", "Where they part", [*tables, note(how)]),
             _differing(differing, pictures),
         ],
@@ -77,7 +77,7 @@ def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
         found.table,
         [
             result(sentence, (), [means]),
-            _runs(config, found.examples),
+            _runs(config, found),
             section("parts", "Where they part", [classes, *parts, note("Each interval is for its row alone."), where]),
         ],
     )
@@ -102,8 +102,9 @@ def _sentence(config: CompareConfig, what: str, first: float, second: float, gap
     )  # fmt: skip
 
 
-def _runs(config: CompareConfig, examples: int) -> Markup:
-    rows = {"A": config.baseline, "B": config.run, "Images": f"{examples:,}, of {config.split}"}
+def _runs(config: CompareConfig, found: Comparison | SetComparison) -> Markup:
+    chose = f", used for selection by {found.chose}" if found.chose else ""
+    rows = {"A": config.baseline, "B": config.run, "Images": f"{found.examples:,}, of {config.split}{chose}"}
     return section("runs", "What was compared", [facts(rows)])
 
 

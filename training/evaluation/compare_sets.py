@@ -20,7 +20,7 @@ from headstart.training.evaluation.bootstrap import DIFFERENCE, NOTHING, Measure
 from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference
 from headstart.training.evaluation.intervals import Floats
-from headstart.training.evaluation.predictions import Predictions
+from headstart.training.evaluation.predictions import Predictions, chosen_by
 from headstart.training.evaluation.set_measures import Truth
 from headstart.training.evaluation.set_subgroups import rows_by
 
@@ -52,6 +52,7 @@ class SetComparison(Shown):
     Args:
         examples: how many images.
         evaluation: the first run's, by its name: of the same images as the second's, whose name is --split.
+        chose: the runs that these images chose, as `Comparison` has it.
         means: the mean average precision, the mean F1 over classes, and F1 over all labels.
         classes: each class's average precision, those with the largest change first; each interval is for itself.
         parts: by each column that was asked for: its values, those with the largest change first; each interval is for itself.
@@ -61,6 +62,7 @@ class SetComparison(Shown):
 
     examples: int
     evaluation: str
+    chose: str
     means: list[Pair]
     classes: list[Pair]
     parts: dict[str, list[SetPart]]
@@ -139,6 +141,7 @@ def compare_sets(
     return SetComparison(
         len(keys),
         os.path.basename(first.folder),
+        chosen_by(first, second),
         pairs[: len(MEANS)],
         _changed_most(classes),
         {by: _parts(each, answers, keys if by == "group" else groups, config.seed) for by, each in values_by.items()},

@@ -72,6 +72,11 @@ class Predictions:
             None,
         )
 
+    @property
+    def used_for_selection(self) -> bool:
+        """Whether these images chose the run, so that its figures flatter it."""
+        return bool(self.metrics.get("used_for_selection"))
+
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Its metrics.json."""
@@ -98,3 +103,8 @@ class Predictions:
         """Content digests by key, where the images are of the run's own dataset."""
         own = self.metrics["dataset_digest"] == self.run.config.get("dataset_digest")
         return {example.key: example.digest for example in self.run.table.examples(self.metrics["split"])} if own else {}
+
+
+def chosen_by(first: Predictions, second: Predictions) -> str:
+    """Which of two runs, called A and B, was chosen by the images that both are evaluated on; '' where none was."""
+    return " and ".join(name for name, each in (("A", first), ("B", second)) if each.used_for_selection)
