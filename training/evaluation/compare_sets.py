@@ -135,7 +135,11 @@ def compare_sets(
         raise UserError("other-dataset", f"{config.baseline!r} and {config.run!r} were evaluated by other labels")
     keys = [row["key"] for row in first.rows]
     groups = [row["group"] or row["key"] for row in first.rows]
-    found = _pairs([each.measure() for each in answers], groups, len(names), config.seed)
+    of_each, of_means = set_measures.telling_of(answers[0].truth, groups)
+    wrong = np.any([(each.decided != each.truth).any(1) for each in answers], axis=0)
+    mistaken = len({group for group, one in zip(groups, wrong) if one})
+    telling = [of_means, of_means, mistaken, *of_each]
+    found = _pairs([each.measure() for each in answers], groups, len(names), config.seed, telling)
     pairs = [Pair(name, *own) for name, own in zip([*MEANS, *names], found)]
     classes = [pair for pair in pairs[len(MEANS) :] if not math.isnan(pair.first)]
     return SetComparison(
@@ -151,15 +155,20 @@ def compare_sets(
 
 
 def _pairs(
-    measures: Sequence[Measure], groups: Sequence[str], classes: int, seed: int
+    measures: Sequence[Measure], groups: Sequence[str], classes: int, seed: int, telling: Sequence[int]
 ) -> list[tuple[float, float, PairedDifference]]:
-    """For each of the values that two measures of the same images give: both, and their difference."""
+    """For each of the values that two measures of the same images give: both, and their difference.
+
+    telling says of each in how many groups there is something to tell it by.
+    """
     before, after = measures
     first, second = (np.atleast_1d(set_measures.value(measure, len(groups))) for measure in measures)
     replicates = bounded_replicates(len(groups), 2 * classes)
-    scales = [DIFFERENCE] * len(first)
-    ends = bootstrap_rows(lambda weights: np.atleast_2d(after(weights) - before(weights)), groups, seed, replicates, scales)
-    ends = ends or [NOTHING] * len(first)
+
+    def difference(weights: Floats) -> Floats:
+        return np.atleast_2d(after(weights) - before(weights))
+
+    ends = bootstrap_rows(difference, groups, seed, replicates, [DIFFERENCE] * len(first), telling) or [NOTHING] * len(first)
     return [(float(a), float(b), PairedDifference(float(b - a), *own)) for a, b, own in zip(first, second, ends)]
 
 
@@ -168,7 +177,9 @@ def _parts(values: Sequence[str], answers: Sequence[_Answers], groups: Sequence[
     parts = []
     for value, own in rows_by(values).items():
         measures = [set_measures.mean_average_precision(each.truth[own], each.probabilities[own]) for each in answers]
-        ((first, second, gap),) = _pairs(measures, [groups[row] for row in own], answers[0].truth.shape[1], seed)
+        truth, together = answers[0].truth[own], [groups[row] for row in own]
+        telling = set_measures.telling_of(truth, together)[1]
+        ((first, second, gap),) = _pairs(measures, together, truth.shape[1], seed, [telling])
         if not math.isnan(first):
             parts.append(SetPart(value, first, second, gap, len(own)))
     return _changed_most(parts)
