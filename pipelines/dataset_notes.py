@@ -18,6 +18,11 @@ def dataset_notes(source: Source, examples: Examples, division: Division) -> tup
         notes.append(f"warning: {len(across)} identical files are in more than one split; scores will flatter")
     if overlapping := groups_across_splits(examples):
         notes.append(f"warning: {len(overlapping)} groups are in more than one split, as --allow_group_overlap lets them be")
+    _, groups = examples.groups.codes()
+    if len(groups) == len(examples) > 1 and "" not in groups:
+        notes.append(
+            f"warning: each of the {len(groups):,} images has a group of its own, so that groups keep nothing together"
+        )
     if conflicting := conflicts(examples):
         first = conflicting[0]
         second = next(other for other in conflicting if other.labels != first.labels)

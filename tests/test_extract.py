@@ -494,6 +494,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(photos: Path, tmp_path
     assert os.listdir(tmp_path / "precious") == ["thesis.txt"]
 
 
+def test_groups_of_one_image_each_are_told_of(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = len(list(photos.rglob("*.*")))
+    extract(config(photos, tmp_path / "alone", group_by=r"(.+)\.", dry_run=True))
+    assert f"warning: each of the {names} images has a group of its own" in capsys.readouterr().err
+    extract(config(photos, tmp_path / "none", dry_run=True))
+    assert "of its own" not in capsys.readouterr().err
+
+
 def test_ready_made_splits_are_kept_and_overlaps_reported(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
