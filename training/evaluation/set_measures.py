@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.bootstrap import Measure, telling_groups
-from headstart.training.evaluation.intervals import Floats
+from headstart.training.evaluation.bootstrap import Measure
+from headstart.training.evaluation.intervals import Floats, numbered
 from headstart.training.evaluation.measures import CLIP, RANGE_SLACK, ratio
 
 Truth = NDArray[np.uint8]
@@ -95,9 +95,9 @@ def telling_of(truth: Truth, groups: Sequence[str]) -> tuple[list[int], int]:
         truth: uint8 [N, C].
         groups: N names.
     """
-    names = np.asarray(groups, object)
-    present = [len(set(names[own == 1])) for own in truth.T]
-    return [telling_groups(own, groups) for own in truth.T], min(filter(None, present), default=0)
+    members = numbered(groups, len(truth))
+    having, lacking = ([len(np.unique(members[own])) for own in kind.T] for kind in (truth == 1, truth == 0))
+    return list(map(min, having, lacking)), min(filter(None, having), default=0)
 
 
 def value(measure: Measure, examples: int) -> Floats:
