@@ -18,7 +18,7 @@ from headstart.training.evaluation import report
 from headstart.training.evaluation.compare import compare
 from headstart.training.evaluation.compare_config import CompareConfig
 from headstart.training.evaluation.comparisons import mcnemar
-from headstart.training.evaluation.differing import Differing
+from headstart.training.evaluation.differing import Differing, DifferingSets, table_of
 from tests.pages import alone
 
 NAMES = ["fern", "gentian"]
@@ -191,6 +191,19 @@ def test_pictures(pair: tuple[str, str], tmp_path: pathlib.Path) -> None:
     assert (
         "Without pictures: the images are no longer at" in alone(tmp_path / "b/evaluation/test/report.html").texts["differing"]
     )
+
+
+def test_which_has_fewer_labels_wrong() -> None:
+    rows = [
+        {"key": "1", "truth": "a|b", "predicted": decided} for decided in ("a|b", "a", "b|a", "c", "", "a|b|c")
+    ]  # 0, 1, 0, 3, 2 and 1 labels wrong
+    other = [{**row, "truth": "a+b", "predicted": row["predicted"].replace("|", "+")} for row in rows]
+    both = DifferingSets(
+        [rows[0], rows[1], rows[1], rows[3], rows[0]], [other[1], other[0], other[5], other[4], other[2]], ("|", "+")
+    )
+    assert [(row, both.kind(row), both.badness(row)) for row in both.rows] == [(0, 1, 1), (1, 0, 1), (2, 2, 1), (3, 0, 3)]
+    assert both.caption(3) == "1\nis a|b\nA c\nB -"
+    assert table_of(both).decode().splitlines()[:2] == ["key,truth,predicted_a,predicted_b", "1,a|b,a|b,a"]
 
 
 def test_which_alone_is_right() -> None:

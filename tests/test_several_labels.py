@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from headstart.cli import main
 from headstart.features.store.feature_store import FeatureStore
@@ -254,6 +255,12 @@ def test_two_runs_are_compared(
     capsys.readouterr()
     assert main(["compare", str(first), str(tmp_path / "b"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    with open(found["table"], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(row["predicted_a"] != row["predicted_b"] for row in rows) and not found["why_not"]
+    with Image.open(found["sheet"]) as sheet:
+        assert sheet.width > 150
+    assert "A " in alone(tmp_path / "b/evaluation/test/report.html").texts["differing"]
     mean = found["means"][0]
     assert (mean["first"], mean["second"]) == (pytest.approx(values["a"], abs=1e-3), pytest.approx(values["b"], abs=1e-3))
     assert mean["difference"]["low"] <= mean["difference"]["difference"] <= mean["difference"]["high"]

@@ -72,8 +72,7 @@ def describe(config: CompareConfig, found: Comparison) -> str:
         lines += [_line(part) for part in parts[:MAX_ROWS]]
         if len(parts) > MAX_ROWS:
             lines.append(f"  and {len(parts) - MAX_ROWS} more")
-    pictures = f"as pictures: {found.sheet}" if found.sheet else f"no pictures: {found.why_not}"
-    return "\n".join([*lines, f"answered differently, image by image: {found.table}", pictures])
+    return "\n".join([*lines, *_left(found)])
 
 
 def describe_sets(config: CompareConfig, found: SetComparison) -> str:
@@ -94,7 +93,13 @@ def describe_sets(config: CompareConfig, found: SetComparison) -> str:
         lines += [_pair(f"{printable(part.name)[:16]:<16} {part.count:>7,}", part) for part in parts[:MAX_ROWS]]
         if len(parts) > MAX_ROWS:
             lines.append(f"  and {len(parts) - MAX_ROWS} more")
-    return "\n".join([*lines, f"answered differently, image by image: {found.table}"])
+    return "\n".join([*lines, *_left(found)])
+
+
+def _left(found: Comparison | SetComparison) -> list[str]:
+    """Where the images are that the two answer differently."""
+    pictures = f"as pictures: {found.sheet}" if found.sheet else f"no pictures: {found.why_not}"
+    return [f"answered differently, image by image: {found.table}", pictures]
 
 
 def _split(config: CompareConfig, found: Comparison | SetComparison) -> str:

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
-from headstart.features.places.mirror import push_files
 from headstart.features.shown import Shown, plots
-from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
+from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.compare_page import write_comparison, write_set_comparison
 from headstart.training.evaluation.compare_sets import SetComparison, compare_sets
 from headstart.training.evaluation.comparisons import PairedDifference, against_best, mcnemar
-from headstart.training.evaluation.differing import Differing, Found, draw_differing, find_pictures, table_of
+from headstart.training.evaluation.differing import Differing, DifferingSets, find_pictures, leave
 from headstart.training.evaluation.predictions import Predictions, chosen_by
 from headstart.training.evaluation.subgroups import values_by
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_comparison
-
-SHEET = "compared.png"  # beside the table
 
 
 @dataclass(frozen=True)
@@ -107,17 +103,18 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
     second = Predictions.of_run(runs[1], config.split)
     first = _beside(second, config, runs[0], "key" if several else "truth")  # another delimiter may part sets
     values = {by: values_by(by, config.by_table, _examples(second), second.source) for by in config.by}
+    delimiters = (runs[0].label_delimiter, runs[1].label_delimiter)
+    differing = DifferingSets(first.rows, second.rows, delimiters) if several else Differing(first.rows, second.rows)
+    pictures = find_pictures(differing, second)
+    left = leave(differing, pictures, second.folder)
     if several:
-        sets = compare_sets(config, first, second, values)
-        write_set_comparison(config, sets)
+        sets = compare_sets(config, first, second, values, left)
+        write_set_comparison(config, sets, differing, pictures)
         return sets
     values = {"class": [row["truth"] for row in first.rows], **values}
     groups = [row["group"] or row["key"] for row in first.rows]
     hits = [np.array([row["predicted"] == row["truth"] for row in each.rows]) for each in (first, second)]
     before, after = (float(each.mean()) for each in hits)
-    differing = Differing(first.rows, second.rows)
-    pictures = find_pictures(differing, second)
-    table, sheet = _save(differing, pictures, second)
     comparison = Comparison(
         len(first.rows),
         os.path.basename(first.folder),
@@ -129,9 +126,7 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
         int((hits[1] & ~hits[0]).sum()),
         int((hits[0] & ~hits[1]).sum()),
         {by: _parts(each, *hits) for by, each in values.items()},
-        table,
-        sheet,
-        pictures.why_not,
+        *left,
     )
     write_comparison(config, comparison, differing, pictures)
     return comparison
@@ -169,13 +164,3 @@ def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> flo
     name = config.metric_of(several=False)
     before, after = (float(each.metrics[name]["value"]) for each in (first, second))
     return after - before if name in LESS_IS_BETTER else before - after
-
-
-def _save(differing: Differing, pictures: Found, second: Predictions) -> tuple[str, str]:
-    """Writes the table and the sheet; gives their paths, '' for a sheet that is not there."""
-    table, sheet = (os.path.join(second.folder, name) for name in (TABLE, SHEET))
-    files.write_bytes(table, table_of(differing))
-    draw_differing(pictures, sheet)
-    for path in [table] if pictures.why_not else [table, sheet]:
-        push_files(path)
-    return table, "" if pictures.why_not else sheet

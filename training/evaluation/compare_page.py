@@ -13,7 +13,7 @@ from headstart.features import files
 from headstart.features.places.mirror import push_files
 from headstart.training.evaluation.compare_config import TABLE, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference
-from headstart.training.evaluation.differing import TITLES, Differing, Found
+from headstart.training.evaluation.differing import Differing, Found
 from headstart.training.evaluation.plots.contact_sheet import MOST as MOST_IMAGES
 from headstart.training.evaluation.plots.contact_sheet import Strip
 from headstart.training.pages.again import again, command
@@ -60,7 +60,7 @@ def write_comparison(config: CompareConfig, found: Comparison, differing: Differ
     )
 
 
-def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
+def write_set_comparison(config: CompareConfig, found: SetComparison, differing: Differing, pictures: Found) -> None:
     """The page of two runs that give each image several labels."""
     columns = ("A", "B", "B less A, points", "95% interval")
     first = found.means[0]
@@ -71,14 +71,14 @@ def write_set_comparison(config: CompareConfig, found: SetComparison) -> None:
         for by, values in found.parts.items()
     ]
     sentence = _sentence(config, "Mean average precision", first.first, first.second, first.difference)
-    where = note("All images that the two answer differently: {}, beside this page.", TABLE)
     _write(
         config,
         found.table,
         [
             result(sentence, (), [means]),
             _runs(config, found),
-            section("parts", "Where they part", [classes, *parts, note("Each interval is for its row alone."), where]),
+            section("parts", "Where they part", [classes, *parts, note("Each interval is for its row alone.")]),
+            _differing(differing, pictures),
         ],
     )
 
@@ -131,7 +131,7 @@ def _differing(differing: Differing, pictures: Found) -> Markup:
     where = note("All {} images that the two answer differently: {}, beside this page.", f"{len(differing.rows):,}", TABLE)
     if pictures.why_not:
         return section("differing", "Answered differently", [note("Without pictures: {}.", pictures.why_not), where])
-    kinds = {title: [Strip(strip.tiles) for strip in pictures.strips if strip.title == title] for title in TITLES}
+    kinds = {title: [Strip(strip.tiles) for strip in pictures.strips if strip.title == title] for title in differing.titles}
     album = Album()
     shown = [
         html("<h3>{}</h3>{}", title, strips_gallery(strips, pictures.images.get, album, MOST_IMAGES))

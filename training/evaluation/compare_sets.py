@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from headstart.features import files
 from headstart.features.dataset.labels import labels_in
 from headstart.features.errors import UserError
-from headstart.features.places.mirror import push_files
-from headstart.features.shown import Shown
+from headstart.features.shown import Shown, plots
 from headstart.training.evaluation import set_measures
 from headstart.training.evaluation.bootstrap import DIFFERENCE, NOTHING, Measure, bootstrap_rows, bounded_replicates
-from headstart.training.evaluation.compare_config import LESS_IS_BETTER, TABLE, CompareConfig
+from headstart.training.evaluation.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.evaluation.comparisons import PairedDifference
+from headstart.training.evaluation.differing import Left
 from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.predictions import Predictions, chosen_by
 from headstart.training.evaluation.set_measures import Truth
@@ -58,6 +57,7 @@ class SetComparison(Shown):
         parts: by each column that was asked for: its values, those with the largest change first; each interval is for itself.
         drop: how much worse the second run's metric is.
         table: the path of the images that the two answer differently.
+        sheet: the path of their pictures; '' where there are none, or they are not at hand, which why_not tells.
     """
 
     examples: int
@@ -68,6 +68,8 @@ class SetComparison(Shown):
     parts: dict[str, list[SetPart]]
     drop: float
     table: str
+    sheet: str
+    why_not: str
 
     def words(self) -> str:
         """The difference, and whether it is one."""
@@ -78,6 +80,10 @@ class SetComparison(Shown):
             f"{self.examples:,} examples: mean average precision of A {found.first:.2%}, of B {found.second:.2%}; B less A "
             f"{100 * gap.difference:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]{seen}"
         )
+
+    def pictures(self) -> Iterable[tuple[str, bytes]]:
+        """The images that the two answer differently."""
+        return plots(self.sheet)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class _Answers:
 
 
 def compare_sets(
-    config: CompareConfig, first: Predictions, second: Predictions, values_by: Mapping[str, Sequence[str]]
+    config: CompareConfig, first: Predictions, second: Predictions, values_by: Mapping[str, Sequence[str]], left: Left
 ) -> SetComparison:
     """Compares two runs by a paired bootstrap over groups.
 
@@ -123,6 +129,7 @@ def compare_sets(
         config: what `headstart compare` takes.
         first, second: their predictions of the same images.
         values_by: for each `--by`, the images' values.
+        left: what was left of the images that the two answer differently.
 
     Raises:
         UserError: for other classes, or other labels.
@@ -150,7 +157,7 @@ def compare_sets(
         _changed_most(classes),
         {by: _parts(each, answers, keys if by == "group" else groups, config.seed) for by, each in values_by.items()},
         _drop(config, first, second),
-        _save(first, second),
+        *left,
     )
 
 
@@ -194,17 +201,3 @@ def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> flo
     name = config.metric_of(several=True)
     before, after = (float(each.metrics[name]["value"]) for each in (first, second))
     return after - before if name in LESS_IS_BETTER else before - after
-
-
-def _save(first: Predictions, second: Predictions) -> str:
-    """Writes the table of images that the two answer differently, beside the second's predictions; its path."""
-    rows = [
-        {"key": one["key"], "truth": one["truth"], "predicted_a": one["predicted"], "predicted_b": other["predicted"]}
-        for one, other in zip(first.rows, second.rows)
-    ]
-    path = os.path.join(second.folder, TABLE)
-    differing = [row for row in rows if row["predicted_a"] != row["predicted_b"]]
-    header = ",".join(rows[0]) + "\n"
-    files.write_bytes(path, files.csv_bytes(differing) if differing else header.encode())
-    push_files(path)
-    return path
