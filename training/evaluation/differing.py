@@ -68,7 +68,7 @@ class DifferingSets(Differing):
     """The same where an answer is a set of labels, which each run parts by a delimiter of its own."""
 
     columns: ClassVar[tuple[str, ...]] = ("key", "truth", "predicted_a", "predicted_b")
-    titles: ClassVar[tuple[str, ...]] = ("B has fewer labels wrong", "A has fewer labels wrong", "as many labels wrong")
+    titles: ClassVar[tuple[str, ...]] = ("fewer wrong in B", "fewer wrong in A", "as many wrong")
     delimiters: tuple[str, str]
 
     def sets(self, row: int, column: str) -> tuple[set[str], set[str]]:
