@@ -64,11 +64,14 @@ def test_an_audit_and_a_learning_curve(store: pathlib.Path, tmp_path: pathlib.Pa
     assert repr(found).splitlines()[0] == f"60 images, compared at {found.tap}"
     assert len(repr(found).splitlines()) == 1 + max(1, sum(bool(each.count) for each in found.findings))
     law = Laws(np.zeros(1), np.ones(1), np.ones(1))
-    errors = Curve((5.0, 20.0), np.array([0.5, 0.25]), law, law)
+    errors = Curve((5.0, 20.0), np.array([0.5, 0.25]), law, law, groups=40, telling=10)
     curve = LearningCurve("top:avg", "accuracy", errors, np.ones((2, 1)), 100, (0.05, 0.01, 0.1), {}, 1.0)
     assert repr(curve).splitlines() == [
         "accuracy", "5 a class 50.0%", "20 a class 75.0%", "100 more a class should bring about 5.0 points [1.0, 10.0]"
     ]  # fmt: skip
+    few = dataclasses.replace(errors, telling=2)
+    nothing = dataclasses.replace(curve, curve=few, gain=few.gain(100))
+    assert repr(nothing).splitlines()[-1].endswith("of its 40 groups 2 can tell how large the error is, and 5 are needed")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
