@@ -100,6 +100,19 @@ def test_a_value_has_the_scores_of_its_images() -> None:
         assert row.chance == alone.chance
 
 
+def test_a_rare_class_leaves_intervals_of_means_out_and_the_summary_says_why() -> None:
+    truth, shares = made(6, 120)
+    truth[:, 2] = 0
+    truth[:3, 2] = 1
+    found = score_sets(truth, shares, list(map(str, range(120))), NAMES, np.full(3, 0.5))
+    assert found.telling_groups == 3 and np.isnan(found.mean_average_precision.low) and np.isnan(found.macro_f1.low)
+    assert np.isnan(found.per_class[2].average_precision.low) and found.per_class[0].average_precision.low > 0
+    assert found.micro_f1.low < found.micro_f1.value < found.micro_f1.high
+    assert "no intervals of means over classes: 3 groups with the rarest are too few" in set_report.summary(
+        found, "test", False, False
+    )
+
+
 def test_intervals_draw_groups_whole() -> None:
     truth, shares = made(3, 200)
     alone = score_sets(truth, shares, list(map(str, range(200))), NAMES, np.full(3, 0.5))

@@ -9,7 +9,7 @@ from dataclasses import astuple
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
-from headstart.training.evaluation.intervals import Floats
+from headstart.training.evaluation.intervals import MIN_GROUPS, Floats
 from headstart.training.evaluation.plots.precision_by_class import ClassPoint, precision_by_class
 from headstart.training.evaluation.report import (
     FIRST_CLASSES,
@@ -38,6 +38,8 @@ def summary(scores: SetScores, split: str, used_for_selection: bool, groups_decl
     """The scores for a terminal, no newline at the end; arguments as those of `report.summary`."""
     lines = [f"  {title:<{WIDTH}}{percent(getattr(scores, name))}" for name, title in RATES.items()]
     lines[0] += f"  {groups_note(scores.groups, groups_declared)}"
+    if scores.groups >= MIN_GROUPS > scores.telling_groups:
+        lines[0] += f"; no intervals of means over classes: {scores.telling_groups} groups with the rarest are too few"
     lines.append(f"  {'log loss':<{WIDTH}}{nats(scores.log_loss)}")
     chance = percent(Interval(scores.chance, math.nan, math.nan)).rstrip()
     lines.append(f"  {'chance':<{WIDTH}}{chance}  mean average precision; {scores.labels_per_image:.2f} labels an image")

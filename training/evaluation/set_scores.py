@@ -68,6 +68,7 @@ class SetScores:
     labels_per_image: float
     per_class: list[LabelScores]
     bootstrap_replicates: int  # 0 below 5 groups
+    telling_groups: int  # that have the rarest class
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, None where a number is undefined."""
@@ -134,5 +135,6 @@ def score_sets(
             for i, name in enumerate(class_names)
         ],
         bootstrap_replicates=replicates if group_count >= MIN_GROUPS else 0,
+        telling_groups=of_means,
         **dict(zip(BOOTSTRAPPED, found)),
     )  # fmt: skip
