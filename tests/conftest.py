@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 
 from headstart.cli import COLLECT_EVERY
 from headstart.features.errors import UserError
-from headstart.features.runtime import CACHE
+from headstart.features.runtime import CACHE, cores
 
 if TYPE_CHECKING:
     from headstart.pipelines.extract_config import ExtractConfig
@@ -56,6 +56,11 @@ def cache_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache for each test, its folder not there yet: what one keeps must not help another."""
     monkeypatch.setenv(CACHE, str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: a sixth of the time of some tests is waiting for processes that they start."""
+    return cores() + 1
 
 
 @pytest.hookimpl(wrapper=True)

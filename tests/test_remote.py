@@ -37,6 +37,7 @@ from tests.conftest import raises, small_backbone, small_backbone_flags
 from tests.proxy import SECRET, Faults, Request, Server
 from tests.servers import AWS_USER, BUCKET, SERVERS
 
+EACH_ONCE = pytest.mark.parametrize("running", ["s3", "gs-fake", "az"], indirect=True)  # gs is moto's again; it takes long
 S3_ALONE = pytest.mark.parametrize("running", ["s3"], indirect=True)  # nothing in it depends on whose objects they are
 
 
@@ -157,6 +158,7 @@ def test_a_large_object_comes_in_pieces_and_whole(server: Server, monkeypatch: p
 
 
 @pytest.mark.slow
+@EACH_ONCE
 def test_requests_that_fail_are_repeated(server: Server, faulty: Faults) -> None:
     contents = {f"{server.root}/faulty/{number}": os.urandom(100 * number) for number in range(60)}
     assert all(place.at_once(lambda path: place.create(path, contents[path]), contents, server.root))
@@ -173,6 +175,7 @@ def extract(server: Server) -> Callable[[str, str], int]:
 
 
 @pytest.mark.slow
+@EACH_ONCE
 def test_a_remote_store_is_the_local_one(
     extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path, server: Server,
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
@@ -229,6 +232,7 @@ def test_a_store_that_grows_keeps_what_it_has(
 
 
 @pytest.mark.slow
+@EACH_ONCE
 def test_a_store_made_through_faults_is_the_same(
     server: Server, faulty: Faults, extract: Callable[[str, str], int], photos: pathlib.Path, store: pathlib.Path
 ) -> None:
@@ -261,6 +265,7 @@ def test_two_starts_at_once(photos: pathlib.Path, store: pathlib.Path, server: S
 
 
 @pytest.mark.slow
+@EACH_ONCE
 def test_a_killed_job_is_taken_up(photos: pathlib.Path, store: pathlib.Path, server: Server) -> None:
     source, url = put_folder(photos, f"{server.root}/photos"), f"{server.root}/store"
     command = [sys.executable, "-m", "headstart", "extract", source, "--store", url, *small_backbone_flags()]
