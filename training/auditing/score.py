@@ -17,7 +17,7 @@ from headstart.training.auditing.findings import Images, Row
 from headstart.training.auditing.label_errors import logistic_regression
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.evaluation.answers import check_same_task
-from headstart.training.evaluation.bootstrap import bootstrap_intervals, bounded_replicates
+from headstart.training.evaluation.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
 from headstart.training.evaluation.intervals import accuracy_interval
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.set_measures import mean_average_precision, telling_of, value
@@ -78,7 +78,7 @@ class Rankings:
         measure = mean_average_precision(self.truth[chosen], self.probabilities[chosen])
         own, replicates = [groups[each] for each in chosen], bounded_replicates(len(chosen), self.truth.shape[1])
         _, telling = telling_of(self.truth[chosen], own)
-        low, high = bootstrap_intervals({"": measure}, own, 0, replicates, telling=telling)[""]
+        low, high = bootstrap_intervals({"": measure}, own, 0, replicates, {"": RANKING}, telling)[""]
         return Share(len(chosen), float(value(measure, len(chosen))), low, high)
 
 

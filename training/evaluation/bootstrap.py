@@ -33,11 +33,15 @@ def bounded_replicates(examples: int, classes: int, replicates: int = REPLICATES
 
 
 class Scale(NamedTuple):
-    """Where the errors of a score are about as large upward as downward: a function of it, its slope, and its inverse."""
+    """Where the errors of a score are about as large upward as downward: a function of it, its slope, and its inverse.
+
+    bias says how many times as far as the replicates lie from the score it is reckoned to lie from the truth.
+    """
 
     there: Callable[[float], float]
     slope: Callable[[float], float]
     back: Callable[[float], float]
+    bias: float = 1.0
 
 
 def _logistic(value: float) -> float:
@@ -45,6 +49,9 @@ def _logistic(value: float) -> float:
 
 
 SHARE = Scale(lambda share: math.log(share / (1 - share)), lambda share: 1 / (share * (1 - share)), _logistic)  # of 0..1
+RANKING = SHARE._replace(
+    bias=2.0
+)  # of an average precision: with 1 it holds in four of five simulated cases, not in nearly all
 LOSS = Scale(math.log, lambda loss: 1 / loss, lambda value: math.exp(min(FARTHEST, value)))  # of 0 and more
 DIFFERENCE = Scale(float, lambda _: 1.0, float)  # of anything
 
@@ -129,13 +136,13 @@ def telling_groups(flags: ArrayLike, groups: Sequence[str]) -> int:
 
 def _interval(value: float, drawn: Floats, more: float, scale: Scale, telling: int) -> tuple[float, float]:
     """Of a value and its replicates, whose standard deviation is so much too small; telling is as in `bootstrap_rows`."""
-    at_its_end = value <= 0 or (scale is SHARE and value >= 1)
+    at_its_end = value <= 0 or (scale.there is SHARE.there and value >= 1)
     if math.isnan(value) or (scale is not DIFFERENCE and at_its_end) or telling < MIN_GROUPS or not len(drawn):
         return NOTHING
     if (error := more * float(drawn.std())) < ROUNDING:
         return NOTHING
-    half, bias = student(telling - 1) * error * scale.slope(value), scale.slope(value) * (float(drawn.mean()) - value)
-    middle = scale.there(value)
+    middle, slope = scale.there(value), scale.slope(value)
+    half, bias = student(telling - 1) * error * slope, scale.bias * slope * (float(drawn.mean()) - value)
     return scale.back(middle - half - max(0.0, bias)), scale.back(middle + half - min(0.0, bias))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from headstart.training.evaluation import set_measures
-from headstart.training.evaluation.bootstrap import LOSS, NOTHING, SHARE, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.bootstrap import LOSS, NOTHING, RANKING, SHARE, bootstrap_rows, bounded_replicates
 from headstart.training.evaluation.intervals import MIN_GROUPS, Floats, accuracy_interval
 from headstart.training.evaluation.measures import ratio
 from headstart.training.evaluation.scores import MIN_EXAMPLES, Interval
@@ -114,7 +114,8 @@ def score_sets(
     of_each, of_means = set_measures.telling_of(labels, groups)
     mistaken = len(set(np.asarray(groups, object)[(answers != labels).any(1)]))
     telling = [of_means, of_means, mistaken, mistaken, *of_each, *of_each]
-    scales = [LOSS if name == "log_loss" else SHARE for name in BOOTSTRAPPED] + [SHARE] * (2 * classes)
+    kinds = {"mean_average_precision": RANKING, "log_loss": LOSS}
+    scales = [*(kinds.get(name, SHARE) for name in BOOTSTRAPPED), *[RANKING] * classes, *[SHARE] * classes]
     ends = bootstrap_rows(rows, groups, seed, replicates, scales, telling) or [NOTHING] * len(values)
     found = [Interval(float(value), *own) for value, own in zip(values, ends)]
     exact = (answers == labels).all(1)

@@ -26,7 +26,7 @@ from headstart.features.runtime import quietly
 from headstart.features.shown import Shown
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.bootstrap import bootstrap_intervals, bounded_replicates
+from headstart.training.evaluation.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
 from headstart.training.evaluation.comparisons import PairedDifference, against_best
 from headstart.training.evaluation.intervals import accuracy_interval
 from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
@@ -178,7 +178,7 @@ def _probe_tap(store: FeatureStore, tap: Tap, rows: dict[str, list[int]], groups
         measure = mean_average_precision(truth, correct)
         accuracy = float(value(measure, len(truth)))
         replicates, (_, telling) = bounded_replicates(*truth.shape), telling_of(truth, groups["validation"])
-        low, high = bootstrap_intervals({"": measure}, groups["validation"], seed, replicates, telling=telling)[""]
+        low, high = bootstrap_intervals({"": measure}, groups["validation"], seed, replicates, {"": RANKING}, telling)[""]
     else:
         fitted = ridge.fit(features, labels, len(store.class_names), groups["train"], seed)
         correct = fitted.predict(unseen) == truth
