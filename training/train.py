@@ -21,7 +21,7 @@ import numpy as np
 from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.features.runtime import configure_gpus, quietly
+from headstart.features.runtime import quietly
 from headstart.training.train_config import DECISIONS, TrainConfig
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
 
     if config.refit and (head is not None or loss is not None):
         raise UserError("bad-flag", "refit fits the built-in linear head by a loss of its own: leave out one or the other")
-    configure_gpus()  # memory grows with need
     with run_folder.claimed(config.run) as published:
         return _train(config, head, loss, published)
 

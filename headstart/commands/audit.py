@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome, read_result
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.formatting import printable
 from headstart.training.auditing.audit_config import AuditConfig
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1 when something of --fail_on was found."""
-    return run_command("headstart audit", AuditConfig, argv, _audit, _check_names, needs_tensorflow=lambda config: False)
+    return run_command("headstart audit", AuditConfig, argv, _audit, _check_names, needs_tensorflow=never)
 
 
 def _check_names(config: AuditConfig) -> None:

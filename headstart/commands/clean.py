@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.config import check_fields, flag, positional
 
 
@@ -24,7 +24,7 @@ class CleanConfig:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart clean", CleanConfig, argv, _clean, _check_name, needs_tensorflow=lambda config: False)
+    return run_command("headstart clean", CleanConfig, argv, _clean, _check_name, needs_tensorflow=never)
 
 
 def _check_name(config: CleanConfig) -> None:

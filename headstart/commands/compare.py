@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.formatting import printable
 from headstart.training.evaluation.compare_config import CompareConfig
 
@@ -21,7 +21,7 @@ MAX_ROWS = 20  # classes, or values of a column, on which the two differ most
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1 when the second run is worse by more than --max_drop."""
-    return run_command("headstart compare", CompareConfig, argv, _compare, _check_names, needs_tensorflow=lambda config: False)
+    return run_command("headstart compare", CompareConfig, argv, _compare, _check_names, needs_tensorflow=never)
 
 
 def _check_names(config: CompareConfig) -> None:

@@ -7,22 +7,14 @@ from collections.abc import Sequence
 from headstart.commands.beam_flags import BeamFlags
 from headstart.commands.info import summary
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.runtime import limit_intra_op_threads
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command(
-        "headstart extract",
-        ExtractConfig,
-        argv,
-        _extract,
-        _prepare,
-        needs_tensorflow=lambda config: False,  # whoever builds a network loads it; one that is kept does without
-        beam_flags=BeamFlags(),
-    )
+    return run_command("headstart extract", ExtractConfig, argv, _extract, _prepare, never, beam_flags=BeamFlags())
 
 
 def _prepare(config: ExtractConfig) -> None:

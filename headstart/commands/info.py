@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.config import check_fields, positional
 from headstart.features.formatting import counted, human_bytes
 from headstart.features.spec import DTYPE_BYTES, Tap
@@ -109,7 +109,7 @@ def _proportions(splits: Mapping[str, float]) -> str:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart info", InfoConfig, argv, _info, needs_tensorflow=lambda config: False)
+    return run_command("headstart info", InfoConfig, argv, _info, needs_tensorflow=never)
 
 
 def _info(config: InfoConfig) -> Outcome:

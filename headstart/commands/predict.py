@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from headstart.commands.beam_flags import BeamFlags
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
@@ -19,15 +19,7 @@ PROG = "headstart predict"
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status: 1 when an image failed."""
-    return run_command(
-        PROG,
-        PredictConfig,
-        argv,
-        _predict,
-        _prepare,
-        needs_tensorflow=lambda config: False,  # whoever loads the model loads it; one that is kept does without
-        beam_flags=BeamFlags(),
-    )
+    return run_command(PROG, PredictConfig, argv, _predict, _prepare, never, beam_flags=BeamFlags())
 
 
 def _prepare(config: PredictConfig) -> None:

@@ -15,6 +15,11 @@ from headstart.features.runtime import hush, load_tensorflow
 Config = TypeVar("Config")
 
 
+def never(_: object) -> bool:
+    """For commands that do without TensorFlow, or whose work loads it where it builds a network, unless that is kept."""
+    return False
+
+
 def run_command(
     prog: str,
     config_class: type[Config],

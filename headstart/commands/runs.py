@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome
-from headstart.commands.runner import run_command
+from headstart.commands.runner import never, run_command
 from headstart.features.config import check_fields, flag, positional
 from headstart.features.files import csv_bytes
 from headstart.features.formatting import display_width, printable
@@ -31,7 +31,7 @@ class RunsConfig:
 
 def main(argv: Sequence[str]) -> int | None:
     """The command; returns its exit status."""
-    return run_command("headstart runs", RunsConfig, argv, _runs, needs_tensorflow=lambda config: False)
+    return run_command("headstart runs", RunsConfig, argv, _runs, needs_tensorflow=never)
 
 
 def _runs(config: RunsConfig) -> Outcome:

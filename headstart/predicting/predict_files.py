@@ -32,7 +32,8 @@ from headstart.pipelines.markers import ShardMarker, markers_of, read_marker
 from headstart.pipelines.run_units import run_units
 from headstart.pipelines.stored_features import nothing_stored
 from headstart.pipelines.work_unit import UnitExamples, WorkUnit
-from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest, model_digest
+from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest
+from headstart.training.evaluation.classify import model_digest
 from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.evaluation.to_predict import to_predict
 from headstart.training.runs.run_folder import Run

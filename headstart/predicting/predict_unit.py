@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from headstart.features import files
 from headstart.features.engines.stopwatch import Stopwatch
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
@@ -26,7 +24,7 @@ from headstart.pipelines.work_unit import UnitExample, WorkUnit
 from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
 from headstart.training.evaluation.classify import Classifier
 from headstart.training.evaluation.prediction_rows import Rows, rows_of, write_csv, write_jsonl
-from headstart.training.runs.run_folder import MODEL, Run
+from headstart.training.runs.run_folder import Run
 
 PARTS = "predictions"  # below the output
 
@@ -84,11 +82,6 @@ class PredictPart(WriteUnit):
         return write_unit(unit, job, begin)
 
 
-def model_digest(run: Run) -> str:
-    """sha256 of a run's model."""
-    return files.sha256_file(os.path.join(run.path, MODEL))
-
-
 def answers_digest(run: Run, model: str) -> str:
     """sha256 of what decides a run's answers and what they are called: its model's digest, the classes, the thresholds."""
     metrics = run.metrics
@@ -116,7 +109,7 @@ def _shared(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
 def _load(run: str, unsafe: bool, answers: str, top_k: int) -> _Loaded:
     opened = Run.open(run, unsafe)
     loaded = _Loaded(Classifier(opened), rows_of(opened, top_k))
-    if answers_digest(opened, model_digest(opened)) != answers:
+    if answers_digest(opened, loaded.classifier.digest) != answers:
         raise UserError(
             "replaced", f"the run {run!r} was trained again since these predictions began: start them anew, in another folder"
         )

@@ -39,11 +39,26 @@ class Classifier:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, kept, model = run, _kept(run), functools.cache(run.model)
+        self.run = run
+        kept, model = self._kept(), functools.cache(run.model)
         self.engine = kept_engine(
             kept["backbone"], lambda: model().get_layer("backbone"), EngineOptions(), run.spec.model_dtype
         )
         self.head = kept_engine(kept["head"], lambda: model().get_layer("head"), EngineOptions(batch_size=FILES_AT_ONCE))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of the run's model."""
+        return model_digest(self.run)
+
+    def _kept(self) -> dict[str, Kept | None]:
+        """What is kept of both parts of the model on this machine; nothing of one that may bring code along."""
+        parts = ("backbone", "head")
+        if self.run.unsafe or self.run.spec.backbone.startswith(f"{CUSTOM}:"):
+            return dict.fromkeys(parts)
+        found = {part: kept_by([self.digest, part]) for part in parts}
+        self.run.check_same()
+        return found
 
     def answers(self, paths: Iterable[str], watch: Stopwatch | None = None) -> Iterator[Answer | Unreadable]:
         """Each file's answer, in order; or why there is none. watch adds up what each step takes."""
@@ -56,14 +71,9 @@ class Classifier:
                 yield row if isinstance(row, Unreadable) else Answer(next(found), row[0])
 
 
-def _kept(run: Run) -> dict[str, Kept | None]:
-    """What is kept of both parts of a run's model on this machine; nothing of one that may bring code along."""
-    parts = ("backbone", "head")
-    if run.unsafe or run.spec.backbone.startswith(f"{CUSTOM}:"):
-        return dict.fromkeys(parts)
-    model = files.sha256_file(os.path.join(run.path, MODEL))
-    run.check_same()
-    return {part: kept_by([model, part]) for part in parts}
+def model_digest(run: Run) -> str:
+    """sha256 of a run's model."""
+    return files.sha256_file(os.path.join(run.path, MODEL))
 
 
 def classify_files(run: Run, paths: Sequence[str]) -> Iterator[np.ndarray | Unreadable]:

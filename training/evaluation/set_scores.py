@@ -15,13 +15,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from headstart.training.evaluation import set_measures
-from headstart.training.evaluation.bootstrap import LOSS, NOTHING, RANKING, SHARE, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.bootstrap import (
+    LOSS,
+    NOTHING,
+    RANKING,
+    SHARE,
+    bootstrap_rows,
+    bounded_replicates,
+    groups_with,
+)
 from headstart.training.evaluation.intervals import MIN_GROUPS, Floats, accuracy_interval
 from headstart.training.evaluation.measures import ratio
 from headstart.training.evaluation.scores import MIN_EXAMPLES, Interval
 from headstart.training.evaluation.thresholds import decided
 
-BOOTSTRAPPED = ("mean_average_precision", "macro_f1", "micro_f1", "log_loss")
+BOOTSTRAPPED = {"mean_average_precision": RANKING, "macro_f1": SHARE, "micro_f1": SHARE, "log_loss": LOSS}  # their scales
 
 
 @dataclass(frozen=True)
@@ -109,16 +117,14 @@ def score_sets(
         return np.concatenate([np.stack([*means, micro(weights), loss(weights)]), each, every])  # [4 + 2 C, R]
 
     classes, group_count = len(class_names), len(set(groups))
+    values, exact = set_measures.value(rows, len(labels)), (answers == labels).all(1)
     replicates = bounded_replicates(len(labels), classes)
-    values = set_measures.value(rows, len(labels))
     of_each, of_means = set_measures.telling_of(labels, groups)
-    mistaken = len(set(np.asarray(groups, object)[(answers != labels).any(1)]))
+    mistaken = groups_with(~exact, groups)
     telling = [of_means, of_means, mistaken, mistaken, *of_each, *of_each]
-    kinds = {"mean_average_precision": RANKING, "log_loss": LOSS}
-    scales = [*(kinds.get(name, SHARE) for name in BOOTSTRAPPED), *[RANKING] * classes, *[SHARE] * classes]
+    scales = [*BOOTSTRAPPED.values(), *[RANKING] * classes, *[SHARE] * classes]
     ends = bootstrap_rows(rows, groups, seed, replicates, scales, telling) or [NOTHING] * len(values)
     found = [Interval(float(value), *own) for value, own in zip(values, ends)]
-    exact = (answers == labels).all(1)
     counts, given, hits = labels.sum(0), answers.sum(0), (labels & answers).sum(0)  # [C] each
     precision, recall = ratio(hits, given), ratio(hits, counts)
     of_classes = found[len(BOOTSTRAPPED) :]

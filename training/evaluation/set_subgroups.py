@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.training.evaluation import set_measures
-from headstart.training.evaluation.bootstrap import NOTHING, RANKING, SHARE, bootstrap_rows, bounded_replicates
+from headstart.training.evaluation.bootstrap import NOTHING, RANKING, SHARE, bootstrap_rows, bounded_replicates, groups_with
 from headstart.training.evaluation.intervals import Floats
 from headstart.training.evaluation.scores import Interval
 from headstart.training.evaluation.set_measures import Truth
@@ -83,8 +83,7 @@ def _of_images(
         return np.stack([precision(weights), micro(weights)])
 
     found = set_measures.value(measure, len(truth))
-    mistaken = len({group for group, wrong in zip(groups, (answers != truth).any(1)) if wrong})
-    telling = [set_measures.telling_of(truth, groups)[1], mistaken]
+    telling = [set_measures.telling_of(truth, groups)[1], groups_with((answers != truth).any(1), groups)]
     replicates, scales = bounded_replicates(*truth.shape), [RANKING, SHARE]
     ends = bootstrap_rows(measure, groups, seed, replicates, scales, telling) or [NOTHING] * 2
     shares = truth.mean(0)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.features import files
 from headstart.features.errors import UserError
-from headstart.features.runtime import configure_gpus, quietly
+from headstart.features.runtime import quietly
 from headstart.features.spec import FeatureSpec
 from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
 from headstart.training.train_config import DECISIONS
@@ -52,7 +52,6 @@ def finetune(config: FinetuneConfig) -> Run:
     """
     from headstart.training.runs import run_folder
 
-    configure_gpus()  # memory grows with need
     with run_folder.claimed(config.run) as published:
         return _finetune(config, published)
 

@@ -41,8 +41,8 @@ from headstart.training.reporting.set_sections import label_classes, set_example
 from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import EVALUATION, Run
 
-AT_ONCE = 20_000_000  # bytes of predictions.csv that a command reads again by itself: two million probabilities
-ANSWERS_AT_ONCE = 2_000_000
+ANSWERS_AT_ONCE = 2_000_000  # probabilities of which a command leaves a page by itself
+AT_ONCE = 10 * ANSWERS_AT_ONCE  # bytes of the predictions.csv that has them
 CHOOSING = "validation"
 More = Callable[[Evaluated, Pictures, Album], list[Markup]]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.report import FEW_GROUPS, RATES
-from headstart.training.pages.again import command
-from headstart.training.pages.elements import html, interval, note, percent, result, table, within
+from headstart.training.pages.elements import html, interval, percent, result, table, within
 from headstart.training.reporting.evaluated import Evaluated
+from headstart.training.reporting.trained_section import to_measure
 
 NUMBERS = {"log_loss": "log loss", "brier": "Brier score"}
 FEW_CLASSES = 5  # with so many the truth is always among the first 5
@@ -28,14 +27,7 @@ def result_section(evaluated: Evaluated) -> Markup:
 def still_to_do(found: Predictions) -> list[Markup]:
     """How to measure on test, where this is of the split that chose."""
     run = found.run
-    if found.name != "validation" or "test" not in run.table.splits:
-        return []
-    return [
-        note(
-            "On test, at the end and once: <code>{}</code>.",
-            command("evaluate", EvaluateConfig, {"run": run.home, "split": "test"}),
-        )
-    ]
+    return [to_measure(run, "test")] if found.name == "validation" and "test" in run.table.splits else []
 
 
 def sentence(evaluated: Evaluated) -> Markup:

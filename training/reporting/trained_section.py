@@ -22,11 +22,12 @@ def trained_section(run: Run) -> Markup:
     name, kind = chosen_figure(metrics)
     figure = f"{metrics[name]:.4f}" if name == "loss" else percent(metrics[name])
     known = metrics.get("refit", {}).get("splits", ())  # the head was fitted to these
-    notes = [
-        note(text, command("evaluate", EvaluateConfig, {"run": run.home, "split": split}))
-        for split, text in HELD_OUT.items()
-        if split in run.table.splits and split not in known
-    ]
+    notes = [to_measure(run, split) for split in HELD_OUT if split in run.table.splits and split not in known]
     sentence = html("<strong>{}</strong> {}.", figure, kind)
     caveat = "Not evaluated yet: no interval, nothing by class, no mistakes to look at, and a figure that flatters the run."
     return result(sentence, [caveat], notes)
+
+
+def to_measure(run: Run, split: str) -> Markup:
+    """How to measure a run on a split that holds some images out."""
+    return note(HELD_OUT[split], command("evaluate", EvaluateConfig, {"run": run.home, "split": split}))
