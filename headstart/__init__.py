@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from headstart.predicting.predict_files import predict_files
     from headstart.training.auditing.audit import audit
     from headstart.training.auditing.audit_config import AuditConfig
-    from headstart.training.evaluation.compare import compare
-    from headstart.training.evaluation.compare_config import CompareConfig
+    from headstart.training.comparing.compare import compare
+    from headstart.training.comparing.compare_config import CompareConfig
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
-    from headstart.training.evaluation.predict import predict
-    from headstart.training.evaluation.predict_config import PredictConfig
     from headstart.training.exporting.export import export
     from headstart.training.exporting.export_config import ExportConfig
     from headstart.training.finetuning.finetune import finetune
     from headstart.training.finetuning.finetune_config import FinetuneConfig
+    from headstart.training.predicting.predict import predict
+    from headstart.training.predicting.predict_config import PredictConfig
     from headstart.training.probing.learning_curve import learning_curve
     from headstart.training.probing.learning_curve_config import LearningCurveConfig
     from headstart.training.probing.probe import probe
@@ -59,8 +59,8 @@ _HOME = {
     "extract": "headstart.pipelines.extract",
     "AuditConfig": "headstart.training.auditing.audit_config",
     "audit": "headstart.training.auditing.audit",
-    "CompareConfig": "headstart.training.evaluation.compare_config",
-    "compare": "headstart.training.evaluation.compare",
+    "CompareConfig": "headstart.training.comparing.compare_config",
+    "compare": "headstart.training.comparing.compare",
     "EvaluateConfig": "headstart.training.evaluation.evaluate_config",
     "evaluate": "headstart.training.evaluation.evaluate",
     "ExportConfig": "headstart.training.exporting.export_config",
@@ -70,8 +70,8 @@ _HOME = {
     "finetune": "headstart.training.finetuning.finetune",
     "LearningCurveConfig": "headstart.training.probing.learning_curve_config",
     "learning_curve": "headstart.training.probing.learning_curve",
-    "PredictConfig": "headstart.training.evaluation.predict_config",
-    "predict": "headstart.training.evaluation.predict",
+    "PredictConfig": "headstart.training.predicting.predict_config",
+    "predict": "headstart.training.predicting.predict",
     "predict_files": "headstart.predicting.predict_files",
     "ProbeConfig": "headstart.training.probing.probe_config",
     "probe": "headstart.training.probing.probe",

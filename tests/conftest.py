@@ -240,7 +240,7 @@ def loaded_once(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
     from headstart.features.engines.base import Engine
     from headstart.features.engines.factory import kept_engine
     from headstart.features.files import sha256_file
-    from headstart.training.evaluation import classify
+    from headstart.training.predicting import classify
     from headstart.training.runs.run_folder import MODEL, Run
 
     load = Run.model

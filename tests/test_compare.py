@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
+from headstart.training.comparing.compare import compare
+from headstart.training.comparing.compare_config import CompareConfig
+from headstart.training.comparing.differing import Differing, DifferingSets, table_of
 from headstart.training.evaluation import report
-from headstart.training.evaluation.compare import compare
-from headstart.training.evaluation.compare_config import CompareConfig
-from headstart.training.evaluation.comparisons import mcnemar
-from headstart.training.evaluation.differing import Differing, DifferingSets, table_of
+from headstart.training.scoring.comparisons import mcnemar
 from tests.pages import alone
 
 NAMES = ["fern", "gentian"]

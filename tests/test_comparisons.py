@@ -12,8 +12,8 @@ from hypothesis import strategies as some
 from scipy.stats import binomtest, norm
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import intervals
-from headstart.training.evaluation.comparisons import against_best, mcnemar
+from headstart.training.scoring import intervals
+from headstart.training.scoring.comparisons import against_best, mcnemar
 
 
 def names(count: int) -> list[str]:

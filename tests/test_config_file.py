@@ -16,7 +16,7 @@ from headstart.commands.beam_flags import BeamFlags
 from headstart.features.command_line import parse
 from headstart.features.config_file import config_toml, read_config
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.predicting.predict_config import PredictConfig
 from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.runs.run_folder import Run
 from headstart.training.train_config import TrainConfig

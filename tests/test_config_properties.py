@@ -27,8 +27,8 @@ from headstart.features.errors import UserError
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.auditing.audit_config import AuditConfig
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.predict_config import PredictConfig
 from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.predicting.predict_config import PredictConfig
 from headstart.training.probing.learning_curve_config import LearningCurveConfig
 from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.reporting.report_config import ReportConfig

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from headstart.training.evaluation import measures, scores, set_measures, set_scores
-from headstart.training.evaluation.scores import score
-from headstart.training.evaluation.set_scores import score_sets
-from headstart.training.evaluation.thresholds import decided
+from headstart.training.scoring import measures, scores, set_measures, set_scores
+from headstart.training.scoring.scores import score
+from headstart.training.scoring.set_scores import score_sets
+from headstart.training.scoring.thresholds import decided
 
 Drawn = tuple[np.ndarray, np.ndarray]
 FIGURES = ("accuracy", "balanced_accuracy", *measures.BOOTSTRAPPED)

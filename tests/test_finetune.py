@@ -110,7 +110,7 @@ def assert_kept(start: pathlib.Path | str, run: pathlib.Path | str) -> None:
 
 
 def probabilities(run: pathlib.Path | str, photos: pathlib.Path, split: str = "test") -> np.ndarray:
-    from headstart.training.evaluation.classify import classify_files
+    from headstart.training.predicting.classify import classify_files
 
     return np.stack(list(classify_files(Run.open(str(run)), sorted(map(str, (photos / split).rglob("*.*"))))))  # type: ignore[arg-type]
 

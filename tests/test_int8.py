@@ -25,7 +25,7 @@ from headstart.pipelines import growth
 from headstart.pipelines.compact import compact
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.training.evaluation.classify import classify_files
+from headstart.training.predicting.classify import classify_files
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
 from tests.conftest import generation, little_base

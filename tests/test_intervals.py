@@ -13,8 +13,8 @@ from scipy.special import expit, logit
 from scipy.stats import t as student_t
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import bootstrap, intervals
-from headstart.training.evaluation import measures as built
+from headstart.training.scoring import bootstrap, intervals
+from headstart.training.scoring import measures as built
 
 FEW = settings(max_examples=60, deadline=None)
 Interval = tuple[float, float]

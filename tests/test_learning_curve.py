@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.cli import main
-from headstart.training.evaluation.bootstrap import telling_groups
 from headstart.training.probing.learners import ClassLearner, SetLearner
 from headstart.training.probing.learning_curve import PLOT, RESULT, TABLE, part_sizes
 from headstart.training.probing.power_law import EXPONENTS, Curve, Laws, fit_curve, fit_laws, replicated
+from headstart.training.scoring.bootstrap import telling_groups
 from tests.conftest import CLASSES, extracted, write_photos
 
 SIZES = [8.0, 13.0, 20.0, 32.0, 50.0, 80.0, 125.0, 200.0]

@@ -18,7 +18,7 @@ from headstart.features.dataset.sources import read_source
 from headstart.features.places import place
 from headstart.features.places.entry import Entry
 from headstart.pipelines.survey import Survey, survey_listing
-from headstart.training.evaluation.to_predict import to_predict
+from headstart.training.predicting.to_predict import to_predict
 from tests.bucket import CHANGED, listed
 
 pytest.importorskip("obstore", reason="object stores need the extra `remote`")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headstart.training.evaluation.folds import fold_of
 from headstart.training.fitting import logistic
+from headstart.training.scoring.folds import fold_of
 
 
 def blobs(count: int, width: int, classes: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

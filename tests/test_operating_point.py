@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from headstart.cli import main
 from headstart.commands.train import decision_lines
-from headstart.training.evaluation.goals import PAIRS, parse_goal
-from headstart.training.evaluation.operating_point import achieved, choose
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.goals import PAIRS, parse_goal
+from headstart.training.scoring.operating_point import achieved, choose
 from tests.conftest import raises, write_photos
 
 GOALS = [f"{wanted}@{held}" for wanted, held in PAIRS]

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.plots import canvas
-from headstart.training.evaluation.plots.accuracy_by_depth import COLOURS, DepthPoint, _spread, accuracy_by_depth
-from headstart.training.evaluation.plots.confused_pairs import confused_pairs
-from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
-from headstart.training.evaluation.plots.learning_curve import learning_curve
+from headstart.training.plots import canvas
+from headstart.training.plots.accuracy_by_depth import COLOURS, DepthPoint, _spread, accuracy_by_depth
+from headstart.training.plots.confused_pairs import confused_pairs
+from headstart.training.plots.confusion_matrix import confusion_matrix
+from headstart.training.plots.learning_curve import learning_curve
 
 NAMES = ["Hündchen", "ねこ", "$5_a$", "кот", "new\nline", "a very long class name that goes on and on"]
 
@@ -246,7 +246,7 @@ def test_plots_are_the_same_bytes_twice_and_leave_settings_alone(
 
 def test_matplotlib_loads_only_to_draw() -> None:
     root = pathlib.Path(__file__).parent.parent
-    check = "import sys; from headstart.training.evaluation import scores; import headstart.training.evaluation.plots.canvas; "
+    check = "import sys; from headstart.training.scoring import scores; import headstart.training.plots.canvas; "
     check += "sys.exit('matplotlib' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=root, check=False).returncode == 0
 

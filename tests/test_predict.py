@@ -16,8 +16,8 @@ from PIL import Image
 
 from headstart.cli import main
 from headstart.features.errors import UserError
-from headstart.training.evaluation.predict import predict
-from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.predicting.predict import predict
+from headstart.training.predicting.predict_config import PredictConfig
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 

@@ -23,8 +23,8 @@ from PIL import Image
 from headstart.cli import main
 from headstart.features.places.claim import claimed
 from headstart.predicting import predict_unit
-from headstart.training.evaluation.predict import predict
-from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.predicting.predict import predict
+from headstart.training.predicting.predict_config import PredictConfig
 from headstart.training.runs.run_folder import MODEL, Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig

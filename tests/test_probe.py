@@ -22,12 +22,12 @@ from headstart.commands.probe import describe
 from headstart.features.dataset.examples import from_csv, to_csv
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
-from headstart.training.evaluation.comparisons import PairedDifference
-from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
 from headstart.training.pages.page import REPORT
+from headstart.training.plots.accuracy_by_depth import accuracy_by_depth
 from headstart.training.probing import ridge
 from headstart.training.probing.probe import PLOT, RESULT, TABLE, ProbeResult, TapProbe, _rank, advise, probe
 from headstart.training.probing.probe_config import ProbeConfig
+from headstart.training.scoring.comparisons import PairedDifference
 from tests.conftest import IMAGE_SIZE, PER_SPLIT, generation, rewrite_manifest, small_backbone
 from tests.pages import alone
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import report, scores
+from headstart.training.evaluation import report
+from headstart.training.scoring import scores
 
 
 def scored(classes: int, count: int = 200) -> scores.Scores:

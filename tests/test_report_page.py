@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from headstart.cli import main
-from headstart.training.evaluation import pictures
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import html, table
+from headstart.training.predicting import pictures
 from headstart.training.reporting.report import leave_report
 from headstart.training.runs.run_folder import Run
 from tests.conftest import small_backbone_flags

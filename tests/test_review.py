@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import entropy
 
 from headstart.cli import main
-from headstart.training.evaluation.review import LIST, OF_SEVERAL, SHEET, Pool, margin, mean_entropy, spread
+from headstart.training.predicting.review import LIST, OF_SEVERAL, SHEET, Pool, margin, mean_entropy, spread
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.training.evaluation.folds import FOLDS, fold_of
 from headstart.training.probing import ridge
+from headstart.training.scoring.folds import FOLDS, fold_of
 
 
 def drawn(count: int, width: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

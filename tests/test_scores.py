@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation import bootstrap, intervals, measures, report, scores
-from headstart.training.evaluation.measures import value
-from headstart.training.evaluation.scores import ClassScores, ConfusedPair, Interval, Mistake
+from headstart.training.evaluation import report
+from headstart.training.scoring import bootstrap, intervals, measures, scores
+from headstart.training.scoring.measures import value
+from headstart.training.scoring.scores import ClassScores, ConfusedPair, Interval, Mistake
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 FEW = settings(max_examples=60, deadline=None)

@@ -28,14 +28,14 @@ from headstart.pipelines import growth
 from headstart.pipelines.extract import extract
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.predict import predict
-from headstart.training.evaluation.predict_config import PredictConfig
-from headstart.training.evaluation.review import mean_entropy
-from headstart.training.evaluation.set_scores import SetScores
 from headstart.training.finetuning import head_pretraining
 from headstart.training.finetuning.finetune import finetune
 from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.predicting.predict import predict
+from headstart.training.predicting.predict_config import PredictConfig
+from headstart.training.predicting.review import mean_entropy
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.set_scores import SetScores
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
 from tests.conftest import SHAPES, after_epoch, draw_shapes, raises, small_backbone_flags

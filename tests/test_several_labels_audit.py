@@ -24,7 +24,7 @@ from headstart.training.auditing.space import unit
 from headstart.training.auditing.thumbnails import Thumbnail
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.set_scores import SetScores
+from headstart.training.scoring.set_scores import SetScores
 from tests.conftest import SHAPES, draw_shapes, raises, several_config, shapes_of
 
 NAMES = ("ash", "birch", "cedar")

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.linear_model import Ridge
 
-from headstart.training.evaluation import set_measures, set_report
-from headstart.training.evaluation.bootstrap import bootstrap_intervals
-from headstart.training.evaluation.set_comparisons import sets_against_best
-from headstart.training.evaluation.set_scores import score_sets
-from headstart.training.evaluation.set_subgroups import set_subgroups
-from headstart.training.evaluation.temperature import fit_sigmoid_temperature, set_figures, sigmoid
-from headstart.training.evaluation.thresholds import choose_thresholds, decided
+from headstart.training.evaluation import set_report
 from headstart.training.probing import ridge
+from headstart.training.scoring import set_measures
+from headstart.training.scoring.bootstrap import bootstrap_intervals
+from headstart.training.scoring.set_comparisons import sets_against_best
+from headstart.training.scoring.set_scores import score_sets
+from headstart.training.scoring.set_subgroups import set_subgroups
+from headstart.training.scoring.temperature import fit_sigmoid_temperature, set_figures, sigmoid
+from headstart.training.scoring.thresholds import choose_thresholds, decided
 from tests.conftest import raises
 
 NAMES = ["cat", "dog", "sun"]

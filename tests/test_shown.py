@@ -15,8 +15,8 @@ from headstart.features.shown import Shown, plots, thumbnails
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.auditing.audit import audit
 from headstart.training.auditing.audit_config import AuditConfig
-from headstart.training.evaluation.compare import compare
-from headstart.training.evaluation.compare_config import CompareConfig
+from headstart.training.comparing.compare import compare
+from headstart.training.comparing.compare_config import CompareConfig
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.probing.learning_curve import LearningCurve

@@ -13,8 +13,8 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.dataset.examples import Example
-from headstart.training.evaluation.intervals import share_interval
-from headstart.training.evaluation.subgroups import subgroups, values_by
+from headstart.training.scoring.intervals import share_interval
+from headstart.training.scoring.subgroups import subgroups, values_by
 from tests.conftest import extracted, raises, write_photos
 
 EXAMPLES = [Example(f"test/{name}/{number}.jpg", f"{name}{number}", (name,), "test") for name in "ab" for number in range(3)]

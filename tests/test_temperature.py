@@ -18,17 +18,17 @@ from headstart.features.keras_internals import every_layer
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.plots.reliability import reliability
-from headstart.training.evaluation.temperature import (
+from headstart.training.fitting.calibrate import NO_LOGITS, NOT_ASKED, Decisions, decide, scale_logits
+from headstart.training.fitting.sources import ArraySource
+from headstart.training.plots.reliability import reliability
+from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.temperature import (
     figures,
     fit_temperature,
     reliability_bins,
     softmax,
     without_temperature,
 )
-from headstart.training.fitting.calibrate import NO_LOGITS, NOT_ASKED, Decisions, decide, scale_logits
-from headstart.training.fitting.sources import ArraySource
-from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
 

@@ -2,6 +2,6 @@
 
 In its rooms: one training, its run, evaluation, probing, fine-tuning.
 
-May import features, features.images, features.places, features.store, training.evaluation, training.fitting, training.runs,
+May import features, features.images, features.places, features.store, training.fitting, training.runs, training.scoring,
 training.tasks.
 """

@@ -73,7 +73,6 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     import keras
 
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.evaluation.goals import check_dataset
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.fit import fit_network
     from headstart.training.fitting.refit import refit
@@ -82,6 +81,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
+    from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
     from headstart.training.tasks.task import task_of
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.errors import UserError
-from headstart.training.evaluation.goals import check_flags
+from headstart.training.scoring.goals import check_flags
 
 HEADS = ("linear", "mlp")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")

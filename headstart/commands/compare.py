@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import never, run_command
 from headstart.features.formatting import printable
-from headstart.training.evaluation.compare_config import CompareConfig
+from headstart.training.comparing.compare_config import CompareConfig
 
 if TYPE_CHECKING:
-    from headstart.training.evaluation.compare import Comparison, Part
-    from headstart.training.evaluation.compare_sets import Pair, SetComparison
+    from headstart.training.comparing.compare import Comparison, Part
+    from headstart.training.comparing.compare_sets import Pair, SetComparison
 
 MAX_ROWS = 20  # classes, or values of a column, on which the two differ most
 
@@ -32,7 +32,7 @@ def _check_names(config: CompareConfig) -> None:
 
 
 def _compare(config: CompareConfig) -> Outcome:
-    from headstart.training.evaluation.compare import Comparison, compare
+    from headstart.training.comparing.compare import Comparison, compare
     from headstart.training.pages.page import REPORT
 
     found = compare(config)

@@ -92,7 +92,7 @@ def demo(config: DemoConfig) -> DemoResult:
 
 def describe(config: DemoConfig, result: DemoResult) -> str:
     """The demo's result, and where to look."""
-    from headstart.training.evaluation.scores import Scores
+    from headstart.training.scoring.scores import Scores
 
     scores = result.evaluation.scores
     assert isinstance(scores, Scores), "each digit has one label"

@@ -11,8 +11,8 @@ from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines, 
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.formatting import counted
 from headstart.features.places import place
-from headstart.training.evaluation.goals import check_dataset
 from headstart.training.finetuning.finetune_config import FinetuneConfig
+from headstart.training.scoring.goals import check_dataset
 from headstart.training.tasks.checks import check_training, delimiter_for
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from headstart.features.runtime import quietly
 from headstart.features.spec import parse_image_size
 
 if TYPE_CHECKING:
-    from headstart.training.evaluation.scores import Interval
+    from headstart.training.scoring.scores import Interval
 
 STOPPING = 0.2  # of the training split
 HELD_OUT = "test"
@@ -150,7 +150,7 @@ def _one_seed(config: NotebookConfig, table: str, boundary: str, seed: int, seco
 def _score(run: str) -> Interval:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
-    from headstart.training.evaluation.scores import Scores
+    from headstart.training.scoring.scores import Scores
 
     scores = evaluate(EvaluateConfig(run=run, split=HELD_OUT)).scores
     assert isinstance(scores, Scores), "each image has one label"

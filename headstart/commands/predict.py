@@ -12,7 +12,7 @@ from headstart.commands.runner import never, run_command
 from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads
-from headstart.training.evaluation.predict_config import PredictConfig
+from headstart.training.predicting.predict_config import PredictConfig
 
 PROG = "headstart predict"
 
@@ -45,8 +45,8 @@ def _in_parts(config: PredictConfig) -> Outcome:
 
 
 def _in_order(config: PredictConfig) -> Outcome:
-    from headstart.training.evaluation.predict import write_rows
-    from headstart.training.evaluation.review import LIST, SHEET
+    from headstart.training.predicting.predict import write_rows
+    from headstart.training.predicting.review import LIST, SHEET
 
     total, failed, rows = write_rows(config)
     if config.review:

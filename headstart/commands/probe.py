@@ -11,8 +11,8 @@ from headstart.features.formatting import human_bytes
 from headstart.training.probing.probe_config import ProbeConfig
 
 if TYPE_CHECKING:
-    from headstart.training.evaluation.comparisons import PairedDifference
     from headstart.training.probing.probe import ProbeResult, TapProbe
+    from headstart.training.scoring.comparisons import PairedDifference
 
 
 MEASURES = {"accuracy": "accuracy", "mean average precision": "average precision"}  # at the head of a column

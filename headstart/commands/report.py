@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def _prepare(config: ReportConfig) -> None:
-    from headstart.training.evaluation.predictions import Predictions
+    from headstart.training.predicting.predictions import Predictions
     from headstart.training.runs.run_folder import Run
 
     Predictions.of_run(Run.open(config.run), config.split)

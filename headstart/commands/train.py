@@ -10,7 +10,7 @@ from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
 from headstart.features.formatting import counted, printable
 from headstart.features.places import place
-from headstart.training.evaluation.goals import check_dataset
+from headstart.training.scoring.goals import check_dataset
 from headstart.training.tasks.checks import check_training
 from headstart.training.train_config import TrainConfig
 

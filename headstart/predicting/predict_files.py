@@ -1,6 +1,6 @@
 """headstart predict --output DIR: images in, their predictions in parts out, by one Beam pipeline. Any runner takes it.
 
-1. the run; every image that is named     training/evaluation/to_predict.py
+1. the run; every image that is named     training/predicting/to_predict.py
 2. units of equal size, by name alone; what earlier starts finished is kept
 3. one Beam pipeline, a part a unit       headstart/predicting/predict_unit.py
 4. dead letters; and last the summary, which says that all of it is there
@@ -33,9 +33,9 @@ from headstart.pipelines.run_units import run_units
 from headstart.pipelines.stored_features import nothing_stored
 from headstart.pipelines.work_unit import UnitExamples, WorkUnit
 from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest
-from headstart.training.evaluation.classify import model_digest
-from headstart.training.evaluation.predict_config import PredictConfig
-from headstart.training.evaluation.to_predict import to_predict
+from headstart.training.predicting.classify import model_digest
+from headstart.training.predicting.predict_config import PredictConfig
+from headstart.training.predicting.to_predict import to_predict
 from headstart.training.runs.run_folder import Run
 from headstart.training.tasks.checks import check_prediction
 

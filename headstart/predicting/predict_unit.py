@@ -22,8 +22,8 @@ from headstart.pipelines.markers import ShardMarker
 from headstart.pipelines.unit_job import UnitJob
 from headstart.pipelines.work_unit import UnitExample, WorkUnit
 from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
-from headstart.training.evaluation.classify import Classifier
-from headstart.training.evaluation.prediction_rows import Rows, rows_of, write_csv, write_jsonl
+from headstart.training.predicting.classify import Classifier
+from headstart.training.predicting.prediction_rows import Rows, rows_of, write_csv, write_jsonl
 from headstart.training.runs.run_folder import Run
 
 PARTS = "predictions"  # below the output

@@ -14,7 +14,7 @@ from collections import defaultdict
 from typing import NamedTuple
 from unittest import mock
 
-from headstart.training.evaluation import scores, set_scores
+from headstart.training.scoring import scores, set_scores
 from tests.test_coverage import of_one_label, of_several_labels
 
 GROUPED = [(2, 10), (3, 10), (5, 10), (7, 10), (10, 10), (20, 10), (30, 5), (100, 5)]  # groups, images of each

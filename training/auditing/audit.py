@@ -33,8 +33,8 @@ from headstart.training.auditing.neighbours import nearest
 from headstart.training.auditing.score import Score, Scored, scored_by_probe, scored_by_run, with_and_without
 from headstart.training.auditing.space import read_space, softly_whitened
 from headstart.training.auditing.thumbnails import ImageFiles, Thumbnail, read_thumbnails
-from headstart.training.evaluation.plots.contact_sheet import draw_sheet
 from headstart.training.pages.page import REPORT
+from headstart.training.plots.contact_sheet import draw_sheet
 
 RESULT = "audit.json"
 LEAST = 20  # images

@@ -24,7 +24,7 @@ from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import Score
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.auditing.thumbnails import Thumbnail, differing_bits
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.plots.contact_sheet import Strip, Tile
 
 NEAR, NEAR_BY_CROP, NEAR_BY_HASH = 0.5, 0.75, 0.9  # distance over the usual one
 SAME_HASH = 6  # of 64 bits: of two unrelated pictures 32 differ, and fewer than 16 in one pair of 20,000

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
 from headstart.training.auditing.space import Ints
-from headstart.training.evaluation.plots.contact_sheet import Strip
+from headstart.training.plots.contact_sheet import Strip
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.space import Floats, Ints
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.plots.contact_sheet import Strip, Tile
 
 PATTERNS = (  # what `headstart extract --group_by` takes; the first that suits is told
     r"([^/]*?[A-Za-z]+[-_]?\d+)[-_. ][^/]+$",  # patient12_003.png

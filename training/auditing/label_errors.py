@@ -25,9 +25,9 @@ from headstart.features.progress import Progress
 from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Floats, Ints
-from headstart.training.evaluation.folds import fold_of
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
-from headstart.training.evaluation.set_measures import mean_average_precision, value
+from headstart.training.plots.contact_sheet import Strip, Tile
+from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.set_measures import mean_average_precision, value
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -11,7 +11,7 @@ import numpy as np
 from headstart.training.auditing.findings import Finding, Images
 from headstart.training.auditing.neighbours import Neighbours
 from headstart.training.auditing.space import Floats
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.plots.contact_sheet import Strip, Tile
 
 NEAREST = 10
 FAR = 3.0  # spreads above the median

@@ -16,12 +16,12 @@ from headstart.features.errors import UserError
 from headstart.training.auditing.findings import Images, Row
 from headstart.training.auditing.label_errors import logistic_regression
 from headstart.training.auditing.space import Floats, Ints
-from headstart.training.evaluation.answers import check_same_task
-from headstart.training.evaluation.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
-from headstart.training.evaluation.intervals import accuracy_interval
-from headstart.training.evaluation.predictions import Predictions
-from headstart.training.evaluation.set_measures import mean_average_precision, telling_of, value
+from headstart.training.predicting.answers import check_same_task
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
+from headstart.training.scoring.intervals import accuracy_interval
+from headstart.training.scoring.set_measures import mean_average_precision, telling_of, value
 
 
 @dataclass(frozen=True)

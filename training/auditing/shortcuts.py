@@ -19,9 +19,9 @@ from headstart.features.dataset.splits import SPLIT_NAMES
 from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Ints
 from headstart.training.auditing.thumbnails import Thumbnail
-from headstart.training.evaluation.folds import fold_of
-from headstart.training.evaluation.intervals import balanced_accuracy_interval
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.plots.contact_sheet import Strip, Tile
+from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.intervals import balanced_accuracy_interval
 
 BINS = 20
 MOST = 20_000  # images, at most, that it is learned from

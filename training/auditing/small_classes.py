@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headstart.training.auditing.findings import Finding, Images, Row
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile
+from headstart.training.plots.contact_sheet import Strip, Tile
 
 LEAST = 10  # images in a split: of 9 that are all right, the recall may still be 70%
 SHOWN, IN_A_STRIP = 12, 6

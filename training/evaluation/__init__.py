@@ -1,5 +1,5 @@
-"""How good a run is: scores with intervals, plots, reports, predictions.
+"""How good a run is: `headstart evaluate`, and its report in words.
 
-May import features, features.backbones, features.dataset, features.engines, features.images, features.places, features.store,
-training.evaluation.plots, training.pages, training.runs, training.tasks.
+May import features, features.dataset, features.places, features.store, training.plots, training.predicting, training.runs,
+training.scoring, training.tasks.
 """

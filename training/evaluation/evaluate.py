@@ -21,21 +21,21 @@ from headstart.features.runtime import quietly
 from headstart.features.shown import Shown, plots
 from headstart.features.store.manifest import is_store
 from headstart.training.evaluation import report, set_report
-from headstart.training.evaluation.answers import Answers, UnreadableImage, of_images, of_store
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.goals import parse_goal
-from headstart.training.evaluation.operating_point import OperatingPoint, achieved
-from headstart.training.evaluation.plots.confused_pairs import confused_pairs
-from headstart.training.evaluation.plots.confusion_matrix import confusion_matrix
-from headstart.training.evaluation.plots.reliability import reliability
-from headstart.training.evaluation.predictions import PREDICTIONS
-from headstart.training.evaluation.scores import Scores, score
-from headstart.training.evaluation.set_scores import SetScores, score_sets
-from headstart.training.evaluation.set_subgroups import SetSubgroup, set_subgroups
-from headstart.training.evaluation.subgroups import Subgroup, subgroups, values_by
-from headstart.training.evaluation.temperature import figures, reliability_bins, without_temperature
-from headstart.training.evaluation.thresholds import thresholds_of
+from headstart.training.plots.confused_pairs import confused_pairs
+from headstart.training.plots.confusion_matrix import confusion_matrix
+from headstart.training.plots.reliability import reliability
+from headstart.training.predicting.answers import Answers, UnreadableImage, of_images, of_store
+from headstart.training.predicting.predictions import PREDICTIONS
 from headstart.training.runs.run_folder import EVALUATION, STORE, Run
+from headstart.training.scoring.goals import parse_goal
+from headstart.training.scoring.operating_point import OperatingPoint, achieved
+from headstart.training.scoring.scores import Scores, score
+from headstart.training.scoring.set_scores import SetScores, score_sets
+from headstart.training.scoring.set_subgroups import SetSubgroup, set_subgroups
+from headstart.training.scoring.subgroups import Subgroup, subgroups, values_by
+from headstart.training.scoring.temperature import figures, reliability_bins, without_temperature
+from headstart.training.scoring.thresholds import thresholds_of
 from headstart.training.tasks.checks import check_evaluation
 
 MAX_CLASSES_IN_A_MATRIX = 40

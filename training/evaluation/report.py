@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike
 from headstart.features.errors import UserError
 from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
-from headstart.training.evaluation.intervals import MIN_GROUPS
-from headstart.training.evaluation.scores import ClassScores, Interval, Mistake, Scores
-from headstart.training.evaluation.set_subgroups import SetSubgroup
-from headstart.training.evaluation.subgroups import Subgroup
+from headstart.training.scoring.intervals import MIN_GROUPS
+from headstart.training.scoring.scores import ClassScores, Interval, Mistake, Scores
+from headstart.training.scoring.set_subgroups import SetSubgroup
+from headstart.training.scoring.subgroups import Subgroup
 
 FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3

@@ -9,8 +9,6 @@ from dataclasses import astuple
 from headstart.features import files
 from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
-from headstart.training.evaluation.intervals import MIN_GROUPS, Floats
-from headstart.training.evaluation.plots.precision_by_class import ClassPoint, precision_by_class
 from headstart.training.evaluation.report import (
     FIRST_CLASSES,
     fitted,
@@ -20,10 +18,12 @@ from headstart.training.evaluation.report import (
     percent,
     with_ends,
 )
-from headstart.training.evaluation.scores import Interval
-from headstart.training.evaluation.set_measures import Truth
-from headstart.training.evaluation.set_scores import LabelScores, SetScores
-from headstart.training.evaluation.thresholds import decided, sets_of
+from headstart.training.plots.precision_by_class import ClassPoint, precision_by_class
+from headstart.training.scoring.intervals import MIN_GROUPS, Floats
+from headstart.training.scoring.scores import Interval
+from headstart.training.scoring.set_measures import Truth
+from headstart.training.scoring.set_scores import LabelScores, SetScores
+from headstart.training.scoring.thresholds import decided, sets_of
 
 RATES = {  # shown as percent
     "mean_average_precision": "mean average precision",

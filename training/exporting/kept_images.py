@@ -12,8 +12,8 @@ from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import is_store
 from headstart.features.store.sample import MAX_BYTES, MAX_IMAGES, MIN_IMAGES
-from headstart.training.evaluation.answers import own_images
 from headstart.training.evaluation.evaluate import data_source
+from headstart.training.predicting.answers import own_images
 from headstart.training.runs.run_folder import Run
 
 

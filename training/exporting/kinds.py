@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from headstart.features.formatting import printable, shortened
-from headstart.training.evaluation.compare_config import SET_METRICS
-from headstart.training.evaluation.intervals import Floats
-from headstart.training.evaluation.measures import EVERY
-from headstart.training.evaluation.operating_point import OperatingPoint
-from headstart.training.evaluation.thresholds import decided, thresholds_of
+from headstart.training.comparing.compare_config import SET_METRICS
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.intervals import Floats
+from headstart.training.scoring.measures import EVERY
+from headstart.training.scoring.operating_point import OperatingPoint
+from headstart.training.scoring.thresholds import decided, thresholds_of
 
 MANY = 20  # classes shown one by one
 

@@ -16,9 +16,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from headstart.features.spec import FeatureSpec
-from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.heads import classify
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.thresholds import thresholds_of
 
 if TYPE_CHECKING:
     import keras

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from headstart.features import files
-from headstart.training.evaluation.thresholds import thresholds_of
 from headstart.training.exporting.portable import INPUT, network
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.thresholds import thresholds_of
 
 if TYPE_CHECKING:
     import keras

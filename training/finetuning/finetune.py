@@ -60,13 +60,13 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     """The training, in a folder that is locked; if what was published is this very one and whole, there is nothing to do."""
     import keras
 
-    from headstart.training.evaluation.goals import check_dataset
     from headstart.training.finetuning.starting_points import from_images, from_store
     from headstart.training.finetuning.unfreeze import describe
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
+    from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
 
     started = time.monotonic()

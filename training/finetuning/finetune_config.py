@@ -10,8 +10,8 @@ from headstart.features.config import check_fields, flag, positional, required
 from headstart.features.dataset.inputs import LAYOUTS
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.training.evaluation.goals import check_flags
 from headstart.training.finetuning.unfreeze import Unfreezing
+from headstart.training.scoring.goals import check_flags
 from headstart.training.train_config import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 
 HEAD_RATE, UNFROZEN_RATE = 1e-4, 1e-5

@@ -1,4 +1,4 @@
 """One training, whatever it is of: its input, the optimizer, what watches it, checkpoints.
 
-May import features, features.dataset, features.places, features.store, training.evaluation, training.runs, training.tasks.
+May import features, features.dataset, features.places, features.store, training.runs, training.scoring, training.tasks.
 """

@@ -18,10 +18,11 @@ import keras
 import numpy as np
 
 from headstart.features.dataset.examples import Example, drawn_together
-from headstart.training.evaluation.goals import parse_goal, positive_of
-from headstart.training.evaluation.operating_point import achieved, choose
-from headstart.training.evaluation.set_measures import mean_average_precision, value
-from headstart.training.evaluation.temperature import (
+from headstart.training.fitting.pipeline import Source, as_it_is
+from headstart.training.scoring.goals import parse_goal, positive_of
+from headstart.training.scoring.operating_point import achieved, choose
+from headstart.training.scoring.set_measures import mean_average_precision, value
+from headstart.training.scoring.temperature import (
     figures,
     fit_sigmoid_temperature,
     fit_temperature,
@@ -29,8 +30,7 @@ from headstart.training.evaluation.temperature import (
     sigmoid,
     softmax,
 )
-from headstart.training.evaluation.thresholds import choose_thresholds, unchosen
-from headstart.training.fitting.pipeline import Source, as_it_is
+from headstart.training.scoring.thresholds import choose_thresholds, unchosen
 from headstart.training.tasks.task import ONE, Task
 
 SOFTENED = 16.0  # a power of two: dividing weights by it rounds nothing

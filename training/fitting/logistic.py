@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from headstart.features.runtime import cores
-from headstart.training.evaluation.folds import fold_of
+from headstart.training.scoring.folds import fold_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

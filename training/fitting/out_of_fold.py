@@ -19,10 +19,10 @@ import numpy as np
 from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.folds import ONE_GROUP, stratified_fold_of
 from headstart.training.fitting.calibrate import Decisions, HeldOut, held_out
 from headstart.training.fitting.fit import Recipe, fit_network
 from headstart.training.fitting.sources import StoreSource, plain_batches
+from headstart.training.scoring.folds import ONE_GROUP, stratified_fold_of
 
 ALL_ALONE = "the images of each class are all of one group: a head that leaves them out knows nothing of the class"
 

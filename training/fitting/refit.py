@@ -14,11 +14,11 @@ import numpy as np
 from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.folds import ONE_GROUP
-from headstart.training.evaluation.temperature import figures, fit_temperature, softmax
 from headstart.training.fitting.calibrate import NOT_ASKED, scale_logits
 from headstart.training.fitting.logistic import fit
 from headstart.training.fitting.sources import class_weights, plain_batches
+from headstart.training.scoring.folds import ONE_GROUP
+from headstart.training.scoring.temperature import figures, fit_temperature, softmax
 
 SPLITS = ("train", "validation")
 

@@ -1,4 +1,4 @@
-"""A plot of `training/evaluation/plots/` inside the page: as SVG whose colours are the page's own, light or dark."""
+"""A plot of `training/plots/` inside the page: as SVG whose colours are the page's own, light or dark."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from markupsafe import Markup
 
 from headstart.features import files
-from headstart.training.evaluation.plots.accuracy_by_depth import COLOURS
-from headstart.training.evaluation.plots.canvas import GRID, INK, QUIET, STYLE
 from headstart.training.pages.elements import html
+from headstart.training.plots.accuracy_by_depth import COLOURS
+from headstart.training.plots.canvas import GRID, INK, QUIET, STYLE
 
 PAPER = "#ffffff"
 VARIABLES = {  # a plot's colours to the page's, which page.css says for both modes

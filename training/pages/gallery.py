@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from headstart.training.evaluation.plots.contact_sheet import Strip, Tile, first_strips
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import NOTHING, html, joined, note
+from headstart.training.plots.contact_sheet import Strip, Tile, first_strips
 
 SHOWN = 24  # images of a contact sheet that a page shows
 

@@ -1,5 +1,5 @@
 """Which tap of which backbone transfers: linear probes.
 
-May import features, features.dataset, features.places, features.store, training.evaluation, training.evaluation.plots,
-training.pages.
+May import features, features.dataset, features.places, features.store, training.evaluation, training.pages, training.plots,
+training.scoring.
 """

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headstart.training.evaluation.plots.accuracy_by_depth import DepthPoint
+from headstart.training.plots.accuracy_by_depth import DepthPoint
 
 if TYPE_CHECKING:
     from headstart.training.probing.probe import TapProbe

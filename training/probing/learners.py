@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from headstart.features.dataset.stratifying import LabelCounts, stratify
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.bootstrap import Measure, telling_groups
-from headstart.training.evaluation.set_measures import mean_average_precision, telling_of
 from headstart.training.probing import ridge
 from headstart.training.probing.ridge import Floats, LinearProbe
+from headstart.training.scoring.bootstrap import Measure, telling_groups
+from headstart.training.scoring.set_measures import mean_average_precision, telling_of
 
 Ints = NDArray[np.int64]
 

@@ -26,12 +26,12 @@ from headstart.features.progress import Progress
 from headstart.features.runtime import quietly
 from headstart.features.shown import Shown
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.bootstrap import bounded_replicates
-from headstart.training.evaluation.plots.accuracy_by_images import accuracy_by_images
+from headstart.training.plots.accuracy_by_images import accuracy_by_images
 from headstart.training.probing.learners import learner_of
 from headstart.training.probing.learning_curve_config import LearningCurveConfig
 from headstart.training.probing.power_law import REPLICATES, Curve, fit_curve, replicated
 from headstart.training.probing.probe import SPLITS, read_tap
+from headstart.training.scoring.bootstrap import bounded_replicates
 
 TABLE, RESULT, PLOT = "learning_curve.csv", "learning_curve.json", "learning_curve.png"
 FEWEST, LEAST = 5, 20  # images a class of the smallest part, and of the whole training split

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.training.evaluation.intervals import MIN_GROUPS, numbered, resampled_groups, share_interval
+from headstart.training.scoring.intervals import MIN_GROUPS, numbered, resampled_groups, share_interval
 
 Floats = NDArray[np.float64]
 

@@ -26,18 +26,18 @@ from headstart.features.runtime import quietly
 from headstart.features.shown import Shown
 from headstart.features.spec import DTYPE_BYTES, Tap
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
-from headstart.training.evaluation.comparisons import PairedDifference, against_best
-from headstart.training.evaluation.intervals import accuracy_interval
-from headstart.training.evaluation.plots.accuracy_by_depth import accuracy_by_depth
 from headstart.training.evaluation.report import ends
-from headstart.training.evaluation.set_comparisons import sets_against_best
-from headstart.training.evaluation.set_measures import mean_average_precision, telling_of, value
 from headstart.training.pages.page import REPORT
+from headstart.training.plots.accuracy_by_depth import accuracy_by_depth
 from headstart.training.probing import ridge
 from headstart.training.probing.depth_points import depth_points
 from headstart.training.probing.probe_config import ProbeConfig
 from headstart.training.probing.probe_page import write_page
+from headstart.training.scoring.bootstrap import RANKING, bootstrap_intervals, bounded_replicates
+from headstart.training.scoring.comparisons import PairedDifference, against_best
+from headstart.training.scoring.intervals import accuracy_interval
+from headstart.training.scoring.set_comparisons import sets_against_best
+from headstart.training.scoring.set_measures import mean_average_precision, telling_of, value
 
 TABLE, RESULT, PLOT = "probe.csv", "probe.json", "probe.png"
 SPLITS = ("train", "validation")

@@ -12,13 +12,13 @@ from markupsafe import Markup
 from headstart.features import files
 from headstart.features.formatting import human_bytes
 from headstart.features.store.feature_store import FeatureStore
-from headstart.training.evaluation.comparisons import PairedDifference
 from headstart.training.pages.again import again, command
 from headstart.training.pages.charts import chart
 from headstart.training.pages.dataset import counts, network_facts
 from headstart.training.pages.elements import facts, html, interval, note, percent, result, section, table
 from headstart.training.pages.page import REPORT, page
 from headstart.training.probing.probe_config import ProbeConfig
+from headstart.training.scoring.comparisons import PairedDifference
 
 if TYPE_CHECKING:
     from headstart.training.probing.probe import ProbeResult, TapProbe

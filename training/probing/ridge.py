@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.training.evaluation.folds import fold_of
-from headstart.training.evaluation.set_measures import mean_average_precision, value
+from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.set_measures import mean_average_precision, value
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]

@@ -10,10 +10,10 @@ from PIL import Image
 
 from headstart.features.errors import UserError
 from headstart.features.images.resize import resizer
-from headstart.training.evaluation.pictures import Pictures
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import html, note, percent, section
 from headstart.training.pages.gallery import figure, gallery
+from headstart.training.predicting.pictures import Pictures
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.grad_cam import grad_cam
 

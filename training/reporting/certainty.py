@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.plots.reliability import reliability
-from headstart.training.evaluation.temperature import reliability_bins, without_temperature
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import note, percent, section
+from headstart.training.plots.reliability import reliability
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.runs.figures import deciding_images
+from headstart.training.scoring.temperature import reliability_bins, without_temperature
 
 
 def certainty(evaluated: Evaluated) -> Markup:

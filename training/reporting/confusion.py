@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.plots.confused_pairs import confused_pairs
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import html, note, section, table
+from headstart.training.plots.confused_pairs import confused_pairs
 from headstart.training.reporting.evaluated import Evaluated
 
 DEEPEST = 45  # percent of colour in a cell: the number on it stays readable

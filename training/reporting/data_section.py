@@ -5,9 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from headstart.features.spec import FeatureSpec
-from headstart.training.evaluation.predictions import Predictions
 from headstart.training.pages.dataset import counts, network_facts
 from headstart.training.pages.elements import facts, html, note, section, table
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.runs.run_folder import Run
 
 MOST_LETTERS = 20  # rows

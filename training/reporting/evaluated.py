@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.training.evaluation.predictions import Predictions
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.runs.run_folder import Run
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.pictures import Pictures
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import html, note, percent, section
 from headstart.training.pages.gallery import figure, gallery
+from headstart.training.predicting.pictures import Pictures
 from headstart.training.reporting.evaluated import Evaluated
 
 EACH = 18  # images of either kind

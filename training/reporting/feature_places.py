@@ -12,7 +12,7 @@ from headstart.features.engines.stream import ImageToRead, Unreadable, stream_fe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import is_store
-from headstart.training.evaluation.pictures import Pictures
+from headstart.training.predicting.pictures import Pictures
 from headstart.training.reporting.evaluated import Evaluated
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import os
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.plots.learning_curve import learning_curve
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import note, section
+from headstart.training.plots.learning_curve import learning_curve
 from headstart.training.runs.run_folder import HISTORY, Run
 
 

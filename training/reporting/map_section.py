@@ -10,11 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from headstart.features.errors import UserError
-from headstart.training.evaluation.pictures import Pictures
-from headstart.training.evaluation.plots.feature_map import MAX_SERIES, feature_map
 from headstart.training.pages.album import Album
 from headstart.training.pages.charts import svg
 from headstart.training.pages.elements import html, joined, note, percent, section
+from headstart.training.plots.feature_map import MAX_SERIES, feature_map
+from headstart.training.predicting.pictures import Pictures
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.feature_places import FEWEST, features_of, places
 

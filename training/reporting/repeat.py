@@ -5,10 +5,10 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.predictions import Predictions
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.pages.again import again, command
 from headstart.training.pages.elements import note
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.reporting.report_config import ReportConfig
 from headstart.training.runs.run_folder import Run
 from headstart.training.train_config import TrainConfig

@@ -1,7 +1,7 @@
 """headstart report: a run and an evaluation of it in, one page out that opens from disk.
 
 1. what evaluation left                             training/reporting/evaluated.py
-2. the images, where they still are                 training/evaluation/pictures.py
+2. the images, where they still are                 training/predicting/pictures.py
 3. sections, a module each; those that show most come first to the bytes that a page has for pictures
 4. the document                                     training/pages/page.py
 """
@@ -19,11 +19,11 @@ from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from headstart.training.evaluation.pictures import Pictures
-from headstart.training.evaluation.predictions import PREDICTIONS, Predictions
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import note, section
 from headstart.training.pages.page import REPORT, page
+from headstart.training.predicting.pictures import Pictures
+from headstart.training.predicting.predictions import PREDICTIONS, Predictions
 from headstart.training.reporting.attention import attention
 from headstart.training.reporting.augmentation_section import augmentation_section
 from headstart.training.reporting.certainty import certainty

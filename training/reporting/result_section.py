@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.report import FEW_GROUPS, RATES
 from headstart.training.pages.elements import html, interval, percent, result, table, within
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.reporting.evaluated import Evaluated
 from headstart.training.reporting.trained_section import to_measure
 

@@ -10,14 +10,14 @@ import numpy as np
 from markupsafe import Markup
 
 from headstart.features.dataset.labels import labels_in
-from headstart.training.evaluation.pictures import Pictures
-from headstart.training.evaluation.plots.precision_by_class import ClassPoint, precision_by_class
-from headstart.training.evaluation.predictions import Predictions
 from headstart.training.evaluation.set_report import RATES
 from headstart.training.pages.album import Album
 from headstart.training.pages.charts import chart
 from headstart.training.pages.elements import NOTHING, html, interval, note, percent, result, section, table, within
 from headstart.training.pages.gallery import figure, gallery
+from headstart.training.plots.precision_by_class import ClassPoint, precision_by_class
+from headstart.training.predicting.pictures import Pictures
+from headstart.training.predicting.predictions import Predictions
 from headstart.training.reporting.result_section import caveats, figures, still_to_do
 
 NUMBERS = {"log_loss": "log loss"}

@@ -14,7 +14,7 @@ from headstart.features.backbones.keras_file import save_model
 from headstart.features.config_file import config_toml
 from headstart.features.dataset.inputs import absolute_input
 from headstart.features.places import place
-from headstart.training.evaluation.plots.learning_curve import learning_curve
+from headstart.training.plots.learning_curve import learning_curve
 from headstart.training.runs import run_folder
 
 if TYPE_CHECKING:
