@@ -1,4 +1,5 @@
-"""How Beam spreads the work: survey, plan, and one shard per work unit. The only room with Beam.
+"""Extraction by Beam: survey, plan, and one shard for each work unit. The only room with Beam.
 
-May import features, features.backbones, features.dataset, features.engines, features.images, features.places, features.store.
+May import features, features.backbones, features.dataset, features.engines, features.images, features.places, features.store,
+pipelines.units.
 """

@@ -11,8 +11,8 @@ from headstart.features.places import place
 from headstart.features.store.generations import names_below, unpublished
 from headstart.features.store.manifest import GENERATIONS, WORK_FOLDER
 from headstart.pipelines.extraction_plan import ExtractionPlan
-from headstart.pipelines.markers import ShardMarker, write_marker
-from headstart.pipelines.unit_job import UnitJob
+from headstart.pipelines.units.markers import ShardMarker, write_marker
+from headstart.pipelines.units.unit_job import UnitJob
 
 
 def begin(plan: ExtractionPlan) -> None:

@@ -14,12 +14,12 @@ from headstart.pipelines.extract import claimed_store
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.finish import finish, save_backbone
-from headstart.pipelines.markers import markers_of
 from headstart.pipelines.quantizing import network_in
-from headstart.pipelines.run_units import run_units
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.stored_features import StoredFeatures
-from headstart.pipelines.work_unit import cut_units, generation_name
+from headstart.pipelines.units.markers import markers_of
+from headstart.pipelines.units.run_units import run_units
+from headstart.pipelines.units.stored_features import StoredFeatures
+from headstart.pipelines.units.work_unit import cut_units, generation_name
 
 
 @quietly

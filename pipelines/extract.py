@@ -48,9 +48,9 @@ def extract(config: ExtractConfig) -> FeatureStore:
     from headstart.pipelines.finish import finish, save_backbone, versions
     from headstart.pipelines.plan import check_problems, is_done, make_plan
     from headstart.pipelines.plan_report import describe, estimate
-    from headstart.pipelines.run_units import run_units
     from headstart.pipelines.summary import closing_lines, work_lines
     from headstart.pipelines.survey import CACHE
+    from headstart.pipelines.units.run_units import run_units
 
     with claimed_store(config.store) as claim:
         plan = make_plan(config, claim.token)  # 1. survey, divide, plan

@@ -18,11 +18,11 @@ from headstart.features.places.cache import local_path
 from headstart.features.spec import FeatureSpec
 from headstart.features.store import record
 from headstart.features.store.manifest import ShardEntry
-from headstart.pipelines.markers import ShardMarker
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.stored_features import StoredAt
-from headstart.pipelines.work_unit import UnitExample, WorkUnit
-from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
+from headstart.pipelines.units.markers import ShardMarker
+from headstart.pipelines.units.stored_features import StoredAt
+from headstart.pipelines.units.work_unit import UnitExample, WorkUnit
+from headstart.pipelines.units.write_unit import UnitWork, WriteUnit, write_unit
 
 Packed = dict[str, bytes]  # tap name -> the feature's bytes
 _local_path = functools.lru_cache(1024)(local_path)  # a shard's name is used once

@@ -11,9 +11,9 @@ from headstart.features.dataset.examples import Examples
 from headstart.features.dataset.splits import Division
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import Generation
-from headstart.pipelines.markers import ShardMarker
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.work_unit import WorkUnit
+from headstart.pipelines.units.markers import ShardMarker
+from headstart.pipelines.units.work_unit import WorkUnit
 
 
 @dataclass(frozen=True)

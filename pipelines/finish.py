@@ -41,9 +41,9 @@ from headstart.features.store.manifest import (
 from headstart.features.store.sample import SAMPLE, SampleImage, write_sample
 from headstart.features.store.store_files import BACKBONE, SPEC
 from headstart.pipelines.extraction_plan import ExtractionPlan
-from headstart.pipelines.markers import ShardMarker, read_marker
 from headstart.pipelines.tfds_metadata import tfds_metadata
-from headstart.pipelines.work_unit import WorkUnit
+from headstart.pipelines.units.markers import ShardMarker, read_marker
+from headstart.pipelines.units.work_unit import WorkUnit
 
 
 def finish(plan: ExtractionPlan, provenance: Provenance, backbone: dict[str, str]) -> list[ShardMarker]:

@@ -28,13 +28,13 @@ from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.growth import added_rows
 from headstart.pipelines.intensity import dark_warning
-from headstart.pipelines.markers import markers_of
 from headstart.pipelines.quantizing import quantized_network
-from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.shard_job import ShardJob
-from headstart.pipelines.stored_features import StoredFeatures
 from headstart.pipelines.survey import CACHE, Survey, Surveyed, problems, survey, survey_listing, survey_records, unread
-from headstart.pipelines.work_unit import cut_units, generation_name
+from headstart.pipelines.units.markers import markers_of
+from headstart.pipelines.units.runner import beam_pipeline, translate_runner_errors
+from headstart.pipelines.units.stored_features import StoredFeatures
+from headstart.pipelines.units.work_unit import cut_units, generation_name
 
 
 def make_plan(config: ExtractConfig, token: str) -> ExtractionPlan:

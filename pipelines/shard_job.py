@@ -10,7 +10,7 @@ from headstart.features.engines.quantized import QUANTIZED
 from headstart.features.places import place
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.manifest import GENERATIONS
-from headstart.pipelines.unit_job import UnitJob
+from headstart.pipelines.units.unit_job import UnitJob
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from headstart.features.formatting import counted
 from headstart.features.places import place
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.extraction_plan import ExtractionPlan
-from headstart.pipelines.markers import ShardMarker
+from headstart.pipelines.units.markers import ShardMarker
 
 MAX_REASONS = 5  # of dead letters
 LONG_S = 10.0  # of work, from which on it is worth to know where it went

@@ -23,12 +23,13 @@ from headstart.features.engines.options import EngineOptions
 from headstart.features.places.claim import claimed
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record
-from headstart.pipelines import extract_shard, write_unit
+from headstart.pipelines import extract_shard
 from headstart.pipelines.extract_shard import ExtractShard
-from headstart.pipelines.markers import MARKER_SUFFIX, read_marker, save_unit
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.survey import Surveyed, SurveyFiles, read_rows
-from headstart.pipelines.work_unit import UnitExample, UnitExamples, WorkUnit
+from headstart.pipelines.units import write_unit
+from headstart.pipelines.units.markers import MARKER_SUFFIX, read_marker, save_unit
+from headstart.pipelines.units.work_unit import UnitExample, UnitExamples, WorkUnit
 from tests.conftest import draw, raises
 
 SPEC = FeatureSpec("Mean", "", (8, 8), (Tap("end", "avg", (3,)),), "none", store_dtype="float32")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headstart.features.dataset import columns
 from headstart.features.dataset.columns import Below, Few, Numbers, Text
 from headstart.features.dataset.examples import Example, Examples
-from headstart.pipelines.stored_features import Stored, StoredAt
+from headstart.pipelines.units.stored_features import Stored, StoredAt
 
 NAMES = st.one_of(st.text(st.characters(exclude_categories=("Cs",))), st.binary(max_size=8).map(os.fsdecode))
 DIGESTS = st.just("") | st.binary(min_size=32, max_size=32).filter(any).map(bytes.hex)

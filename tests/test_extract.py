@@ -33,12 +33,13 @@ from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import ShardEntry, Totals
 from headstart.features.store.verify import faults
-from headstart.pipelines import extract_shard, finish, run_units, runner, write_unit
+from headstart.pipelines import extract_shard, finish
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.pipelines.markers import ShardMarker, write_marker
 from headstart.pipelines.survey import survey_file
-from headstart.pipelines.work_unit import UnitExamples, WorkUnit
+from headstart.pipelines.units import run_units, runner, write_unit
+from headstart.pipelines.units.markers import ShardMarker, write_marker
+from headstart.pipelines.units.work_unit import UnitExamples, WorkUnit
 from tests import conftest
 
 CLASSES = ("blå", "red", "sand")

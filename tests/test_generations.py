@@ -22,8 +22,8 @@ from headstart.features.store.verify import faults
 from headstart.pipelines import extract_shard
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.pipelines.markers import ShardMarker, save_unit
 from headstart.pipelines.plan import make_plan
+from headstart.pipelines.units.markers import ShardMarker, save_unit
 from tests.conftest import draw, little_base, raises, write_photos
 
 HOUR_S = 3600.0

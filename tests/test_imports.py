@@ -119,6 +119,7 @@ def test_a_spec_is_made_with_the_standard_library_alone(tmp_path: pathlib.Path) 
 def test_training_needs_no_beam(tmp_path: pathlib.Path) -> None:
     code = (
         "from headstart.training import heads, train; "
-        "from headstart.training.evaluation import evaluate, report; from headstart.training.predicting import classify, predict"
+        "from headstart.training.evaluation import evaluate, report; "
+        "from headstart.training.predicting import classify, predict"
     )
     assert loaded_after(code, ("apache_beam", "headstart.pipelines", "headstart.cli"), tmp_path) == []

@@ -15,7 +15,7 @@ from headstart.features.store.manifest import read_manifest
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extract_shard import ExtractShard
 from headstart.pipelines.plan import make_plan
-from headstart.pipelines.runner import beam_pipeline
+from headstart.pipelines.units.runner import beam_pipeline
 from tests.conftest import extracted, small_backbone, small_backbone_flags
 
 LIMIT = 10 << 20  # bytes: what Dataflow takes

@@ -18,8 +18,8 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.errors import UserError
-from headstart.pipelines import spark_runner
-from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
+from headstart.pipelines.units import spark_runner
+from headstart.pipelines.units.runner import beam_pipeline, translate_runner_errors
 from tests import spark
 from tests.conftest import CLASSES, raises, small_backbone_flags, write_photos
 
@@ -206,7 +206,7 @@ from headstart.features.runtime import silence_library_logs
 def body():
     silence_library_logs()
     import apache_beam as beam
-    from headstart.pipelines.runner import beam_pipeline
+    from headstart.pipelines.units.runner import beam_pipeline
     from tests.test_spark import HERE, Note
 
     with beam_pipeline(HERE) as pipeline:

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headstart.pipelines.markers import load_unit, save_unit
-from headstart.pipelines.stored_features import StoredAt
-from headstart.pipelines.work_unit import UnitExample, UnitExamples, WorkUnit
+from headstart.pipelines.units.markers import load_unit, save_unit
+from headstart.pipelines.units.stored_features import StoredAt
+from headstart.pipelines.units.work_unit import UnitExample, UnitExamples, WorkUnit
 
 NAMES = st.one_of(  # whatever a file system may call a file
     st.binary(min_size=1, max_size=30).map(os.fsdecode),

@@ -18,7 +18,7 @@ pytest.importorskip("moto", reason="an S3 server for tests comes with the extra 
 from headstart.cli import main
 from headstart.features.places import place
 from headstart.features.runtime import CACHE
-from headstart.pipelines import run_units
+from headstart.pipelines.units import run_units
 from tests.conftest import extracted, small_backbone_flags
 from tests.proxy import Server
 from tests.servers import BUCKET, s3
@@ -88,7 +88,7 @@ def test_workers_that_share_no_folder_make_the_same_store(
 def test_workers_that_never_begin_are_told_of(
     photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from headstart.pipelines import write_unit
+    from headstart.pipelines.units import write_unit
 
     original = write_unit.load_unit
 

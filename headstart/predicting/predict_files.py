@@ -28,10 +28,10 @@ from headstart.features.runtime import quiet
 from headstart.features.store.generations import names_below
 from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import take_over
-from headstart.pipelines.markers import ShardMarker, markers_of, read_marker
-from headstart.pipelines.run_units import run_units
-from headstart.pipelines.stored_features import nothing_stored
-from headstart.pipelines.work_unit import UnitExamples, WorkUnit
+from headstart.pipelines.units.markers import ShardMarker, markers_of, read_marker
+from headstart.pipelines.units.run_units import run_units
+from headstart.pipelines.units.stored_features import nothing_stored
+from headstart.pipelines.units.work_unit import UnitExamples, WorkUnit
 from headstart.predicting.predict_unit import PARTS, PredictJob, PredictPart, answers_digest
 from headstart.training.predicting.classify import model_digest
 from headstart.training.predicting.predict_config import PredictConfig

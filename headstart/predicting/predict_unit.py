@@ -18,10 +18,10 @@ from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
-from headstart.pipelines.markers import ShardMarker
-from headstart.pipelines.unit_job import UnitJob
-from headstart.pipelines.work_unit import UnitExample, WorkUnit
-from headstart.pipelines.write_unit import UnitWork, WriteUnit, write_unit
+from headstart.pipelines.units.markers import ShardMarker
+from headstart.pipelines.units.unit_job import UnitJob
+from headstart.pipelines.units.work_unit import UnitExample, WorkUnit
+from headstart.pipelines.units.write_unit import UnitWork, WriteUnit, write_unit
 from headstart.training.predicting.classify import Classifier
 from headstart.training.predicting.prediction_rows import Rows, rows_of, write_csv, write_jsonl
 from headstart.training.runs.run_folder import Run

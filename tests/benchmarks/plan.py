@@ -27,9 +27,9 @@ from headstart.features.runtime import import_tensorflow_quietly
 from headstart.features.spec import Tap
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.extraction_plan import ExtractionPlan
-from headstart.pipelines.markers import save_unit
 from headstart.pipelines.plan import plan_of
 from headstart.pipelines.survey import Survey, survey_listing
+from headstart.pipelines.units.markers import save_unit
 from tests.benchmarks.made import machine
 from tests.bucket import listed
 

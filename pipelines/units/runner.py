@@ -12,7 +12,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from headstart.features.errors import Code, UserError, extract_user_error
-from headstart.pipelines.spark_runner import spark_runner
+from headstart.pipelines.units.spark_runner import spark_runner
 
 SPARK_RUNNERS = ("spark", "sparkrunner")  # the names by which Beam finds its own, in lower case
 OF_CELLS = {"alter_label_if_ipython": lambda transform, value: None, "is_in_ipython": lambda: False}  # Beam's own questions

@@ -16,7 +16,7 @@ from headstart.features.dataset.columns import Below, Columns, Digests, Few, Tex
 from headstart.features.dataset.examples import Examples
 from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import DATASET_NAME
-from headstart.pipelines.stored_features import Stored, StoredAt, StoredFeatures, nothing_stored
+from headstart.pipelines.units.stored_features import Stored, StoredAt, StoredFeatures, nothing_stored
 
 
 class UnitExample(NamedTuple):

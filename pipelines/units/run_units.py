@@ -15,7 +15,7 @@ from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.progress import Progress
-from headstart.pipelines.markers import (
+from headstart.pipelines.units.markers import (
     HEARTBEAT_SUFFIX,
     MARKER_SUFFIX,
     ShardMarker,
@@ -26,10 +26,10 @@ from headstart.pipelines.markers import (
     save_unit,
     why_to_stop,
 )
-from headstart.pipelines.runner import beam_pipeline, translate_runner_errors
-from headstart.pipelines.unit_job import UnitJob
-from headstart.pipelines.work_unit import WorkUnit
-from headstart.pipelines.write_unit import WriteUnit
+from headstart.pipelines.units.runner import beam_pipeline, translate_runner_errors
+from headstart.pipelines.units.unit_job import UnitJob
+from headstart.pipelines.units.work_unit import WorkUnit
+from headstart.pipelines.units.write_unit import WriteUnit
 
 POLL_S, REMOTE_POLL_S = 0.5, 5.0
 SILENCE_S = 120.0  # without a worker that has begun, from which on it is told

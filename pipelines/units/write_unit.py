@@ -22,7 +22,7 @@ from headstart.features.places import place
 from headstart.features.places.claim import check_claim
 from headstart.features.runtime import hush, is_hushed, limit_intra_op_threads
 from headstart.features.store.manifest import ShardEntry
-from headstart.pipelines.markers import (
+from headstart.pipelines.units.markers import (
     ShardMarker,
     load_unit,
     read_marker,
@@ -31,8 +31,8 @@ from headstart.pipelines.markers import (
     write_heartbeat,
     write_marker,
 )
-from headstart.pipelines.unit_job import UnitJob
-from headstart.pipelines.work_unit import UnitExample, WorkUnit
+from headstart.pipelines.units.unit_job import UnitJob
+from headstart.pipelines.units.work_unit import UnitExample, WorkUnit
 
 HEARTBEAT_S, REMOTE_HEARTBEAT_S = 1.0, 10.0  # each costs an object store a request or two
 MARKER_WAIT_S = 10.0  # for the marker of a file that another worker made: it comes right after the file

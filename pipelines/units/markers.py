@@ -13,8 +13,8 @@ from typing import Any
 from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
-from headstart.pipelines.unit_job import UnitJob
-from headstart.pipelines.work_unit import WorkUnit
+from headstart.pipelines.units.unit_job import UnitJob
+from headstart.pipelines.units.work_unit import WorkUnit
 
 MARKER_SUFFIX, HEARTBEAT_SUFFIX, UNIT_SUFFIX = ".json", ".progress", ".unit"  # behind a shard's name
 STOP_FILE = "stop"
