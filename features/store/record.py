@@ -131,8 +131,8 @@ def _identity(key: str, digest: str, labels: Sequence[int], view: int) -> bytes:
     return b"".join(
         (
             _entry("digest", _bytes_feature(digest.encode())),
-            _entry("label", _int64_feature(labels)),
-            _entry("view", _int64_feature([view])),
+            _integers("label", tuple(labels)),
+            _integers("view", (view,)),
             _entry("key", _bytes_feature(key.encode("utf-8", "surrogateescape"))),
         )
     )
@@ -142,6 +142,7 @@ def _pad(content: int) -> bytes:
     return _entry("padding", _bytes_feature(bytes(content)))
 
 
+@functools.lru_cache(4096)
 def _header_of_example(length: int) -> int | None:
     """The bytes of a record before its first entry; None where no record has that length."""
     return next((size for size in range(2, 12) if size == 1 + len(_varint(length - size))), None)
@@ -156,14 +157,16 @@ def _bytes_feature(value: bytes) -> bytes:
     return _delimited(1, _delimited(1, value))
 
 
-def _int64_feature(values: Sequence[int]) -> bytes:
-    return _delimited(3, _delimited(1, b"".join(map(_varint, values))))
+@functools.lru_cache(4096)
+def _integers(name: str, values: tuple[int, ...]) -> bytes:
+    return _entry(name, _delimited(3, _delimited(1, b"".join(map(_varint, values)))))
 
 
 def _delimited(field: int, content: bytes) -> bytes:
     return bytes((field << 3 | 2,)) + _varint(len(content)) + content
 
 
+@functools.lru_cache(4096)
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 127:
