@@ -28,6 +28,7 @@ import numpy as np
 from tests.benchmarks.made import machine
 
 WARM_IMAGES = 16
+LIMIT_IMAGES = 300  # that decoding and the backbone alone are timed on
 BATCH = 32  # of the ways people use now
 KERAS, NOTEBOOK, BEAM = (
     "image_dataset_from_directory + predict",
@@ -38,6 +39,7 @@ KERAS_BY_HAND = "the same, mapped in parallel and prefetched"
 OURS, OURS_BFLOAT16, OURS_SCALED = "headstart float32", "headstart bfloat16", "headstart float32, --decode scaled"
 BARE, BARE_BFLOAT16 = "bare engine float32, pixels decoded", "bare engine bfloat16, pixels decoded"
 DECODE = "decode and resize alone"
+BARE_OF = {OURS: BARE, OURS_BFLOAT16: BARE_BFLOAT16}
 ONCE = (NOTEBOOK, BEAM)  # the slowest by far, in the first round only
 USUAL = (KERAS, KERAS_BY_HAND, NOTEBOOK, BEAM, OURS, OURS_BFLOAT16, BARE, BARE_BFLOAT16, DECODE)
 LARGE = (KERAS, KERAS_BY_HAND, OURS, OURS_SCALED, DECODE)  # for photographs as phones make them
@@ -210,17 +212,18 @@ def files_of(folder: str) -> list[str]:
     return sorted(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
-def few_of(folder: str, scratch: str) -> str:
-    """A folder of links to a few of the images of each class."""
-    for label in sorted(os.listdir(folder)):
+def few_of(folder: str, scratch: str, count: int = WARM_IMAGES) -> str:
+    """A folder of links to a few of the images, as many of each class."""
+    labels = sorted(os.listdir(folder))
+    for label in labels:
         os.makedirs(os.path.join(scratch, label), exist_ok=True)
-        for path in islice(files_of(os.path.join(folder, label)), WARM_IMAGES // 2):
+        for path in islice(files_of(os.path.join(folder, label)), count // len(labels)):
             os.symlink(os.path.abspath(path), os.path.join(scratch, label, os.path.basename(path)))
     return scratch
 
 
 def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
-    """One run of one way, in this process."""
+    """One run of one way, in this process; of headstart's with the share of what is possible, see `limit_of`."""
     began = time.monotonic()
     from headstart.features.runtime import silence_library_logs
 
@@ -228,15 +231,40 @@ def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     job = WAYS[way](name, side)
     with tempfile.TemporaryDirectory() as scratch:
         job(few_of(folder, scratch))
+    start_up = time.monotonic() - began
+    limit = limit_of(way, name, side, folder) if way in BARE_OF else None
+    before = limit() if limit else 0.0
     started, cpu = time.monotonic(), time.process_time()
     images = job(folder)
-    seconds = time.monotonic() - started
-    return {
-        "start-up s": started - began,
-        "images/s": images / seconds,
-        "cpu ms/image": (time.process_time() - cpu) / images * 1000,
-        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row = {"start-up s": start_up, "images/s": images / seconds, "cpu ms/image": cpu / images * 1000, "peak MB": peak}
+    return row | ({"of the limit": images / seconds * 2 / (before + limit())} if limit else {})
+
+
+def limit_of(way: str, name: str, side: int, folder: str) -> Callable[[], float]:
+    """Images a second that the cores could do if nothing but decoding and the backbone took time.
+
+    That is their number divided by the sum of cpu-seconds an image of both, each alone, on a few hundred of the images. It is
+    to be taken in the process of the run, before and after it: a machine that is shared changes its speed by a third within
+    minutes.
+    """
+    bare, decode = WAYS[BARE_OF[way]](name, side), decode_job(name, side)
+    with tempfile.TemporaryDirectory() as scratch:
+        bare(few_of(folder, scratch))
+
+    def limit() -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            some = few_of(folder, scratch, LIMIT_IMAGES)
+            return len(os.sched_getaffinity(0)) * 1000 / (_cpu_ms(bare, some) + _cpu_ms(decode, some))
+
+    return limit
+
+
+def _cpu_ms(job: Job, folder: str) -> float:
+    cpu = time.process_time()
+    images = job(folder)
+    return (time.process_time() - cpu) / images * 1000
 
 
 def run_apart(way: str, name: str, side: int, folder: str) -> dict[str, float]:
@@ -249,11 +277,7 @@ def run_apart(way: str, name: str, side: int, folder: str) -> dict[str, float]:
 
 
 def measure(name: str, side: int, folder: str, rounds: int, ways: Sequence[str] = USUAL) -> list[dict[str, Any]]:
-    """A row for each way: medians over the rounds, the ratios to Keras's ways, and the share of what is possible.
-
-    The limit is what the cores could do if nothing but decoding and the backbone took time: their number divided by the sum of
-    cpu-seconds an image of both, each measured alone.
-    """
+    """A row for each way: medians over the rounds, the ratios to Keras's ways, and the share of what is possible."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways:
@@ -262,25 +286,17 @@ def measure(name: str, side: int, folder: str, rounds: int, ways: Sequence[str] 
     rows = []
     for way, runs in found.items():
         row: dict[str, Any] = {"backbone": f"{name} {side}", "way": way, "rounds": len(runs)}
-        row |= {key: round(median(run[key] for run in runs), 1) for key in runs[0]}
+        row |= {key: round(median(run[key] for run in runs), 2 if key == "of the limit" else 1) for key in runs[0]}
         rates = [run["images/s"] for run in runs]
         row["lowest"], row["highest"] = round(min(rates), 1), round(max(rates), 1)
         row["against Keras"] = _ratio(runs, found[KERAS])
         row["against Keras by hand"] = _ratio(runs, found[KERAS_BY_HAND])
-        if way in (OURS, OURS_BFLOAT16) and BARE in found:
-            bare = found[BARE if way == OURS else BARE_BFLOAT16]
-            row["of the limit"] = round(median(_share(*each) for each in zip(runs, bare, found[DECODE])), 2)
         rows.append(row)
     return rows
 
 
 def _ratio(runs: Sequence[dict[str, float]], peers: Sequence[dict[str, float]]) -> float:
     return round(median(run["images/s"] / peer["images/s"] for run, peer in zip(runs, peers)), 2)
-
-
-def _share(run: dict[str, float], bare: dict[str, float], decode: dict[str, float]) -> float:
-    cores = len(os.sched_getaffinity(0))
-    return run["images/s"] / (cores * 1000 / (bare["cpu ms/image"] + decode["cpu ms/image"]))
 
 
 def main() -> None:
