@@ -6,7 +6,6 @@ In: whether each of N examples was classified rightly, bool [N]; and N names of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
@@ -20,58 +19,37 @@ Floats = NDArray[np.float64]
 
 REPLICATES = 1000
 MIN_GROUPS = 5  # from which on something can be said of the next one
-RARE = 5  # failures or successes, at most, of which the interval's near end is Poisson's
+NORMAL = NormalDist().inv_cdf(0.975)
 BLOCK = 4_000_000  # N * replicates held at once: 32 MB an array
 
 
-def wilson_interval(
-    successes: float, n: float, confidence: float = 0.95, quantile: float | None = None
-) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, for `n` independent trials; (0, 1) when there were none.
+def share_interval(successes: float, n: float, quantile: float = NORMAL) -> tuple[float, float]:
+    """The 95 % interval of a proportion, Clopper's and Pearson's: it holds the truth in 95 of 100 cases at least.
+
+    Shorter ones, such as Wilson's, hold it in so many on average over all proportions, and for some proportions in 89 of 100.
 
     Args:
-        successes, n: counts, whole or effective.
-        confidence: 0..1.
-        quantile: in place of the normal distribution's at that confidence.
+        successes: 0..n, a count, or a share of effective trials.
+        n: independent trials, or as many as the examples are worth; (0, 1) of none.
+        quantile: how many errors to go each way, where the number of trials is itself estimated: Student's. The trials count
+            less by the square of how much larger that is than the normal distribution's.
 
     Raises:
-        UserError: successes are not within 0..n, or the confidence not within 0..1.
+        UserError: successes are not within 0..n.
 
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", https://doi.org/10.1080/01621459.1927.10502953
+    Source: Clopper and Pearson, https://doi.org/10.1093/biomet/26.4.404; for effective trials Korn and Graubard, "Confidence
+    Intervals for Proportions with Small Expected Number of Positive Counts Estimated from Survey Data", Survey Methodology 24
     """
-    if not 0 <= successes <= n or not 0 < confidence < 1:
-        raise UserError(
-            "bad-value", f"expected 0 <= successes <= n and 0 < confidence < 1, got {successes}, {n} and {confidence}"
-        )
+    from scipy.stats import beta
+
+    if not 0 <= successes <= n:
+        raise UserError("bad-value", f"expected 0 <= successes <= n, got {successes} and {n}")
     if n == 0:
         return 0.0, 1.0
-    z, share = quantile or NormalDist().inv_cdf((1 + confidence) / 2), successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
-
-
-def share_interval(successes: float, n: float, quantile: float | None = None) -> tuple[float, float]:
-    """The 95 % interval of a proportion: Wilson's, and where there are at most five failures, or successes, no nearer to them.
-
-    Wilson's is too short on that side: of 10 images 99% of which are right, in 1 of 10 cases one is wrong, and 98.2% is the
-    most that it allows. There the end is Poisson's one-sided limit.
-
-    Args:
-        successes, n: counts, whole or effective.
-        quantile: in place of the normal distribution's.
-
-    Source: Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion", section 4.1.1, https://doi.org/10.1214/ss/1009213286
-    """
-    from scipy.stats import chi2
-
-    low, high = wilson_interval(successes, n, quantile=quantile)
-    failures = n - successes
-    if 0 < failures <= min(RARE, successes):
-        high = max(high, 1 - float(chi2.ppf(0.05, 2 * failures)) / (2 * n))
-    if 0 < successes <= min(RARE, failures):
-        low = min(low, float(chi2.ppf(0.05, 2 * successes)) / (2 * n))
-    return low, high
+    worth = (NORMAL / quantile) ** 2
+    right, wrong = successes * worth, (n - successes) * worth
+    low = float(beta.ppf(0.025, right, wrong + 1)) if right else 0.0
+    return low, float(beta.ppf(0.975, right + 1, wrong)) if wrong else 1.0
 
 
 def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
@@ -80,8 +58,8 @@ def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float,
     A share's trials are independent, and the examples of a group are not. So n becomes the effective sample size
     p (1 - p) / (variance of the accuracy between groups), held between the number of groups (Kish's, for unequal ones)
     and N, and the quantile is Student's, for the variance is known from as many groups as there are. Where every example is
-    its own group n is N. Where nothing is wrong, or nothing
-    right, the data cannot tell how alike a group's examples are, and a group is worth one trial.
+    its own group n is N. Where nothing is wrong, or nothing right, the data cannot tell how alike a group's examples are, and a
+    group is worth one trial: it can't be worth less.
 
     Args:
         correct: bool [N], whether each example was classified rightly, N at least 1.
@@ -96,8 +74,9 @@ def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float,
     hits = checked_hits(correct)  # [N]
     members = numbered(groups, len(hits))
     trials, sizes = _trials(hits, members), np.bincount(members)
-    share, quantile = float(hits.mean()), None if len(sizes) == len(hits) else student(len(sizes) - 1)
-    return share_interval(share * trials, trials, quantile)
+    share = float(hits.mean())
+    estimated = len(sizes) < len(hits) and 0 < share < 1
+    return share_interval(share * trials, trials, student(len(sizes) - 1) if estimated else NORMAL)
 
 
 def balanced_accuracy_interval(labels: Ints, correct: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
@@ -131,7 +110,7 @@ def balanced_accuracy_interval(labels: Ints, correct: ArrayLike, groups: Sequenc
     most = 1 / (1 / trials).sum()  # were all recalls alike
     worth = len(classes) ** 2 * min(most, float(shares.mean() * (1 - shares.mean()) / variance))
     freedom = variance**2 / (np.square(variances) / degrees).sum()
-    return share_interval(recalls.mean() * worth, worth, None if count == len(hits) else student(freedom))
+    return share_interval(recalls.mean() * worth, worth, NORMAL if count == len(hits) else student(freedom))
 
 
 def _trials(hits: Floats, members: Ints) -> float:

@@ -82,7 +82,7 @@ class Mistake:
 class Scores:
     """All that is measured on one set of examples.
 
-    The intervals of accuracies are Wilson's; the others' are the bootstrap's, and are left out where fewer than 5 groups hold
+    The intervals of accuracies are exact ones of shares; the others' are the bootstrap's, and are left out where fewer than 5 groups hold
     a mistake, or a right answer. The calibration error has none: that of a resample is biased upward.
     """
 

@@ -62,7 +62,7 @@ class SetScores:
 
     Intervals are the bootstrap's over groups, left out where they would have no width, or where fewer than 5 groups tell: of a
     class those that have it, of means over classes those of the rarest, of others those with a mistake. That of the share of
-    exact sets is Wilson's. Means over classes are over those that some image has.
+    exact sets is a share's. Means over classes are over those that some image has.
     """
 
     examples: int
