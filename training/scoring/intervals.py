@@ -58,8 +58,8 @@ def accuracy_interval(correct: ArrayLike, groups: Sequence[str]) -> tuple[float,
     A share's trials are independent, and the examples of a group are not. So n becomes the effective sample size
     p (1 - p) / (variance of the accuracy between groups), held between the number of groups (Kish's, for unequal ones)
     and N, and the quantile is Student's, for the variance is known from as many groups as there are. Where every example is
-    its own group n is N. Where nothing is wrong, or nothing right, the data cannot tell how alike a group's examples are, and a
-    group is worth one trial: it can't be worth less.
+    its own group n is N. Where nothing is wrong, or nothing right, the data cannot tell how alike a group's examples are, and
+    a group is worth one trial: it can't be worth less.
 
     Args:
         correct: bool [N], whether each example was classified rightly, N at least 1.

@@ -82,8 +82,8 @@ class Mistake:
 class Scores:
     """All that is measured on one set of examples.
 
-    The intervals of accuracies are exact ones of shares; the others' are the bootstrap's, and are left out where fewer than 5 groups hold
-    a mistake, or a right answer. The calibration error has none: that of a resample is biased upward.
+    The intervals of accuracies are exact ones of shares; the others' are the bootstrap's, and are left out where fewer than 5
+    groups hold a mistake, or a right answer. The calibration error has none: that of a resample is biased upward.
     """
 
     examples: int
