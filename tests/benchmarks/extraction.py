@@ -277,7 +277,13 @@ def run_apart(way: str, name: str, side: int, folder: str) -> dict[str, float]:
 
 
 def measure(name: str, side: int, folder: str, rounds: int, ways: Sequence[str] = USUAL) -> list[dict[str, Any]]:
-    """A row for each way: medians over the rounds, the ratios to Keras's ways, and the share of what is possible."""
+    """A row for each way: medians over the rounds, the ratios to Keras's ways, and the share of what is possible.
+
+    Those in bfloat16 are left out where the processor has none.
+    """
+    from headstart.features.engines.options import has_bfloat16
+
+    ways = [way for way in ways if way not in (OURS_BFLOAT16, BARE_BFLOAT16) or has_bfloat16()]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways:
