@@ -112,14 +112,19 @@ def stream_features(
             for number in range(len(files))
         ]
 
-    at_once = max(1, engine.batch_size // max(1, views))  # images
-    size = 4 * engine.batch_size * 3 * math.prod(spec.image_size)  # bytes of a batch's pixels
-    size += 4 * at_once * max(1, views) * sum(tap.size for tap in spec.taps)  # and of its features
+    at_once, size = _batch(spec, engine, max(1, views))
     files, ahead = _read_ahead(files)
     threads = max(engine.streams, cores()) + ahead
     with ThreadPoolExecutor(threads) as pool:
         for batch in _in_order(pool, compute, batched(files, at_once), 2 * threads, size):
             yield from batch
+
+
+def _batch(spec: FeatureSpec, engine: Engine, views: int) -> tuple[int, int]:
+    """How many images go through an engine at once, and the bytes of their pixels and features."""
+    at_once = max(1, engine.batch_size // views)
+    pixels = engine.batch_size * 3 * math.prod(spec.image_size)
+    return at_once, 4 * (pixels + at_once * views * sum(tap.size for tap in spec.taps))
 
 
 def _read_ahead(files: Iterable[ImageToRead]) -> tuple[Iterable[ImageToRead], int]:
