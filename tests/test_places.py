@@ -121,6 +121,14 @@ def other(folder: pathlib.Path, number: int, **changes: Any) -> None:
     (folder / CLAIMS / f"{number:06}.json").write_text(json.dumps({**values, **changes}))
 
 
+def test_what_was_killed_while_it_claimed_leaves_nothing_once_another_has_claimed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "000001.json.0123abcd.tmp").write_text("{")
+    with claimed(str(tmp_path), "extraction", "--store"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("theirs", "now", "holds"),
     [

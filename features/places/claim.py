@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 import psutil
 
 from headstart.features.errors import UserError
+from headstart.features.files import TEMPORARY_SUFFIX
 from headstart.features.places import place
 
 CLAIMS = "claims"  # below the folder
@@ -149,8 +150,11 @@ def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim
 
 
 def _release(folder: str, mine: Claim, existed: bool) -> None:
+    claims = place.join(folder, CLAIMS)
+    names = [entry.name for entry in place.entries(claims)]  # those that a killed start left go while nobody else may claim
+    place.remove(place.join(claims, name) for name in names if name.endswith(TEMPORARY_SUFFIX))
     place.remove(_path(folder, number) for number in _numbers(folder) if number <= mine.number)
-    place.remove_empty([place.join(folder, CLAIMS), *([] if existed else [folder])])
+    place.remove_empty([claims, *([] if existed else [folder])])
 
 
 def _write(folder: str, claim: Claim) -> None:
