@@ -231,34 +231,30 @@ def run_alone(way: str, name: str, side: int, folder: str) -> dict[str, float]:
     job = WAYS[way](name, side)
     with tempfile.TemporaryDirectory() as scratch:
         job(few_of(folder, scratch))
-    start_up = time.monotonic() - began
-    limit = limit_of(way, name, side, folder) if way in BARE_OF else None
-    before = limit() if limit else 0.0
     started, cpu = time.monotonic(), time.process_time()
     images = job(folder)
-    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    row = {"start-up s": start_up, "images/s": images / seconds, "cpu ms/image": cpu / images * 1000, "peak MB": peak}
-    return row | ({"of the limit": images / seconds * 2 / (before + limit())} if limit else {})
+    seconds = time.monotonic() - started
+    row = {
+        "start-up s": started - began,
+        "images/s": images / seconds,
+        "cpu ms/image": (time.process_time() - cpu) / images * 1000,
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return row | ({"of the limit": row["images/s"] / limit_of(way, name, side, folder)} if way in BARE_OF else {})
 
 
-def limit_of(way: str, name: str, side: int, folder: str) -> Callable[[], float]:
+def limit_of(way: str, name: str, side: int, folder: str) -> float:
     """Images a second that the cores could do if nothing but decoding and the backbone took time.
 
     That is their number divided by the sum of cpu-seconds an image of both, each alone, on a few hundred of the images. It is
-    to be taken in the process of the run, before and after it: a machine that is shared changes its speed by a third within
-    minutes.
+    to be taken in the process of the run, right after it: a machine that is shared changes its speed by a third within
+    minutes; and not before, for this engine would count in the run's memory.
     """
     bare, decode = WAYS[BARE_OF[way]](name, side), decode_job(name, side)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as more:
         bare(few_of(folder, scratch))
-
-    def limit() -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            some = few_of(folder, scratch, LIMIT_IMAGES)
-            return len(os.sched_getaffinity(0)) * 1000 / (_cpu_ms(bare, some) + _cpu_ms(decode, some))
-
-    return limit
+        some = few_of(folder, more, LIMIT_IMAGES)
+        return len(os.sched_getaffinity(0)) * 1000 / (_cpu_ms(bare, some) + _cpu_ms(decode, some))
 
 
 def _cpu_ms(job: Job, folder: str) -> float:
