@@ -163,3 +163,16 @@ def test_scratch_that_a_killed_process_left_goes(tmp_path: Path, monkeypatch: py
     with scratch_folder() as mine:
         assert os.listdir(tmp_path) == [os.path.basename(mine)]
     assert not os.listdir(tmp_path)
+
+
+def test_mapped_files_are_read_to_the_very_end_of_a_process(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\1" * 5_000)
+    code = """
+import atexit
+found = []
+atexit.register(lambda: print(found[0].sum()))  # it comes last, as the first that was registered
+from headstart.features.store.mmap_files import map_files
+found.append(map_files(["file"])[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "5000\n"), done.stderr

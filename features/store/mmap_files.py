@@ -42,7 +42,8 @@ def map_files(paths: Sequence[str]) -> tuple[np.ndarray, list[int]]:
     total = max(starts[-1], mmap.PAGESIZE)
     base = _map(None, total, _PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
     memory = (ctypes.c_uint8 * total).from_address(base)
-    weakref.finalize(memory, _LIBC.munmap, base, total)  # when no array of it is left
+    unmapping = weakref.finalize(memory, _LIBC.munmap, base, total)  # when no array of it is left
+    unmapping.atexit = False  # a thread that outlives the main one may be reading still; the process takes its memory along
     for path, start, size in zip(paths, starts, sizes):
         if size:
             file = os.open(path, os.O_RDONLY)
