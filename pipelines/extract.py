@@ -120,15 +120,16 @@ def claimed_store(store: str) -> Iterator[Claim]:
 
 def _leave_no_trace(store: str) -> None:
     """Removes what holds nothing, so that a refused or a dry run leaves the store as it was; and what a killed run left."""
-    from headstart.features.store.manifest import WORK_FOLDER
+    from headstart.features.store.manifest import WORK_FOLDER, is_unfinished
     from headstart.pipelines.survey import CACHE, DIGESTS
 
     held = {entry.name for entry in place.entries(store)}
     if not any(name.startswith(f"{WORK_FOLDER}/") for name in held):
         place.remove_folder(place.join(store, WORK_FOLDER))
     caches = {name for name in held if name.startswith(DIGESTS)}
-    is_store = any(not name.startswith(f"{CLAIMS}/") for name in held - caches)
-    place.remove(place.join(store, name) for name in caches if not is_store or name != CACHE)
+    unfinished = set(filter(is_unfinished, held))
+    is_store = any(not name.startswith(f"{CLAIMS}/") for name in held - caches - unfinished)
+    place.remove(place.join(store, name) for name in caches | unfinished if not is_store or name != CACHE)
 
 
 def _log(line: str) -> None:

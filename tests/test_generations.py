@@ -115,6 +115,14 @@ def test_it_may_be_killed_anywhere(root: pathlib.Path, monkeypatch: pytest.Monke
     assert at > 30
 
 
+def test_a_manifest_that_was_not_written_to_its_end_is_no_fault_and_goes(root: pathlib.Path) -> None:
+    left = root / "store" / "manifest.json.0123abcd.tmp"
+    left.write_text("{")
+    assert not list(faults(str(root / "store")))
+    extract(config(root))
+    assert not left.exists() and (root / "store" / "manifest.json").exists()
+
+
 def test_an_older_generation_is_kept_for_a_while(root: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     opened = FeatureStore.open(str(root / "store"))
     one_more(root)

@@ -15,7 +15,7 @@ from typing import Any
 from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.dataset.splits import Division
 from headstart.features.errors import UserError
-from headstart.features.files import json_bytes
+from headstart.features.files import TEMPORARY_SUFFIX, json_bytes
 from headstart.features.places import place
 
 FORMAT = 6
@@ -189,6 +189,11 @@ def _generation(values: dict[str, Any]) -> Generation:
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes a manifest with the digest of its own bytes, in the place of an older one."""
     place.write(place.join(folder, MANIFEST), json_bytes(sealed(manifest.to_json())))
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file right below a store is a manifest that is being written, or was when its writer was killed."""
+    return name.startswith(f"{MANIFEST}.") and name.endswith(TEMPORARY_SUFFIX)
 
 
 def sealed(values: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS
 from headstart.features.store.feature_store import FeatureStore
-from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, no_store, read_manifest
+from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, is_unfinished, no_store, read_manifest
 from headstart.features.store.sample import SAMPLE
 from headstart.features.store.store_files import BACKBONE, SPEC
 
@@ -69,7 +69,7 @@ def _digest_faults(path: str, manifest: Manifest) -> Iterator[tuple[str, str]]:
                 yield name, f"{name}: its content is not what the manifest says"
     folders = tuple(f"{generation.folder}/" for generation in manifest.generations)
     for entry in place.entries(path):
-        beside = entry.name.startswith((".", f"{CLAIMS}/"))  # the survey's cache, work, a claim
+        beside = entry.name.startswith((".", f"{CLAIMS}/")) or is_unfinished(entry.name)  # the survey's cache, work, a claim
         known = entry.name in digests or entry.name == MANIFEST or beside
         if not known and (entry.name.startswith(folders) or not entry.name.startswith(f"{GENERATIONS}/")):
             yield entry.name, f"{entry.name}: not in the manifest"
