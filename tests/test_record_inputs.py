@@ -166,6 +166,30 @@ def test_a_damaged_record_is_a_dead_letter(photos: pathlib.Path, tmp_path: pathl
     assert (letters["36"].stage, letters["36"].label) == ("decode", "fern")
 
 
+def test_an_empty_label_is_a_dead_letter(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    records = [example(image, name.encode()) for image, name in images_of(photos, "train")]
+    records[0] = example(images_of(photos, "train")[0][0], b"")  # the first as any other
+    write(tmp_path / "all.tfrecord", [*records, example(images_of(photos, "test")[0][0], b" ")])
+    assert extract(f"tfrecord:{tmp_path}/all.tfrecord", tmp_path / "store", "--max_bad_fraction", "0.1") == 0
+    store = FeatureStore.open(str(tmp_path / "store"))
+    assert store.class_names == list(CLASSES) and store.manifest.totals.stored == 35 and not list(faults(store.path))
+    letters = [(letter.key, letter.stage, letter.reason) for letter in store.dead_letters]
+    assert letters == [(f"all.tfrecord/{number}", "read", "its label is empty") for number in (0, 36)]
+
+
+@pytest.mark.parametrize("damage", ["no label", "no record that holds"])
+def test_records_without_any_label_are_refused(
+    damage: str, photos: pathlib.Path, tmp_path: pathlib.Path, one_line: Callable[[], str]
+) -> None:
+    image, name = images_of(photos, "test")[0]
+    if damage == "no label":
+        write(tmp_path / "records", [example(image, b"")])
+    else:
+        (tmp_path / "records").write_bytes(spoiled(example(image, name.encode())))
+    assert extract(f"tfrecord:{tmp_path}/records", tmp_path / "store") == 2
+    assert "holds no label at all: every image is without one, or can't be read" in one_line()
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

@@ -93,7 +93,7 @@ class Value(NamedTuple):
 
 
 def images_in(file: RecordFile, fields: RecordFields) -> Iterator[RecordImage]:
-    """Every image of a file, in order; one that is damaged has no digest, and what is wrong with it.
+    """Every image of a file, in order; one that is damaged or lacks its label has no digest, and what is wrong with it.
 
     Raises:
         OSError: when the file can't be read.
@@ -129,6 +129,8 @@ def _image(key: str, file: RecordFile, fields: RecordFields, record: tfrecord.Re
     encoded = record.content[image.start : image.end]
     labels = [found[fields.label]] if fields.has_one_label else all_values(record.content, fields.label)
     names = [fields.class_of(record.content[each.start : each.end] if each.is_bytes else each.number) for each in labels]
+    if fields.has_one_label and not names[0].strip():
+        return RecordImage(key, file.path, 0, "", "", "its label is empty")
     path = stretch(file.path, record.offset + image.start, len(encoded))
     problem = "" if image_format(encoded) else not_an_image(encoded)
     return RecordImage(

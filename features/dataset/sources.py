@@ -72,7 +72,7 @@ class Source:
 
     def __post_init__(self) -> None:
         labels = self.images.columns["labels"].counts()
-        names = {label for each in labels for label in each if label}  # a damaged record has none
+        names = {label for each in labels for label in each if label}  # a record that is a dead letter has none
         object.__setattr__(self, "class_names", tuple(sorted(names)))
 
     @property
@@ -171,8 +171,9 @@ def image_paths(path: str, keys: Iterable[str], options: SourceOptions = SourceO
 
 def _checked(path: str, source: Source, options: SourceOptions, least_classes: int) -> Source:
     """A source with its groups, if it has enough classes."""
-    if source.label_delimiter and not source.class_names:
-        raise UserError("bad-input", f"{path!r} holds no label at all: every image is without one")
+    if not source.class_names:
+        damaged = ", or can't be read" if is_record_input(path) else ""
+        raise UserError("bad-input", f"{path!r} holds no label at all: every image is without one{damaged}")
     if not source.label_delimiter and len(source.class_names) < least_classes:
         raise UserError(
             "bad-input", f"{path!r} holds one class only ({source.class_names[0]!r}): a classifier needs two or more"
