@@ -18,6 +18,7 @@ from headstart.features.places import claim, place
 from headstart.features.places.claim import claimed
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.generations import clean, older
+from headstart.features.store.store_files import check_whole
 from headstart.features.store.verify import faults
 from headstart.pipelines import extract_shard
 from headstart.pipelines.extract import extract
@@ -134,8 +135,39 @@ def test_an_older_generation_is_kept_for_a_while(root: pathlib.Path, capsys: pyt
     assert main(["clean", str(root / "store"), "--grace", "0"]) == 0
     assert "removed 1 older generation" in capsys.readouterr().out
     assert len(os.listdir(root / "store" / "generations")) == 1 and not list(faults(str(root / "store")))
-    with pytest.raises(Exception, match="open it again"):
-        FeatureStore(opened.path, opened.spec, opened.manifest, False).features("train")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.features("train"),
+        lambda store: store.table,
+        lambda store: store.dead_letters,  # an empty file
+        lambda store: store.sample(),
+        lambda store: store.base(),
+        lambda store: check_whole(store.path, store.manifest),
+    ],
+    ids=["features", "table", "dead letters", "sample", "base", "opening"],
+)
+def test_whoever_reads_what_was_cleaned_is_told_to_open_it_again(
+    read: Callable[[FeatureStore], object], root: pathlib.Path
+) -> None:
+    opened = FeatureStore.open(str(root / "store"))
+    one_more(root)
+    extract(config(root))
+    clean(opened.path, 0, time.time())
+    with raises("replaced") as caught:
+        read(opened)
+    assert "open it again" in str(caught.value)
+
+
+def test_an_empty_file_that_is_missing_is_missed(root: pathlib.Path) -> None:
+    opened = FeatureStore.open(str(root / "store"))
+    letters = root / "store" / opened.manifest.path_of("dead_letters.jsonl")
+    assert letters.read_bytes() == b""
+    letters.unlink()
+    with raises("damaged"):
+        _ = opened.dead_letters
 
 
 def test_what_is_being_written_is_not_cleaned(root: pathlib.Path, one_line: Callable[[], str]) -> None:

@@ -19,7 +19,7 @@ from headstart.features.dataset.examples import Examples
 from headstart.features.dataset.labels import label_array
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.features.places.cache import RemoteFile, local_path, local_paths
+from headstart.features.places.cache import RemoteFile, local_paths
 from headstart.features.shown import Shown, thumbnails
 from headstart.features.spec import FeatureSpec, Tap, find_tap
 from headstart.features.store import record
@@ -30,7 +30,7 @@ from headstart.features.store.numpy_batches import NumpyBatches
 from headstart.features.store.record import StoredExample
 from headstart.features.store.sample import SAMPLE, SampleImage, read_sample
 from headstart.features.store.shard_reader import Shard, ShardReader, TapReader
-from headstart.features.store.store_files import BACKBONE, check_whole, load_base, read_spec, read_verified
+from headstart.features.store.store_files import BACKBONE, check_whole, load_base, local_file, read_spec, read_verified
 
 if TYPE_CHECKING:
     import keras
@@ -283,11 +283,7 @@ class FeatureStore(Shown):
 
     def _local(self, name: str) -> str:
         """The path of a file beside the shards, or of its copy on this machine."""
-        path = place.join(self.path, self.manifest.path_of(name))
-        try:
-            return local_path(path)
-        except FileNotFoundError as error:
-            raise UserError("damaged", f"{path!r} is missing: delete the store and extract again") from error
+        return local_file(self.path, self.manifest.path_of(name))
 
     def _content(self, path: str) -> bytes:
         return read_verified(self.path, path, self.manifest.digests)
