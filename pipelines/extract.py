@@ -59,6 +59,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
             _log(note)
         if plan.old and is_done(plan.old, plan):
             place.remove_folder(place.join(config.store, WORK_FOLDER))  # of a start that was killed once it was complete
+            clean(config.store, GRACE_HOURS, time.time())
             _log(f"{config.store} already holds this: nothing to do")
             return plan.old
         check_problems(plan)

@@ -20,7 +20,8 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.generations import clean, older
 from headstart.features.store.store_files import check_whole
 from headstart.features.store.verify import faults
-from headstart.pipelines import extract_shard
+from headstart.pipelines import extract_shard, growth
+from headstart.pipelines.compact import compact
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.plan import make_plan
@@ -135,6 +136,39 @@ def test_an_older_generation_is_kept_for_a_while(root: pathlib.Path, capsys: pyt
     assert main(["clean", str(root / "store"), "--grace", "0"]) == 0
     assert "removed 1 older generation" in capsys.readouterr().out
     assert len(os.listdir(root / "store" / "generations")) == 1 and not list(faults(str(root / "store")))
+
+
+def generations(store: pathlib.Path) -> list[str]:
+    return sorted(name.partition("-")[0] for name in os.listdir(store / "generations"))
+
+
+def later(store: pathlib.Path, hours: float) -> None:
+    """Makes a store look as if all of it was written so much longer ago."""
+    for path in filter(pathlib.Path.is_file, store.rglob("*")):
+        seconds = path.stat().st_mtime - hours * HOUR_S
+        os.utime(path, (seconds, seconds))
+
+
+def test_a_store_that_is_made_anew_all_the_time_keeps_what_it_was_for_a_day(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, seen = root / "store", []
+    for number in range(4):
+        draw("fern", np.random.default_rng(number)).save(root / "photos" / "train" / "fern" / f"more {number}.png")
+        extract(config(root))
+        seen.append(generations(store))
+        later(store, 20)
+    assert seen == [["0001", "0002"], ["0001", "0002", "0003"], ["0002", "0003", "0004"], ["0003", "0004", "0005"]]
+    later(store, 24)
+    extract(config(root))  # nothing to do
+    assert generations(store) == ["0005"]
+    monkeypatch.setattr(growth, "APPEND_FROM", 1)
+    one_more(root)
+    extract(config(root))  # added to the one that there is, which nothing has replaced
+    later(store, 48)
+    compact(str(store), 5)
+    assert generations(store) == ["0005", "0006", "0007"] and clean(str(store), 24, time.time()) == []
+    assert len(clean(str(store), 24, time.time() + 25 * HOUR_S)) == 2 and not list(faults(str(store)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headstart.features.places import place
 from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, read_manifest
+from headstart.features.store.sample import SAMPLE
 
 GRACE_HOURS = 24.0  # an older generation is kept for those who opened it
 
@@ -15,7 +16,7 @@ def unpublished(store: str, manifest: Manifest | None) -> set[str]:
 
 
 def clean(store: str, grace_hours: float, now_s: float) -> list[str]:
-    """Removes the generations that the manifest no longer names, once it has stood for a while.
+    """Removes the generations that the manifest no longer names, each once it has not been named for a while.
 
     Args:
         store: its folder.
@@ -29,12 +30,26 @@ def clean(store: str, grace_hours: float, now_s: float) -> list[str]:
         UserError: when the manifest is damaged or of another version.
     """
     entry = place.entry(place.join(store, MANIFEST))
-    if entry is None or now_s - entry.time_ns / 1e9 < grace_hours * 3600:
+    if entry is None:
         return []
-    removed = sorted(older(store, read_manifest(store)))
-    for name in removed:
-        place.remove_folder(place.join(store, GENERATIONS, name))
+    came = _came(store)
+    removed = list[str]()
+    for name in sorted(older(store, read_manifest(store))):
+        successors = [number for number in came if number > _number(name)]
+        replaced_ns = came[min(successors)] if successors else entry.time_ns
+        if now_s - replaced_ns / 1e9 >= grace_hours * 3600:
+            place.remove_folder(place.join(store, GENERATIONS, name))
+            removed.append(name)
     return removed
+
+
+def _came(store: str) -> dict[int, int]:
+    """The numbers of the generations that replaced all before them, and when each came, in nanoseconds since the epoch.
+
+    They are told by their samples: one that a store has grown by has none.
+    """
+    found = (entry for entry in place.entries(place.join(store, GENERATIONS)) if entry.name.endswith(f"/{SAMPLE}"))
+    return {_number(entry.name): entry.time_ns for entry in found}
 
 
 def older(store: str, manifest: Manifest) -> set[str]:

@@ -16,7 +16,7 @@ class CleanConfig:
     """Removes the generations that a store was made anew from; those who opened it before may go on reading for a while."""
 
     store: str = positional("the folder of a feature store", metavar="STORE")
-    grace: float = flag(24.0, "hours since the store was last made, before which nothing is removed", metavar="HOURS", least=0)
+    grace: float = flag(24.0, "hours that a generation is kept once another one took its place", metavar="HOURS", least=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
