@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("obstore", reason="places that are not of this machine need the extra `remote`")
 
 from headstart.cli import main
+from headstart.features.dataset.columns import Below, Text
 from headstart.features.places import place, requests
 from headstart.features.store.feature_store import FeatureStore
 from tests.conftest import small_backbone_flags
@@ -21,15 +23,16 @@ from tests.test_record_inputs import features_of
 
 
 @pytest.fixture
-def site(photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
-    """The photos behind http, every fifth request failing; the address, and what was asked for."""
+def site(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """A copy of the photos behind http, every fifth request failing; the address, and what was asked for."""
     asked: list[str] = []
+    shutil.copytree(photos, tmp_path / "site")
 
     class Handler(SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, directory=str(photos))
+            super().__init__(*arguments, directory=str(tmp_path / "site"))
 
         def send_head(self) -> Any:
             asked.append(f"{self.command} {self.path}")
@@ -77,6 +80,36 @@ def test_a_table_of_addresses(
     assert "nothing to do" in capsys.readouterr().err and not [line for line in asked if line.startswith("GET")]
 
 
+def test_a_table_at_an_address_names_files_beside_it(
+    site: tuple[str, list[str]], store: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (root, asked), folder = site, tmp_path / "site"
+    (folder / "train" / "fern" / "00.jpg").rename(folder / "train" / "fern" / "100%25 ä #1?.jpg")
+    rows = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*/*"))]
+    lines = [f"{row},{row.split('/')[1]},{row.split('/')[0]}" for row in rows]
+    (folder / "a table.csv").write_text("\n".join(["path,label,split", *lines]), encoding="utf-8")
+    argv = ["extract", f"{root}/a table.csv", "--store", str(tmp_path / "store"), *small_backbone_flags()]
+    assert main(argv) == 0
+    assert features_of(tmp_path / "store") == features_of(store)
+    assert {example.key for example in FeatureStore.open(str(tmp_path / "store")).table} == set(rows)
+    assert "GET /train/fern/100%2525%20%C3%A4%20%231%3F.jpg" in asked
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "address"),
+    [
+        ("http://host/a", "b c/d.jpg", "http://host/a/b%20c/d.jpg"),
+        ("http://host/a", "../d.jpg", "http://host/d.jpg"),
+        ("http://host/a", "/d:1.jpg", "http://host/d%3A1.jpg"),
+        ("http://host", "", "http://host/"),
+        ("https://host/a", "http://other/d%20e.jpg?size=1", "http://other/d%20e.jpg?size=1"),
+        ("https://host/a", "s3://bucket/d", "s3://bucket/d"),
+    ],
+)
+def test_names_below_an_address(folder: str, name: str, address: str) -> None:
+    assert place.join(folder, name) == address == Below(folder, Text.of([name])).values()[0]
+
+
 def test_an_address_is_read_only(site: tuple[str, list[str]], photos: pathlib.Path, one_line: Callable[[], str]) -> None:
     root, _ = site
     path = f"{root}/{urllib.parse.quote('train/fern/00.jpg')}"
@@ -86,3 +119,5 @@ def test_an_address_is_read_only(site: tuple[str, list[str]], photos: pathlib.Pa
     assert found and found.size == len(content) and not place.is_folder(root) and place.entry(f"{root}/nothing") is None
     assert main(["extract", str(photos), "--store", f"{root}/store", *small_backbone_flags()]) == 2
     assert "can only be read: name a folder, or a place of s3, gs, az" in one_line()
+    assert main(["info", f"{root}/store"]) == 2
+    assert "is an address, and a feature store can't be read from one" in one_line()

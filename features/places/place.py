@@ -68,8 +68,13 @@ def is_remote(path: str) -> bool:
     return found is not None
 
 
+def is_address(path: str) -> bool:
+    """Whether a path is an address: of a file that is read, and nothing else."""
+    return path.startswith(("http://", "https://"))
+
+
 def _at(path: str) -> _Place:
-    if path.startswith(("http://", "https://")):
+    if is_address(path):
         raise UserError("bad-flag", f"{path!r} can only be read: name a folder, or a place of {', '.join(SCHEMES)}")
     return remote if is_remote(path) else local
 
@@ -77,12 +82,14 @@ def _at(path: str) -> _Place:
 def _of(path: str) -> _File:
     if path.startswith("bytes:"):
         return within
-    return web if path.startswith(("http://", "https://")) else _at(path)
+    return web if is_address(path) else _at(path)
 
 
 def join(folder: str, *names: str) -> str:
     """A path below a folder; names have / between their parts. A name that is a whole path stands for itself."""
-    return names[0] if len(names) == 1 and is_remote(names[0]) else _at(folder).join(folder, *names)
+    if len(names) == 1 and is_remote(names[0]):
+        return names[0]
+    return (web if is_address(folder) else _at(folder)).join(folder, *names)
 
 
 def folder_of(path: str) -> str:

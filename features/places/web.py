@@ -12,6 +12,13 @@ from headstart.features.places.requests import REQUESTS_AT_ONCE, SILENCE_S, CutS
 SCHEMES = ("http", "https")
 
 
+def join(folder: str, *names: str) -> str:
+    """The address of a file below a folder's; names are those of files, and not parts of an address: ? # % are letters."""
+    import urllib.parse
+
+    return urllib.parse.urljoin(f"{folder}/", urllib.parse.quote("/".join(names)))
+
+
 def folder_of(path: str) -> str:
     """What comes before the last / of the address."""
     return path.partition("?")[0].rpartition("/")[0]

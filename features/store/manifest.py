@@ -237,11 +237,15 @@ def read_manifest(folder: str) -> Manifest:
 
 def is_store(path: str) -> bool:
     """Whether a path is a store's, complete or not, rather than an input of images."""
-    return not is_record_input(path) and any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
+    if is_record_input(path) or place.is_address(path):
+        return False
+    return any(place.exists(place.join(path, name)) for name in (MANIFEST, WORK_FOLDER))
 
 
 def no_store(path: str) -> UserError:
     """What to raise for a folder without a manifest."""
+    if place.is_address(path):
+        return UserError("bad-flag", f"{path!r} is an address, and a feature store can't be read from one: copy it here")
     if not place.is_folder(path):
         return UserError(
             "missing-input",
