@@ -93,11 +93,21 @@ def test_links_that_go_round_come_to_an_end(tmp_path: Path) -> None:
     assert [image.key for image in read_source(path).images] == ["cat/1.jpg", "dog/1.jpg", "dog/more/1.jpg", "dog/more/2.jpg"]
 
 
-def test_a_folder_linked_twice_is_followed_once(tmp_path: Path) -> None:
-    path = folder(tmp_path, "cat/1.jpg", "dog/1.jpg")
-    (tmp_path / "aaa").symlink_to(tmp_path / "cat")
-    (tmp_path / "zzz").symlink_to(tmp_path / "cat")
-    assert len(read_source(path).images) == 2
+def test_a_link_to_a_folder_that_holds_all_is_not_followed(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / "in/dog/up").symlink_to(tmp_path)
+    assert len(read_source(path).images) == len(read_source(f"{path}/").images) == 2
+
+
+def test_a_folder_linked_twice_is_read_in_each_place(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", "train/cat/1.jpg", "train/dog/1.jpg", "test/dog/2.jpg")
+    folder(tmp_path / "out", "1.jpg")
+    for name in ("train/bird", "test/bird"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "out")
+    (tmp_path / "in/test/cat").symlink_to("../train/cat")
+    keys = [image.key for image in read_source(path).images]
+    assert keys == ["test/bird/1.jpg", "test/cat/1.jpg", "test/dog/2.jpg", "train/bird/1.jpg", "train/cat/1.jpg",
+                    "train/dog/1.jpg"]  # fmt: skip
 
 
 def test_a_link_does_not_take_a_folder_out_of_its_class(tmp_path: Path) -> None:

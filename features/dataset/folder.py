@@ -59,7 +59,7 @@ def _holds_no_image(path: str) -> bool:
 
 
 def files_below(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
-    """Paths below a folder, with /, sorted. A link to a folder elsewhere is followed once, one to a folder inside never.
+    """Paths below a folder, with /, sorted. A link to a folder is followed as if it were one, if not to one that it lies in.
 
     Args:
         root: the folder.
@@ -69,22 +69,23 @@ def files_below(root: str, failed: Callable[[OSError], None]) -> Iterator[str]:
         names = listing(root).columns["name"]
         yield from (name for name in each(names) if all(map(_wanted, name.split("/"))))
         return
-    inside, followed = os.path.realpath(root), set[str]()
-
-    def follow(path: str) -> bool:
-        if not os.path.islink(path):
-            return True
-        target = os.path.realpath(path)
-        if target in followed or os.path.commonpath((inside, target)) == inside:
-            return False
-        followed.add(target)
-        return True
-
     for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        folders[:] = [name for name in sorted(folders) if _wanted(name) and follow(os.path.join(folder, name))]
+        folders[:] = [name for name in sorted(folders) if _wanted(name) and not _goes_round(root, os.path.join(folder, name))]
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in sorted(filter(_wanted, names)):
             yield name if relative == "." else f"{relative}/{name}"
+
+
+def _goes_round(root: str, path: str) -> bool:
+    """Whether a folder below a root is a link to one that it lies in, and would never come to an end."""
+    if not os.path.islink(path):
+        return False
+    target, above = os.path.realpath(path), os.path.dirname(path)
+    while os.path.commonpath((target, os.path.realpath(above))) != target:
+        if len(above) <= len(root):
+            return False
+        above = os.path.dirname(above)
+    return True
 
 
 def _wanted(name: str) -> bool:
