@@ -91,6 +91,15 @@ def test_orientation_is_found_behind_other_segments() -> None:
     assert jpeg.orientation(encoded((16, 8))) == 1
 
 
+@pytest.mark.parametrize("fill", [1, 2, 7])
+def test_orientation_is_found_behind_fill_bytes(fill: int) -> None:
+    plain = encoded((16, 8), turned=6, progressive=True)
+    at = plain.index(bytes((0xFF, jpeg.APP1)))
+    data = plain[:at] + b"\xff" * fill + plain[at:]
+    assert np.array_equal(decoded(data), by_pillow(data)) and jpeg.orientation(data) == 6
+    assert jpeg.working_bytes(data, (8, 16)) == jpeg.working_bytes(plain, (8, 16))
+
+
 def test_a_progressive_file_s_coefficients_count() -> None:
     plain, progressive = (encoded((400, 300), progressive=kind) for kind in (False, True))
     size = (300, 400)

@@ -19,6 +19,7 @@ SCRATCH_BYTES = 64 << 20  # a thread keeps at most: photographs of 22 megapixels
 DIRECT = ("YCbCr", "RGB", "Gray")
 ORIENTATION = 0x0112  # EXIF's tag; its values: https://exiftool.org/TagNames/EXIF.html
 APP1, START_OF_SCAN, PROGRESSIVE = 0xE1, 0xDA, 0xC2  # markers, after 0xFF: EXIF and XMP, coefficients, the kind of frame
+FILL = 0xFF
 
 
 class Scratch(threading.local):
@@ -95,9 +96,15 @@ def orientation(data: bytes) -> int:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """The markers before the first scan, in order: what the file says of itself."""
+    """The markers before the first scan, in order: what the file says of itself.
+
+    Any marker may be preceded by any number of fill bytes. Source: ITU-T T.81, B.1.1.2
+    """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != START_OF_SCAN:
+        if data[at + 1] == FILL:
+            at += 1
+            continue
         yield data[at + 1]
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
