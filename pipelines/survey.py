@@ -233,11 +233,18 @@ def write_cache(path: str, rows: Survey) -> None:
 
 
 def read_cache(path: str) -> Survey:
-    """Reads what `write_cache` wrote; nothing where it is not there."""
+    """Reads what `write_cache` wrote; nothing where it is not there, or is damaged: all of it can be found out again."""
     try:
-        table = pq.read_table(io.BytesIO(place.read(path)))
-    except (FileNotFoundError, pa.ArrowInvalid):  # it is a cache
+        content = place.read(path)
+    except FileNotFoundError:
         return Survey.of(())
+    try:
+        return _cached(pq.read_table(io.BytesIO(content)))
+    except Exception:  # whatever Parquet's reader, or what comes after it, makes of damage
+        return Survey.of(())
+
+
+def _cached(table: pa.Table) -> Survey:
     return Survey(
         path=Text(pa.concat_arrays(table["path"].cast(pa.large_binary()).chunks)),
         size=Numbers(table["size"].to_numpy()),

@@ -36,7 +36,7 @@ from headstart.features.store.verify import faults
 from headstart.pipelines import extract_shard, finish
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.pipelines.survey import survey_file
+from headstart.pipelines.survey import Survey, Surveyed, read_cache, survey_file, write_cache
 from headstart.pipelines.units import run_units, runner, write_unit
 from headstart.pipelines.units.markers import ShardMarker, write_marker
 from headstart.pipelines.units.work_unit import UnitExamples, WorkUnit
@@ -659,6 +659,19 @@ def test_weights_that_are_not_the_specs_are_refused(photos: Path, tmp_path: Path
             BackboneSource.parse(conftest.small_backbone()["backbone"], "imagenet", False),
             EngineOptions(),
         )
+
+
+@pytest.mark.parametrize("rows", [0, 300])
+def test_a_damaged_cache_of_the_survey_is_none(rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "digests.parquet"
+    write_cache(str(path), Survey.of(Surveyed(f"/photos/{number}.jpg", number, number, "ab" * 32) for number in range(rows)))
+    whole = path.read_bytes()
+    assert len(read_cache(str(path))) == rows
+    for at in range(0, len(whole), 29):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        assert len(read_cache(str(path))) <= rows
+    path.write_bytes(whole[: len(whole) // 2])
+    assert len(read_cache(str(path))) == 0
 
 
 def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
