@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from headstart.features.store.exports import write_parquet
 from headstart.features.store.feature_store import FeatureStore
 
 
@@ -45,6 +47,16 @@ def test_a_parquet_file_holds_a_split(tap: str, maps_store: pathlib.Path, tmp_pa
     shape = tuple(map(int, table.schema.metadata[b"shape"].decode().split(",")))
     found = np.stack(table.column("feature").to_numpy()).reshape(-1, *shape)
     assert np.array_equal(found, features)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_names_that_are_not_utf_8_are_written_escaped(several: bool, maps_store: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    store = FeatureStore.open(str(maps_store))
+    examples = [dataclasses.replace(each, key="n\udcff", labels=("caf\udce9",)) for each in store.examples("train")]
+    write_parquet(str(tmp_path / "train.parquet"), store.features("train"), examples, several)
+    table, name = pq.read_table(tmp_path / "train.parquet"), "caf\\udce9"
+    assert set(table.column("key").to_pylist()) == {"n\\udcff"}
+    assert table.column("label").to_pylist() == [[name] if several else name] * 36
 
 
 def test_of_several_views_the_plain_one_is_taken(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:

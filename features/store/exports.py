@@ -80,9 +80,14 @@ def write_parquet(path: str, features: TapReader, examples: Sequence[Example], s
         for start in range(0, len(examples), ROWS_AT_ONCE):
             some = examples[start : start + ROWS_AT_ONCE]
             values = features.take(np.arange(start, start + len(some)) * features.views).astype(taken).reshape(-1)
-            keys = [each.key.encode("utf-8", "backslashreplace").decode() for each in some]
-            labels = pa.array([list(each.labels) if several else each.labels[0] for each in some], schema.field("label").type)
+            keys, names = [_in_utf8(each.key) for each in some], [list(map(_in_utf8, each.labels)) for each in some]
+            labels = pa.array(names if several else [name for (name,) in names], schema.field("label").type)
             digests = pa.array([each.digest for each in some])
             arrays = [pa.array(keys), labels, digests, pa.FixedSizeListArray.from_arrays(pa.array(values), size)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     return len(examples)
+
+
+def _in_utf8(name: str) -> str:
+    """A file's or a folder's name, which need not be UTF-8, as Parquet takes it."""
+    return name.encode("utf-8", "backslashreplace").decode()
