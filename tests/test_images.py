@@ -21,6 +21,7 @@ from headstart.features.errors import DecodeError
 from headstart.features.images.decode import decode_image, decoding_bytes, deep_peak
 from headstart.features.images.file_kinds import image_format
 
+BMP = b"BM" + bytes(12) + b"\x28\0\0\0"
 LOSSLESS = ("PNG", "BMP", "GIF", "WEBP", "TIFF")
 READ = ("JPEG", *LOSSLESS, *(["AVIF"] if features.check("avif") else []))
 TURN_BACK = {  # EXIF orientation -> what a camera did to the upright picture before it stored it
@@ -173,7 +174,9 @@ def test_one_pixel() -> None:
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(8), "damaged AVIF|AVIF is read with Pillow"),
         (b"\xff\xd8\xff" + bytes(50), "damaged JPEG"),
         (b"\x89PNG\r\n\x1a\n", "damaged PNG"),
-        (b"BM", "damaged BMP"),
+        (BMP, "damaged BMP"),
+        (b"BMW and other makes, a list", "text, not a JPEG"),
+        (b"BM" + bytes(12) + b"\x29\0\0\0", "an unknown file"),
         (b"GIF89a", "damaged GIF"),
         (b"RIFF\0\0\0\0WEBP", "damaged WEBP"),
     ],
@@ -234,7 +237,7 @@ def assert_decodes_or_refuses(data: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 ", b"BM"]), st.binary())
+@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 ", BMP]), st.binary())
 def test_arbitrary_bytes_raise_nothing_but_decode_errors(head: bytes, tail: bytes) -> None:
     assert_decodes_or_refuses(head + tail)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NAMES = "JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC image"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BMP_HEADERS = tuple(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))  # sizes, as Pillow knows them
 AVIF, HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 OTHERS = (  # what people put beside photographs, by their first bytes
     (b"%PDF", "a PDF document"),
@@ -36,7 +37,7 @@ def image_format(data: bytes) -> str | None:
         return "TIFF"
     if data[4:8] == b"ftyp":
         return _of_brands(data)
-    return "BMP" if data[:2] == b"BM" else None
+    return "BMP" if data[:2] == b"BM" and data[14:18] in BMP_HEADERS else None
 
 
 def _of_brands(data: bytes) -> str | None:
