@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import pickle
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +26,14 @@ def test_a_map_style_dataset_is_a_sequence(maps_store: pathlib.Path) -> None:
         assert all(np.array_equal(each[0], features[row]) for each, row in zip(found, (7, 3, 7)))
     with pytest.raises(IndexError, match="the split has 36 examples, numbered from 0: there is no 36"):
         rows[36]
+
+
+def test_a_map_style_dataset_is_sent_to_another_process_without_its_features(maps_store: pathlib.Path) -> None:
+    rows = FeatureStore.open(str(maps_store)).map_style("train", "a_add:none")
+    sent = pickle.dumps(rows)
+    assert len(sent) < 5_000 < 36 * rows[0][0].nbytes
+    for (feature, label), (expected, truth) in zip(pickle.loads(sent), rows, strict=True):
+        assert np.array_equal(feature, expected) and label == truth
 
 
 def test_pytorch_takes_it_as_it_is(maps_store: pathlib.Path) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pathlib
+import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("obstore", reason="object stores need the extra `remote`")
@@ -207,6 +210,17 @@ def test_a_remote_store_is_the_local_one(
     )
     seen = [(tmp_path / name / "history.csv").read_text() for name in ("cold", "warm", "near")]
     assert seen[0] == seen[1] == seen[2]
+
+
+@S3_ALONE
+def test_another_machine_fetches_a_map_style_dataset_anew(
+    server: Server, store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = pickle.dumps(FeatureStore.open(put_folder(store, f"{server.root}/store")).map_style("train"))
+    shutil.rmtree(cache.cache_root())
+    monkeypatch.setenv(CACHE, str(tmp_path / "of another machine"))
+    expected = FeatureStore.open(str(store)).to_numpy("train").features
+    assert np.array_equal(np.stack([feature for feature, _ in pickle.loads(sent)]), expected)
 
 
 @pytest.mark.slow

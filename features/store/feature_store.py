@@ -217,10 +217,13 @@ class FeatureStore(Shown):
 
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
-            views, paths = self.spec.views_of(split), self.shard_paths(split)
-            shards = [shard for _, shard in self.manifest.shards(split)]
+            self._check_split(split)
+            views, shards = self.spec.views_of(split), self.manifest.shards(split)
             self._readers[split] = ShardReader(
-                [Shard(path, shard.examples * views, shard.record_bytes) for path, shard in zip(paths, shards)]
+                [
+                    Shard(place.join(self.path, path), shard.examples * views, shard.record_bytes, shard.sha256)
+                    for path, shard in shards
+                ]
             )
         return self._readers[split]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.features import tfrecord
 from headstart.features.errors import UserError
+from headstart.features.places.cache import RemoteFile, local_paths
 from headstart.features.runtime import fits_in_memory
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.features.store import record
@@ -22,15 +23,23 @@ from headstart.features.store.mmap_files import map_files
 
 
 class Shard(NamedTuple):
-    """A shard's file, its number of examples, and the bytes that each takes in it."""
+    """A shard's file, its number of examples, the bytes that each takes in it; and its sha256, asked for of a remote one."""
 
     path: str
     examples: int
     record_bytes: int
+    digest: str = ""
+
+    @property
+    def size(self) -> int:
+        """The file's bytes."""
+        return self.examples * self.record_bytes
 
 
 class ShardReader:
     """The records of a split, in the store's order. Each is compared with its checksum when it is first read.
+
+    Another process opens the shards anew: they are not sent to it. Of remote ones, copies on this machine are read.
 
     Raises:
         UserError: when a shard is gone, or has another size than it must have.
@@ -38,13 +47,17 @@ class ShardReader:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = [shard for shard in shards if shard.examples]
+        copies = local_paths([RemoteFile(shard.path, shard.size, shard.digest) for shard in self.shards])
         self.starts = np.array([0, *itertools.accumulate(shard.examples for shard in self.shards)])
-        self.memory, self.at = map_files(list(map(_whole, self.shards)))  # where each shard begins in it
+        self.memory, self.at = map_files(list(map(_whole, copies, self.shards)))  # where each shard begins in it
         self.maps = [
             self.memory[start : start + shard.examples * shard.record_bytes].reshape(-1, shard.record_bytes)
             for start, shard in zip(self.at, self.shards)
         ]
         self.verified = np.zeros(len(self), bool)
+
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[list[Shard]]]:
+        return ShardReader, (self.shards,)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -85,20 +98,20 @@ class ShardReader:
         self.verified[fresh] = True
 
 
-def _whole(shard: Shard) -> str:
-    """The path of a shard that has all of its bytes: what lies beyond a mapped file's end can't be touched."""
+def _whole(path: str, shard: Shard) -> str:
+    """The path of a shard or its copy that has all of its bytes: what lies beyond a mapped file's end can't be touched."""
     try:
-        size = os.path.getsize(shard.path)
+        size = os.path.getsize(path)
     except FileNotFoundError:
         raise UserError(
             "replaced", f"the shard {shard.path!r} is gone: its store was extracted again and cleaned since; open it again"
         ) from None
-    if size != shard.examples * shard.record_bytes:
+    if size != shard.size:
         raise UserError(
             "damaged",
             f"the shard {shard.path!r} is cut short: delete the store and extract again; `headstart verify` lists every fault",
         )
-    return shard.path
+    return path
 
 
 class TapReader:
@@ -108,10 +121,14 @@ class TapReader:
     """
 
     def __init__(self, records: ShardReader, spec: FeatureSpec, tap: Tap, views: int = 1) -> None:
+        self.spec, self.tap = spec, tap
         self.records, self.views, self.shape, self.dtype = records, views, tap.shape, record.numpy_dtype(spec.store_dtype)
         self.size = tap.size * self.dtype.itemsize  # bytes
         self.starts = [self._start(spec, tap, shard) for shard in records.shards]  # bytes into a record of each shard
         self.columns = [mapped[:, start : start + self.size] for mapped, start in zip(records.maps, self.starts)]
+
+    def __reduce__(self) -> tuple[type[TapReader], tuple[ShardReader, FeatureSpec, Tap, int]]:
+        return TapReader, (self.records, self.spec, self.tap, self.views)
 
     @staticmethod
     def _start(spec: FeatureSpec, tap: Tap, shard: Shard) -> int:
