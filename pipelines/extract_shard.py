@@ -116,4 +116,4 @@ def _copy(stored: StoredAt, view: int, spec: FeatureSpec) -> Packed:
                 "damaged",
                 f"the old shard {stored.shard!r} is damaged at byte {offset}: delete it and its store, and extract again",
             )
-    return record.packed_features(content, spec.taps)
+    return record.packed_features(content, spec.taps, spec.store_dtype)

@@ -24,6 +24,7 @@ from headstart.features.engines.options import has_openvino
 from headstart.features.errors import UserError
 from headstart.features.runtime import CACHE, gpu_possible, keras_backend
 from headstart.features.spec import FeatureSpec, Tap
+from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.finish import _network_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -95,6 +96,20 @@ def test_a_kept_network_makes_the_same_store_without_tensorflow(
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     assert extracted(photos, tmp_path / "damaged") == first and len(built) == 2
+
+
+def test_features_are_copied_without_tensorflow(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    extracted(photos, tmp_path / "store")
+    before = FeatureStore.open(str(tmp_path / "store"))
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    for split in copy.iterdir():
+        (split / "fern").rename(split / "bracken")
+    assert loaded("extract", copy, "--store", tmp_path / "store", *FLAGS) == ""
+    after = FeatureStore.open(str(tmp_path / "store"))
+    assert after.class_names == ["anemone", "bracken", "gentian"]
+    for tap in before.spec.taps:
+        kept, found = (store.to_numpy("train", tap.name).features.tobytes() for store in (before, after))
+        assert kept == found
 
 
 @pytest.mark.slow

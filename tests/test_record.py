@@ -76,7 +76,15 @@ def test_equal_arguments_give_equal_bytes_in_any_order() -> None:
     packed = {tap.name: pack(feature, tap, "float16") for tap, feature in zip(TAPS, features(0))}
     backwards = dict(reversed(packed.items()))
     assert encode("a", "d", [1], packed) == encode("a", "d", [1], packed) == encode("a", "d", [1], backwards)
-    assert packed_features(encode("a", "d", [1], packed), TAPS) == packed
+
+
+@pytest.mark.parametrize("store_dtype", STORE_DTYPES)
+@pytest.mark.parametrize("taps", [TAPS, TAPS[::-1], TAPS[:1]])
+def test_a_record_s_features_are_copied_as_they_are(taps: tuple[Tap, ...], store_dtype: str) -> None:
+    packed = {tap.name: pack(feature, tap, store_dtype) for tap, feature in zip(TAPS, features(0)) if tap in taps}
+    least = len(encode("a", "d", [1, 2], packed, view=3))
+    for length in (0, least, common_length([least]), common_length([400]), common_length([5_000])):
+        assert packed_features(encode("a", "d", [1, 2], packed, length, view=3), taps, store_dtype) == packed
 
 
 def test_a_key_that_is_not_utf_8_is_stored_as_its_bytes() -> None:
