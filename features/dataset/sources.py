@@ -6,7 +6,6 @@ It stands here and not with the Beam code because evaluation and prediction read
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import posixpath
 import re
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from headstart.features.dataset.labels import labels_in
 from headstart.features.dataset.record_files import RecordImage, read_all
 from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
-from headstart.features.dataset.table_rows import read_table
+from headstart.features.dataset.table_rows import read_numbered
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import place
 
@@ -222,14 +221,15 @@ def _looks_split(tops: set[str]) -> bool:
 
 
 def _read_table(path: str, options: SourceOptions) -> Source:
-    columns, rows = read_table(path, {options.image_column, options.label_column})
+    columns, rows = read_numbered(path, {options.image_column, options.label_column})
     for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
         if name not in columns:
             raise UserError(
                 "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
             )
-    numbers = (f"row {number}" if path.lower().endswith(".parquet") else f"line {number + 1}" for number in itertools.count(1))
-    images = Images.of(_from_row(path, number, row, options) for number, row in zip(numbers, rows))
+    images = Images.of(_from_row(path, where, row, options) for where, row in rows)
+    if not images:
+        raise UserError("bad-input", f"the table {path!r} lists no images: it has no rows below its header")
     images = images.replaced(path=Below(place.folder_of(path), images.columns["key"]))
     if twice := Text.of(each(images.paths)).repeated().values():
         raise UserError(
@@ -245,22 +245,22 @@ def _read_table(path: str, options: SourceOptions) -> Source:
     return Source(place.folder_of(path), images, with_split > 0, has_groups, label_delimiter=delimiter)
 
 
-def _from_row(path: str, number: str, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
+def _from_row(path: str, where: str, row: dict[str, str | None], options: SourceOptions) -> ImageFile:
     key, label = ((row.get(name) or "").strip() for name in (options.image_column, options.label_column))
     split, group = ((row.get(name) or "").strip() for name in (options.split_column, options.group_column))
     if options.label_delimiter and None in row:
         raise UserError(
             "bad-input",
-            f"{path!r}, {number}: more cells than columns: quote labels where --label_delimiter is the table's own",
+            f"{path!r}, {where}: more cells than columns: quote labels where --label_delimiter is the table's own",
         )
     if not key or not (label or options.label_delimiter):
         missing = options.image_column if not key else options.label_column
         raise UserError(
-            "bad-input", f"{path!r}, {number}: the column {missing!r} is empty; every image needs a path and a label"
+            "bad-input", f"{path!r}, {where}: the column {missing!r} is empty; every image needs a path and a label"
         )
     split = SPLIT_NAMES.get(split.lower(), split)
     if split and not split.isidentifier():
-        raise UserError("bad-input", f"{path!r}, {number}: a split's name is made of letters, digits and _, not {split!r}")
+        raise UserError("bad-input", f"{path!r}, {where}: a split's name is made of letters, digits and _, not {split!r}")
     key = key if place.is_remote(key) else posixpath.normpath(key)
     return ImageFile(key, "", labels_in(label, options.label_delimiter), split, group)
 
