@@ -106,6 +106,18 @@ def test_one_holds_a_claim_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
     assert not os.listdir(tmp_path)
 
 
+def test_folders_that_were_made_for_a_claim_go_with_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    for folder in ("new/newer/store", str(tmp_path / "old" / "new" / "store/"), "new/store/"):
+        with claimed(folder, "extraction", "--store"):
+            assert os.path.isdir(folder)
+    assert os.listdir(tmp_path) == ["old"] and not os.listdir(tmp_path / "old")
+    with claimed("old/new/store", "extraction", "--store"):
+        place.write("old/new/beside", b"")
+    assert os.listdir(tmp_path / "old" / "new") == ["beside"]
+
+
 def other(folder: pathlib.Path, number: int, **changes: Any) -> None:
     """A claim that somebody else made."""
     values = {

@@ -84,7 +84,7 @@ def _process_started(process: int) -> float | None:
 
 @contextlib.contextmanager
 def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.time) -> Iterator[Claim]:
-    """Holds the claim on a folder for the length of the block; leaves nothing behind, nor the folder if it made it for that.
+    """Holds the claim on a folder for the length of the block; leaves nothing behind, nor folders that it made for that.
 
     Args:
         folder: what is to be written to; it is made when it is not there.
@@ -95,7 +95,7 @@ def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.
     Raises:
         UserError: when another holds it.
     """
-    existed, ended = place.is_folder(folder), threading.Event()
+    made, ended = _not_there(folder), threading.Event()
     mine = _take(folder, who, flag, clock)
 
     def renew() -> None:
@@ -112,7 +112,7 @@ def claimed(folder: str, who: str, flag: str, clock: Callable[[], float] = time.
     finally:
         ended.set()
         renewing.join()
-        _release(folder, mine, existed)
+        _release(folder, mine, made)
 
 
 def check_claim(folder: str, token: str) -> None:
@@ -149,12 +149,21 @@ def _take(folder: str, who: str, flag: str, clock: Callable[[], float]) -> Claim
     raise UserError("in-use", f"others come and go at {folder!r} all the time: try again, or give another {flag}")
 
 
-def _release(folder: str, mine: Claim, existed: bool) -> None:
+def _not_there(folder: str) -> list[str]:
+    """A folder of this machine and those that it lies in, as far as they are not there yet, the deepest first."""
+    found = list[str]()
+    while folder and not place.is_remote(folder) and not place.is_folder(folder):
+        found.append(folder)
+        folder = place.folder_of(folder)
+    return found
+
+
+def _release(folder: str, mine: Claim, made: list[str]) -> None:
     claims = place.join(folder, CLAIMS)
     names = [entry.name for entry in place.entries(claims)]  # those that a killed start left go while nobody else may claim
     place.remove(place.join(claims, name) for name in names if name.endswith(TEMPORARY_SUFFIX))
     place.remove(_path(folder, number) for number in _numbers(folder) if number <= mine.number)
-    place.remove_empty([claims, *([] if existed else [folder])])
+    place.remove_empty([claims, *made])
 
 
 def _write(folder: str, claim: Claim) -> None:
