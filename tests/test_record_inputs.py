@@ -65,7 +65,7 @@ def folder(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
         parts = [records[::2], records[1::2]] if split == "train" else [records]
         for number, part in enumerate(parts):
             write(tmp_path / "records" / f"{split}-{number:05}-of-{len(parts):05}", part)
-    (tmp_path / "names.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8-sig")  # as Windows writes it
     return tmp_path
 
 

@@ -100,7 +100,7 @@ def _names(options: RecordOptions) -> tuple[str, ...]:
     if not options.label_names:
         return ()
     try:
-        names = tuple(place.read(options.label_names).decode().splitlines())
+        names = tuple(place.read(options.label_names).decode("utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("missing-input", f"--label_names {options.label_names!r} can't be read: {error}") from error
     if len(set(names)) < len(names) or "" in names:
