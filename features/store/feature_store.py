@@ -134,7 +134,7 @@ class FeatureStore(Shown):
             shuffle: all examples in another order in each epoch, the same orders for the same seed, each in one of its views;
                 without it, the store's order, and examples as they are.
             seed: of the shuffling.
-            tap: the tap's name; the first one when not given.
+            tap: the tap's name; the deepest when not given, as `tap` gives it.
             keys: give dictionaries with key, digest, label and feature, in place of pairs.
             in_memory: read the split once, now, and not in each epoch; when not given, if it takes less than a quarter of
                 the memory that is free.
