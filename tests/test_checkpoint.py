@@ -16,7 +16,7 @@ import pytest
 from headstart.features import files
 from headstart.training.fitting.adam import FusedAdam
 from headstart.training.fitting.checkpoint import BestCheckpoint, interruptible
-from headstart.training.fitting.fit import Recipe
+from headstart.training.fitting.recipe import Recipe
 
 X = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.int64)

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from headstart.features.store.epochs import Position
 from headstart.training.fitting import fit as fitting
-from headstart.training.fitting.fit import FitResult, Recipe, fit_network
+from headstart.training.fitting.fit import fit_network
 from headstart.training.fitting.pipeline import Labels, Size, training_pipeline, validation_pipeline
+from headstart.training.fitting.recipe import FitResult, Recipe
 from headstart.training.fitting.sources import ArraySource, moments
 
 EXAMPLES, BATCH = 22, 4  # six steps an epoch, the last one of two examples

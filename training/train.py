@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from headstart.features.spec import Tap
     from headstart.features.store.feature_store import FeatureStore
-    from headstart.training.fitting.fit import Recipe
+    from headstart.training.fitting.recipe import Recipe
     from headstart.training.fitting.sources import StoreSource
     from headstart.training.runs.run_folder import Run
 
@@ -242,7 +242,7 @@ def _custom(layer: keras.Layer, loss: Any, tap: Tap, store: FeatureStore) -> Beg
 
 def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.ndarray) -> Recipe:
     """How a head is fitted to some examples of the training split."""
-    from headstart.training.fitting.fit import Recipe
+    from headstart.training.fitting.recipe import Recipe
     from headstart.training.fitting.sources import class_weights
     from headstart.training.heads import resolve_precision
     from headstart.training.tasks.task import task_of

@@ -54,8 +54,9 @@ def _pair(store, tap, train, test, count: int, seed: int) -> tuple[float, float]
     """Accuracies of a head that was trained, and of one that was refitted."""
     import keras
 
-    from headstart.training.fitting.fit import Recipe, fit_network
+    from headstart.training.fitting.fit import fit_network
     from headstart.training.fitting.logistic import fit
+    from headstart.training.fitting.recipe import Recipe
     from headstart.training.fitting.sources import ArraySource, moments
     from headstart.training.heads import build_head
 

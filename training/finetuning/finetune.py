@@ -25,7 +25,7 @@ from headstart.training.train_config import DECISIONS
 if TYPE_CHECKING:
     from headstart.training.finetuning.starting_points import StartingPoint
     from headstart.training.finetuning.unfreeze import SplitNetwork
-    from headstart.training.fitting.fit import FitResult, Recipe
+    from headstart.training.fitting.recipe import FitResult, Recipe
     from headstart.training.runs.run_folder import Run
 
 NO_VALIDATION = (
@@ -173,7 +173,7 @@ def _spec_after(spec: FeatureSpec, network: SplitNetwork) -> FeatureSpec:
 
 
 def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Recipe:
-    from headstart.training.fitting.fit import Recipe
+    from headstart.training.fitting.recipe import Recipe
     from headstart.training.fitting.sources import class_weights
     from headstart.training.tasks.task import task_of
 

@@ -10,7 +10,8 @@ import numpy as np
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, split_network
-from headstart.training.fitting.fit import Recipe, fit_network
+from headstart.training.fitting.fit import fit_network
+from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import AT_ONCE, ArraySource, class_weights, moments
 from headstart.training.heads import begin_at_shares, build_head
 from headstart.training.tasks.task import task_of

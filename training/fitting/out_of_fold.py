@@ -20,7 +20,8 @@ from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.fitting.calibrate import Decisions, HeldOut, held_out
-from headstart.training.fitting.fit import Recipe, fit_network
+from headstart.training.fitting.fit import fit_network
+from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import StoreSource, plain_batches
 from headstart.training.scoring.folds import ONE_GROUP, stratified_fold_of
 
