@@ -2,7 +2,7 @@
 
 1. the store and the tap; what is there already     training/runs/run_folder.py
 2. a head, and how it becomes the one that is saved training/heads.py
-3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py, or training/fitting/refit.py
+3. fit: its best epoch kept, taken up when killed   training/fitting/fit.py, whole_gradient.py, or refit.py
 4. a temperature and a threshold by validation      training/fitting/calibrate.py, or training/fitting/out_of_fold.py
 5. save, and compare with the stored features       training/runs/save_run.py, training/runs/agreement.py
 """
@@ -62,8 +62,8 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     """
     from headstart.training.runs import run_folder
 
-    if config.refit and (head is not None or loss is not None):
-        raise UserError("bad-flag", "refit fits the built-in linear head by a loss of its own: leave out one or the other")
+    if config.at_once and (head is not None or loss is not None):
+        raise UserError("bad-flag", f"{config.at_once} is for the built-in linear head and loss: leave out one or the other")
     with run_folder.claimed(config.run) as published:
         return _train(config, head, loss, published)
 
@@ -74,7 +74,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
 
     from headstart.features.store.feature_store import FeatureStore
     from headstart.training.fitting.checkpoint import goes_on
-    from headstart.training.fitting.fit import fit_network
+    from headstart.training.fitting.fit import fit_head
     from headstart.training.fitting.refit import refit
     from headstart.training.fitting.sources import StoreSource
     from headstart.training.heads import attach_head
@@ -112,7 +112,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
         metrics = refit(trained, store, tap, config.class_weight, config.seed, not config.no_calibrate)
     else:
         source = StoreSource(store, tap, config.batch_size, VALIDATION_BATCH, config.seed)
-        fitted = fit_network(learner.head, source, recipe, work, identity)
+        fitted = fit_head(learner.head, source, recipe, work, identity)
         trained = learner.export()
         save_history(run, fitted.history, fitted.best_epoch)
         metrics = {**fitted.figures, **_decided(config, store, source, trained, fitted.interrupted, begin, loss)}
@@ -188,10 +188,9 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
             f"warning: {config.store} has no validation split: no early stopping, the training loss chooses the best epoch",
             file=sys.stderr,
         )
-    if config.refit and store.spec.views_of("train") > 1:
-        print(
-            f"warning: --refit learns from plain images alone, not from the augmented views of {config.store}", file=sys.stderr
-        )
+    if config.at_once and store.spec.views_of("train") > 1:
+        views = f"the augmented views of {config.store}"
+        print(f"warning: {config.at_once} learns from plain images alone, not from {views}", file=sys.stderr)
 
 
 def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> Begin:
@@ -259,6 +258,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.nda
         loss=loss,
         task=task_of(store.label_delimiter),
         from_nothing=True,
+        solver=config.solver,
     )
 
 

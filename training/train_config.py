@@ -9,6 +9,8 @@ from headstart.features.errors import UserError
 from headstart.training.scoring.goals import check_flags
 
 HEADS = ("linear", "mlp")
+SOLVERS = ("adam", "lbfgs")
+OF_ADAM = ("batch_size", "learning_rate")  # flags that no other solver reads
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
@@ -25,7 +27,12 @@ class TrainConfig:
     tap: str = flag("", "which of the store's taps, as LAYER:POOL (default: the deepest)")
     epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split", least=1)
     patience: int = flag(10, "epochs without a better --monitor before it stops", least=1)
-    batch_size: int = flag(32, "examples a step", least=1)
+    solver: str = flag(
+        "adam",
+        "lbfgs: a linear head by whole gradients, ten epochs or so, and no rate to choose: for many classes and images",
+        choices=SOLVERS,
+    )
+    batch_size: int = flag(32, "examples a step of Adam", least=1)
     learning_rate: float = flag(3e-4, "of Adam", aliases=("--lr",), above=0)
     dropout: float = flag(0.5, "share of the mlp's hidden units dropped", least=0, below=1)
     class_weight: str = flag(
@@ -55,5 +62,17 @@ class TrainConfig:
         check_flags(self.operating_point, self.positive_class)
         if self.refit and self.head != "linear":
             raise UserError("bad-flag", f"--refit is for the linear head, and --head is {self.head}: leave one of them out")
+        if self.solver != "adam" and (self.head != "linear" or self.refit):
+            other = "--refit has a solver of its own" if self.refit else f"--head is {self.head}"
+            raise UserError("bad-flag", f"--solver {self.solver} is for the linear head, and {other}: leave one of them out")
+        if self.solver != "adam":
+            for name in OF_ADAM:
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise UserError("bad-flag", f"--{name} is of --solver adam: {self.solver} has none, leave it out")
         if self.refit and self.operating_point:
             raise UserError("bad-flag", "--operating_point is chosen by validation, which --refit trains on: leave one out")
+
+    @property
+    def at_once(self) -> str:
+        """The flag by which the built-in linear head is fitted to all plain images at once; '' where it is not."""
+        return "--refit" if self.refit else f"--solver {self.solver}" if self.solver != "adam" else ""

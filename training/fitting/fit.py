@@ -17,12 +17,22 @@ from headstart.features.store.epochs import Position
 from headstart.training.fitting.adam import adam
 from headstart.training.fitting.callbacks import AtEpoch, LossMonitor, ShowProgress, TerminateOnNonFinite, jit_here
 from headstart.training.fitting.checkpoint import BestCheckpoint, Interrupted, StopOnInterrupt, interruptible
-from headstart.training.fitting.pipeline import Labels, Source, training_pipeline, validation_pipeline
+from headstart.training.fitting.pipeline import Labels, Source, WholeSource, training_pipeline, validation_pipeline
 from headstart.training.fitting.recipe import FitResult, Recipe
+from headstart.training.fitting.whole_gradient import fit_whole
 from headstart.training.runs import run_folder
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
 CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written
+
+
+def fit_head(
+    model: keras.Model, source: WholeSource, recipe: Recipe, work: str = "", identity: Mapping[str, Any] | None = None
+) -> FitResult:
+    """Fits a head by its recipe's solver; arguments and errors as those of `fit_network`."""
+    if recipe.solver == "lbfgs":
+        return fit_whole(model, source, recipe)
+    return fit_network(model, source, recipe, work, identity)
 
 
 def fit_network(

@@ -20,7 +20,7 @@ from headstart.features.dataset.examples import drawn_together
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.fitting.calibrate import Decisions, HeldOut, held_out
-from headstart.training.fitting.fit import fit_network
+from headstart.training.fitting.fit import fit_head
 from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import StoreSource, plain_batches
 from headstart.training.scoring.folds import ONE_GROUP, stratified_fold_of
@@ -79,7 +79,7 @@ def answers_out_of_fold(
         begun = begin(learned)
         source = StoreSource(store, tap, batch_size, batch_size, fold_seed, learned)
         recipe = dataclasses.replace(begun.recipe, progress=f"calibrate: fold {number} of {len(folds)}")
-        if fit_network(begun.head, source, recipe).interrupted:
+        if fit_head(begun.head, source, recipe).interrupted:
             raise KeyboardInterrupt
         head = begun.export()
 

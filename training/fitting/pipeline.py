@@ -46,6 +46,13 @@ class Source(Protocol):
         """The validation split, as it is."""
 
 
+class WholeSource(Source, Protocol):
+    """A source whose training split can be had as it is, too."""
+
+    def whole(self, transform: Transform) -> tf.data.Dataset:
+        """The training split in its own order, not augmented, in large batches."""
+
+
 class Labels(NamedTuple):
     """How a loss takes labels: ids or rows of so many classes, and what each class counts, where they differ.
 

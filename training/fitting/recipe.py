@@ -16,7 +16,8 @@ from headstart.training.tasks.task import ONE, Task, takes_ids
 class Recipe:
     """How a network is trained.
 
-    from_nothing says that what it begins with is not worth keeping, so that epoch 0 is never the best.
+    from_nothing says that what it begins with is not worth keeping, so that epoch 0 is never the best. Of a solver other than
+    adam, rates, batches and precision have no say.
     """
 
     epochs: int
@@ -32,6 +33,7 @@ class Recipe:
     loss: Any = field(default_factory=ONE.loss)
     task: Task = ONE
     from_nothing: bool = False
+    solver: str = "adam"
     progress: str = "train"  # what its progress is called
 
     @property

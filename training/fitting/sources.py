@@ -16,6 +16,7 @@ from headstart.features.store.tf_dataset import dataset, gathered
 from headstart.training.fitting.pipeline import Size, Transform
 
 AT_ONCE = 256
+BLOCK = 1024  # examples at once where order does not matter
 
 
 class StoreSource:
@@ -48,6 +49,10 @@ class StoreSource:
     def epoch(self, position: Position, transform: Transform) -> tf.data.Dataset:
         """Batches of the training split, each iteration in the order of its epoch, each example in one of its views."""
         return self._batches("train", self.size.batch_size, self.seed, position, transform)
+
+    def whole(self, transform: Transform) -> tf.data.Dataset:
+        """Blocks of the training split, in the store's order, each example in its plain view."""
+        return self._batches("train", BLOCK, None, None, transform)
 
     def validation(self, transform: Transform) -> tf.data.Dataset:
         """Batches of the validation split, in the store's order."""
@@ -84,11 +89,17 @@ class ArraySource:
         """Batches of the training split, each iteration in the order of its epoch."""
         return self._batches("train", self.seed, position, transform)
 
+    def whole(self, transform: Transform) -> tf.data.Dataset:
+        """Blocks of the training split, in order."""
+        return self._batches("train", None, None, transform, BLOCK)
+
     def validation(self, transform: Transform) -> tf.data.Dataset:
         """Batches of the validation split, in order."""
         return self._batches("validation", None, None, transform)
 
-    def _batches(self, split: str, seed: int | None, position: Position | None, transform: Transform) -> tf.data.Dataset:
+    def _batches(
+        self, split: str, seed: int | None, position: Position | None, transform: Transform, batch_size: int = 0
+    ) -> tf.data.Dataset:
         values, labels = self.splits[split]
         with tf.device("CPU"):
             features = tf.constant(values)
@@ -96,7 +107,7 @@ class ArraySource:
         def batch(rows: tf.Tensor, beside: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             return transform(tf.gather(features, rows), beside["label"])
 
-        return gathered(batch, len(labels), {"label": labels}, self.size.batch_size, seed, position)
+        return gathered(batch, len(labels), {"label": labels}, batch_size or self.size.batch_size, seed, position)
 
 
 def class_weights(kind: str, examples: Iterable[Example], class_names: Sequence[str]) -> dict[int, float] | None:
