@@ -21,6 +21,7 @@ Floats = NDArray[np.floating]
 Block = tuple[Floats, Any, Floats]  # what the last layer sees, float32 [B, D], labels, and what each image counts, float32 [B]
 
 KEPT_BYTES = 256 << 20  # of a split's blocks
+ROWS = 2048  # of a block that is kept
 
 
 class Blocks:
@@ -39,20 +40,31 @@ class Blocks:
         self.body, self.batches, self.asked, self.kept = body, batches, asked, list[Block]()
 
     def __iter__(self) -> Iterator[Block]:
-        return iter(self.kept) if self.kept else self._read()
+        if self.kept:
+            yield from self.kept
+            return
+        read, found, size = self._read(), list[Block](), 0
+        for block in read:
+            found.append(block)
+            if (size := size + block[0].nbytes) > KEPT_BYTES:
+                yield from found
+                yield from read
+                return
+        self.kept = _merged(found)
+        yield from self.kept
 
     def _read(self) -> Iterator[Block]:
-        found, size = list[Block](), 0
         for feature, label, *weight in self.batches.as_numpy_iterator():
             if self.asked():
                 raise Interrupted
             seen = np.asarray(self.body(feature), np.float32)
-            block = (seen, label, weight[0] if weight else np.ones(len(seen), np.float32))
-            if (size := size + seen.nbytes) <= KEPT_BYTES:
-                found.append(block)
-            yield block
-        if size <= KEPT_BYTES:
-            self.kept = found
+            yield seen, label, weight[0] if weight else np.ones(len(seen), np.float32)
+
+
+def _merged(blocks: list[Block]) -> list[Block]:
+    """The same in blocks of ROWS, since small products are slow: each has its threads to wake."""
+    whole = [np.concatenate(column) for column in zip(*blocks)]
+    return [tuple(column[at : at + ROWS] for column in whole) for at in range(0, len(whole[0]), ROWS)]  # type: ignore[misc]
 
 
 @dataclass
