@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -36,6 +37,7 @@ from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.fitting import checkpoint
 from headstart.training.fitting.adam import FusedAdam
 from headstart.training.fitting.calibrate import NO_VALIDATION
+from headstart.training.reporting import report
 from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
@@ -54,9 +56,10 @@ ALL = [f"{block}_{layer}" for block in ("stem", "a", "b", "c") for layer in ("co
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out what is looked at elsewhere: the plot, and the last check of the saved model."""
+    """Leaves out what is looked at elsewhere: the plot, the page, and the last check of the saved model."""
     agrees = {"images": 0, "largest_difference": 0.0, "tolerance": 0.0}
     monkeypatch.setattr(save_run, "learning_curve", lambda *_: None)
+    monkeypatch.setattr(report, "leave_training_report", lambda run: "no page")
     monkeypatch.setattr(starting_points, "check_images", lambda *_: agrees)
     monkeypatch.setattr(starting_points, "check_agreement", lambda *_: agrees)
 
@@ -532,7 +535,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
     photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None
 ) -> None:
     def settings(run: str) -> FinetuneConfig:
-        return config(photos, maps_run, tmp_path / run, epochs=12, patience=12, unfreeze_from="b_conv", learning_rate=1e-3)
+        return config(photos, maps_run, tmp_path / run, epochs=8, patience=8, unfreeze_from="b_conv", learning_rate=1e-3)
 
     process = begun(settings("run"))
     process.kill()
@@ -543,7 +546,7 @@ def test_a_process_that_is_killed_or_interrupted_goes_on(
     out, _ = process.communicate(timeout=100)
     assert process.returncode == 130 and "interrupted: this is the best so far" in out
     metrics = metrics_of(tmp_path / "run")
-    assert metrics["interrupted"] is True and 1 <= metrics["epochs"] < 12
+    assert metrics["interrupted"] is True and 1 <= metrics["epochs"] < 8
     assert Run.open(str(tmp_path / "run")).class_names == list(CLASSES)
     assert main(flags(settings("run"))) == 0
     assert main(flags(settings("whole"))) == 0
@@ -573,10 +576,10 @@ import json, sys
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from headstart.cli import main
-for arguments in json.loads(sys.argv[1]):
-    status = main(arguments)
-    assert status == 0, (status, arguments)
+from headstart.training.finetuning.finetune import finetune
+from headstart.training.finetuning.finetune_config import FinetuneConfig
+for settings in json.loads(sys.argv[1]):
+    finetune(FinetuneConfig(**settings))
 """
 
 
@@ -586,14 +589,15 @@ def test_two_devices_learn_what_one_does(
 ) -> None:
     """From images and from a store, all of it in one process that has two devices."""
 
-    def commands(devices: int) -> list[list[str]]:
+    def trainings(devices: int) -> list[dict[str, Any]]:
         images, store = (tmp_path / f"{kind}{devices}" for kind in ("images", "store"))
-        return [
-            flags(config(photos, maps_run, images, unfreeze_from="b_conv", devices=devices)),
-            flags(from_store(maps_store, maps_run, store, devices=devices)),
-        ]
+        found = (
+            config(photos, maps_run, images, unfreeze_from="b_conv", devices=devices),
+            from_store(maps_store, maps_run, store, devices=devices),
+        )
+        return [dataclasses.asdict(settings) for settings in found]
 
-    code = [sys.executable, "-c", TWO_DEVICES, json.dumps([*commands(1), *commands(2)])]
+    code = [sys.executable, "-c", TWO_DEVICES, json.dumps([*trainings(1), *trainings(2)])]
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
     for kind in ("images", "store"):
