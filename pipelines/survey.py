@@ -1,4 +1,4 @@
-"""The first pass over a source: files in, content digests out. Spread by Beam, cached by path, size and time.
+"""The first pass over a source: files in, content digests out. Spread by Beam, cached by what places say of files.
 
 The driver reads no image: each chunk's digests come back as one small file.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart.features.dataset.columns import Below, Columns, Digests, Few, Numbers, Text, each
@@ -37,25 +38,33 @@ from headstart.features.runtime import cores
 DIGESTS = ".digests"  # of the cache's name in the store's folder, where it is no part of the store's identity
 CACHE = f"{DIGESTS}.parquet"
 FILES_PER_CHUNK = 2_000
+STATE = ("size", "time_ns", "version", "mark")  # what a place says of a file that is still the one that was read
 GONE = "No such file or directory"
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What one pass over a file tells: its content digest ('' when it can't be read) and why it is no image ('' if it is)."""
+    """What one pass over a file tells: its content digest ('' when it can't be read) and why it is no image ('' if it is).
+
+    Size, time, version and mark are an `Entry`'s, of the file as it was read.
+    """
 
     path: str
     size: int
     time_ns: int
     digest: str
     problem: str = ""
+    version: str = ""
+    mark: int = 0
 
 
 class Survey(Columns[Surveyed]):
     """A table of what is known of files."""
 
     row = Surveyed
-    kinds = {"path": Text, "size": Numbers, "time_ns": Numbers, "digest": Digests, "problem": Few}  # noqa: RUF012
+    kinds = {  # noqa: RUF012
+        "path": Text, "size": Numbers, "time_ns": Numbers, "digest": Digests, "problem": Few, "version": Text, "mark": Numbers,
+    }  # fmt: skip
 
     @property
     def is_readable(self) -> np.ndarray:
@@ -72,7 +81,7 @@ def survey_file(path: str) -> Surveyed:
     except (OSError, ValueError) as error:
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
     problem = "" if image_format(head) else not_an_image(head)
-    return Surveyed(path, found.size, found.time_ns, digest, problem)
+    return Surveyed(path, found.size, found.time_ns, digest, problem, found.version, found.mark)
 
 
 class SurveyFiles(beam.DoFn):
@@ -128,7 +137,7 @@ def survey_records(records: RecordInput, folder: str, pipeline: Any) -> RecordIm
 
 
 def survey(paths: Text | Below, folder: str, cache: str, pipeline: Any) -> Survey:
-    """What every file is, in order, reading only those that the cache does not know at their size and time.
+    """What every file is, in order, reading only those that the cache does not know as they are now.
 
     Args:
         paths: files to survey.
@@ -194,14 +203,14 @@ def problems(images: Images, surveyed: Survey) -> dict[str, str]:
 
 
 def _unchanged(paths: Text | Below, known: Survey) -> np.ndarray:
-    """Each file's row among the known ones, int64 [N]; -1 where it is not known at its size and time."""
+    """Each file's row among the known ones, int64 [N]; -1 where it is not known as it is now."""
     if not len(known):
         return np.full(len(paths), -1)
     row = Text.of(each(paths)).where_in(known.columns["path"])
     asked = np.flatnonzero(row >= 0)
     now, then = states(paths.take(asked)), known.take(row[asked])
-    is_other = [now.columns[name].array != then.columns[name].array for name in ("size", "time_ns")]
-    row[asked[np.logical_or(*is_other)]] = -1
+    is_other = [np.asarray(pc.not_equal(now.columns[name].array, then.columns[name].array)) for name in STATE]
+    row[asked[np.logical_or.reduce(is_other)]] = -1
     return row
 
 
@@ -222,7 +231,7 @@ def read_rows(path: str) -> Survey:
 
 def write_cache(path: str, rows: Survey) -> None:
     """Writes what files are, for the next time."""
-    columns = {name: rows.columns[name].array for name in ("path", "size", "time_ns")}
+    columns = {name: rows.columns[name].array for name in ("path", *STATE)}
     digest, problem = (rows.columns[name] for name in ("digest", "problem"))
     digests = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(rows), [None, pa.py_buffer(digest.array)])
     problems = pa.DictionaryArray.from_arrays(problem.codes, pa.array(problem.names, pa.string()))
@@ -233,7 +242,7 @@ def write_cache(path: str, rows: Survey) -> None:
 
 
 def read_cache(path: str) -> Survey:
-    """Reads what `write_cache` wrote; nothing where it is not there, or is damaged: all of it can be found out again."""
+    """Reads what `write_cache` wrote; nothing where it is not there, is damaged or an earlier version's: it can be found out again."""
     try:
         content = place.read(path)
     except FileNotFoundError:
@@ -246,9 +255,8 @@ def read_cache(path: str) -> Survey:
 
 def _cached(table: pa.Table) -> Survey:
     return Survey(
-        path=Text(pa.concat_arrays(table["path"].cast(pa.large_binary()).chunks)),
-        size=Numbers(table["size"].to_numpy()),
-        time_ns=Numbers(table["time_ns"].to_numpy()),
+        **{name: Text.joined([*map(Text, table[name].cast(pa.large_binary()).chunks)]) for name in ("path", "version")},
+        **{name: Numbers(table[name].to_numpy()) for name in ("size", "time_ns", "mark")},
         digest=Digests.joined([Digests(np.array(part.to_pylist(), "S32")) for part in table["digest"].chunks]),
         problem=Few.of(table["problem"].to_pylist()),
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -36,7 +37,7 @@ from headstart.features.store.verify import faults
 from headstart.pipelines import extract_shard, finish
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
-from headstart.pipelines.survey import Survey, Surveyed, read_cache, survey_file, write_cache
+from headstart.pipelines.survey import CACHE, Survey, Surveyed, read_cache, survey_file, write_cache
 from headstart.pipelines.units import run_units, runner, write_unit
 from headstart.pipelines.units.markers import ShardMarker, write_marker
 from headstart.pipelines.units.work_unit import UnitExamples, WorkUnit
@@ -684,6 +685,32 @@ def test_the_survey_reads_a_file_once(photos: Path, tmp_path: Path, monkeypatch:
     paint(photos / "red" / "deep" / "image 1.JPG", 4242)
     extract(config(photos, tmp_path / "store"))
     assert len(read) == 61
+
+
+def test_files_that_change_places_are_read_again(photos: Path, tmp_path: Path) -> None:
+    one, other = photos / "red" / "one.bmp", photos / "sand" / "other.bmp"
+    for number, path in enumerate((one, other)):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+        os.utime(path, (10**9, 10**9))
+    extract(config(photos, tmp_path / "store"))
+    one.rename(photos / "aside")  # of one size and time, they are told apart by neither
+    other.rename(one)
+    (photos / "aside").rename(other)
+    found = {e.key: e.digest for e in extract(config(photos, tmp_path / "store")).table}
+    assert {key: found[key] for key in ("red/one.bmp", "sand/other.bmp")} == {
+        "red/one.bmp": files.sha256_file(str(one)), "sand/other.bmp": files.sha256_file(str(other))
+    }  # fmt: skip
+
+
+def test_what_an_earlier_version_knew_of_files_is_not_believed(photos: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "store" / CACHE
+    extract(config(photos, tmp_path / "store"))
+    known = pq.read_table(cache)
+    assert len(read_cache(str(cache))) == 60
+    pq.write_table(known.drop_columns(["version", "mark"]), cache)
+    assert len(read_cache(str(cache))) == 0
+    extract(config(photos, tmp_path / "store"))
+    assert pq.read_table(cache).sort_by("path") == known.sort_by("path")
 
 
 def test_an_engine_is_made_once_for_all_jobs_of_a_process(photos: Path, tmp_path: Path) -> None:

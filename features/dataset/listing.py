@@ -13,7 +13,7 @@ from headstart.features.places.entry import Entry
 
 
 class Listing(Columns[Entry]):
-    """A table of files."""
+    """A table of files of an object store, which know no mark."""
 
     row = Entry
     kinds = {"name": Text, "size": Numbers, "time_ns": Numbers, "version": Text}  # noqa: RUF012
@@ -23,7 +23,7 @@ class States(Columns[Entry]):
     """A table of what is known of files whose names are known; a size is -1 where there is no file."""
 
     row = functools.partial(Entry, "")
-    kinds = {"size": Numbers, "time_ns": Numbers, "version": Text}  # noqa: RUF012
+    kinds = {"size": Numbers, "time_ns": Numbers, "version": Text, "mark": Numbers}  # noqa: RUF012
 
 
 NO_FILE = Entry("", -1, 0)
@@ -57,5 +57,6 @@ def _listed(folder: str, names: Text) -> States:
     """What a listing says of some names below a folder."""
     found = listing(folder)
     row = names.where_in(found.columns["name"])
-    known = States(**{name: found.columns[name] for name in States.kinds})
+    said = {name: found.columns[name] for name in ("size", "time_ns", "version")}
+    known = States(**said, mark=Numbers(np.zeros(len(found), np.int64)))
     return States.joined([known, States.of([NO_FILE])]).take(np.where(row < 0, len(known), row))

@@ -47,7 +47,13 @@ def read(path: str) -> bytes:
 def opened(path: str) -> tuple[Entry, Iterator[bytes]]:
     """What is known of a file, and its pieces."""
     status = os.stat(path)
-    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns), _pieces(path)
+    return _entry(path, status), _pieces(path)
+
+
+def _entry(path: str, status: os.stat_result) -> Entry:
+    """What is known of a file; a change of anything about it, its name too, changes its ctime, which nobody sets back."""
+    mark = hash((status.st_ino, status.st_ctime_ns))  # of whole numbers, it is the same in every process
+    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns, mark=mark)
 
 
 def _pieces(path: str) -> Iterator[bytes]:
@@ -135,8 +141,7 @@ def entry(path: str) -> Entry | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    regular = stat.S_ISREG(status.st_mode)
-    return Entry(os.path.basename(path), status.st_size, status.st_mtime_ns) if regular else None
+    return _entry(path, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:

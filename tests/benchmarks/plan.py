@@ -49,7 +49,8 @@ def made(count: int, classes: int, grouped: bool) -> tuple[Source, Survey]:
         digests.append(Digests.of([hashlib.sha256(content.tobytes()).hexdigest() for content in contents[numbers]]))
     key, nobody, one = Text.joined(keys), Few(np.zeros(count, np.int32), ("",)), Numbers(np.ones(count, np.int64))
     images = Images(key=key, path=Below("/photos", key), labels=labels, split=nobody, group=Text.joined(groups))
-    survey = Survey(path=images.paths, size=one, time_ns=one, digest=Digests.joined(digests), problem=nobody)
+    known = {"size": one, "time_ns": one, "version": Text.of([""] * count), "mark": one}
+    survey = Survey(path=images.paths, digest=Digests.joined(digests), problem=nobody, **known)
     return Source("/photos", images, False, grouped), survey
 
 
