@@ -212,8 +212,11 @@ def _divided(config: ExtractConfig, source: Source, surveyed: Survey, old: Featu
         return Division(ready_made=True), examples
     division = Division(False, parse_splits(config.splits), config.split_seed, config.min_per_split)
     same = old is not None and old.manifest.division == division
-    before = old.table if old and same else FeatureStore.open(config.splits_from).table if config.splits_from else ()
-    return division, divide(examples, division.splits, division.seed, before, division.min_per_split, source.is_several)
+    own = old.table if old and same else ()
+    others = FeatureStore.open(config.splits_from).table if config.splits_from else ()
+    return division, divide(
+        examples, division.splits, division.seed, own, division.min_per_split, source.is_several, kept_elsewhere=others
+    )
 
 
 def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:

@@ -783,6 +783,15 @@ def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:
     before, after = ({example.key: example.split for example in store.table} for store in (first, grown))
     assert len(after) == len(before) + 3
     assert {key: after[key] for key in before} == before
+    for kind in conftest.CLASSES:
+        shutil.copytree(flat / kind, tmp_path / "half" / kind)
+        for path in sorted((tmp_path / "half" / kind).glob("0*"))[:2]:
+            path.unlink()
+    half = ExtractConfig(input=str(tmp_path / "half"), store=str(tmp_path / "half store"), splits_from=first.path, **options)
+    own = {example.key: example.split for example in extract(half).table}
+    shutil.copytree(flat, tmp_path / "half", dirs_exist_ok=True)
+    whole = {example.key: example.split for example in extract(half).table}
+    assert whole == {**before, **own}
     conftest.write_photos(tmp_path / "split", {"train": dict.fromkeys(conftest.CLASSES, 1)})
     refused = ExtractConfig(
         input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.small_backbone()

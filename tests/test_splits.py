@@ -138,6 +138,15 @@ def test_a_newcomer_follows_its_group() -> None:
     assert not groups_across_splits(divided)
 
 
+def test_what_is_kept_is_stronger_than_what_is_kept_elsewhere() -> None:
+    group = [example(i, group="g") for i in range(4)]
+    kept = [dataclasses.replace(group[0], split="test")]
+    elsewhere = [dataclasses.replace(each, split="validation") for each in group]
+    alone = dataclasses.replace(example(9), split="validation")
+    divided = divide([*group, alone, *map(example, range(20, 40))], THREE, 0, kept, kept_elsewhere=[*elsewhere, alone])
+    assert [each.split for each in divided[:5]] == ["test"] * 4 + ["validation"]
+
+
 def test_a_kept_split_that_is_no_longer_asked_for_is_given_anew() -> None:
     before = divide([example(i) for i in range(10)], {"train": 0.5, "validation": 0.5}, 0)
     divided = divide(before, {"train": 0.5, "test": 0.5}, 1, [e for e in before if e.split == "validation"])

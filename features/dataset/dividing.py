@@ -47,6 +47,7 @@ def divide(
     kept: Iterable[Example] = (),
     minimum: int = 1,
     several: bool = False,
+    kept_elsewhere: Iterable[Example] = (),
 ) -> Examples:
     """Gives every example a split, whole groups at a time, each class in the given proportions.
 
@@ -64,6 +65,7 @@ def divide(
         kept: examples whose contents have a split already; the whole group follows.
         minimum: images that a class has in each split at least, where it has images and groups enough.
         several: whether examples may have several labels, or none.
+        kept_elsewhere: the same as kept, for groups of which nothing is kept.
 
     Returns:
         The same examples in the same order, with splits.
@@ -71,7 +73,11 @@ def divide(
     table, shares = Examples.of(examples), {name: Fraction(str(proportions[name])) for name in in_line(proportions)}
     digests, content = np.unique(table.digests, return_inverse=True)
     units = _units(table, digests, content, seed)
-    chosen = _kept_splits(units, _splits_of(digests, Examples.of(kept), list(shares))[content], list(shares))
+    chosen, elsewhere = (
+        _kept_splits(units, _splits_of(digests, Examples.of(each), list(shares))[content], list(shares))
+        for each in (kept, kept_elsewhere)
+    )
+    chosen = np.where(chosen < 0, elsewhere, chosen)
     is_new = chosen < 0
     if several:
         pairs = LabelCounts(units.label_units, units.labels, units.label_counts, len(units.label_names))
