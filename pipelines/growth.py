@@ -5,12 +5,11 @@ A small store is rather made anew: then it is, byte for byte, what it would be i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from headstart.features.dataset.columns import Few
 from headstart.features.dataset.examples import Examples
+from headstart.features.dataset.sources import Source
 from headstart.features.store.feature_store import FeatureStore
 
 APPEND_FROM = 10_000  # stored examples, from which on they are not copied any more
@@ -18,11 +17,12 @@ MAX_SHARE = 0.5  # of what is stored: where more than that is new, all is made a
 MAX_GENERATIONS = 32  # then all are made one again
 
 
-def added_rows(old: FeatureStore, examples: Examples, class_names: Sequence[str]) -> np.ndarray | None:
+def added_rows(old: FeatureStore, examples: Examples, source: Source) -> np.ndarray | None:
     """Which examples a store lacks, bool [N], where it can keep all that it has as it is; else None.
 
-    It can where the same examples are to have the same labels, splits and groups, where ids of classes stay what they are, and
-    where nothing that could not be read is to be tried again.
+    It can where the same examples are to have the same labels, splits and groups, where ids of classes and what parts labels
+    stay what they are, and where nothing that could not be read is to be tried again. A generation of no example, beside
+    files that can't be read, is not made.
     """
     manifest = old.manifest
     row = examples.keys.where_in(old.table.keys)
@@ -32,9 +32,11 @@ def added_rows(old: FeatureStore, examples: Examples, class_names: Sequence[str]
     if not grows or added > MAX_SHARE * manifest.totals.stored or len(manifest.generations) >= MAX_GENERATIONS:
         return None
     same = len(examples) - added == len(old.table) and _are_equal(examples.take(~is_added), old.table.take(row[~is_added]))
-    same_ids = tuple(class_names[: len(manifest.class_names)]) == manifest.class_names
+    same_ids = source.class_names[: len(manifest.class_names)] == manifest.class_names
+    same_labels = same_ids and source.label_delimiter == manifest.label_delimiter
     tried = any(letter.stage == "read" for letter in old.dead_letters)
-    return is_added if same and same_ids and not tried else None
+    worth_it = added or len(source.images) == manifest.totals.planned
+    return is_added if same and same_labels and worth_it and not tried else None
 
 
 def _are_equal(one: Examples, other: Examples) -> bool:

@@ -131,6 +131,26 @@ def test_a_file_that_could_not_be_read_is_tried_again(root: pathlib.Path) -> Non
     assert len(store.manifest.generations) == 1 and store.manifest.totals.dead == 1 and store.manifest.totals.stored == 34
 
 
+def test_a_file_that_alone_is_added_and_can_not_be_read_is_a_dead_letter(
+    root: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(root, 1)
+    extract(config(root))
+    (root / "photos" / "train" / "fern" / "link.jpg").symlink_to(root / "nowhere.jpg")
+    store = extract(config(root))
+    assert [letter.key for letter in store.dead_letters if letter.stage == "read"] == ["train/fern/link.jpg"]
+    assert store.manifest.totals.stored == 33 and store.manifest.totals.dead == 2 and not list(faults(store.path))
+    capsys.readouterr()
+    assert extract(config(root)).manifest == store.manifest and "nothing to do" in capsys.readouterr().err
+
+
+def test_what_parts_labels_is_said_of_all_generations(root: pathlib.Path) -> None:
+    add(root, 1)
+    extract(config(root))
+    store = extract(config(root, label_delimiter="|"))
+    assert store.label_delimiter == "|" and store.labels("train").shape == (25, 2) and not list(faults(store.path))
+
+
 def test_compacted_it_is_as_if_made_at_once(root: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "photos" / "train" / "fern" / "broken.jpg").unlink()
     extract(config(root))
