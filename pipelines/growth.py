@@ -17,12 +17,12 @@ MAX_SHARE = 0.5  # of what is stored: where more than that is new, all is made a
 MAX_GENERATIONS = 32  # then all are made one again
 
 
-def added_rows(old: FeatureStore, examples: Examples, source: Source) -> np.ndarray | None:
+def added_rows(old: FeatureStore, examples: Examples, source: Source, max_pixels: int) -> np.ndarray | None:
     """Which examples a store lacks, bool [N], where it can keep all that it has as it is; else None.
 
-    It can where the same examples are to have the same labels, splits and groups, where ids of classes and what parts labels
-    stay what they are, and where nothing that could not be read is to be tried again. A generation of no example, beside
-    files that can't be read, is not made.
+    It can where the same examples are to have the same labels, splits and groups, where ids of classes, what parts labels and
+    the limit of pixels stay what they are, and where nothing that could not be read is to be tried again. A generation of no
+    example, beside files that can't be read, is not made.
     """
     manifest = old.manifest
     row = examples.keys.where_in(old.table.keys)
@@ -33,10 +33,10 @@ def added_rows(old: FeatureStore, examples: Examples, source: Source) -> np.ndar
         return None
     same = len(examples) - added == len(old.table) and _are_equal(examples.take(~is_added), old.table.take(row[~is_added]))
     same_ids = source.class_names[: len(manifest.class_names)] == manifest.class_names
-    same_labels = same_ids and source.label_delimiter == manifest.label_delimiter
+    same_rules = (source.label_delimiter, max_pixels) == (manifest.label_delimiter, manifest.max_pixels)
     tried = any(letter.stage == "read" for letter in old.dead_letters)
     worth_it = added or len(source.images) == manifest.totals.planned
-    return is_added if same and same_labels and worth_it and not tried else None
+    return is_added if same and same_ids and same_rules and worth_it and not tried else None
 
 
 def _are_equal(one: Examples, other: Examples) -> bool:

@@ -85,7 +85,7 @@ def plan_of(
     asked = _spec(config, backbone)
     network, of_network = quantized_network(backbone, asked, old, examples, paths, config.max_pixels)
     spec = dataclasses.replace(asked, quantized=digest_of(network))
-    is_added = added_rows(old, examples, source) if old else None
+    is_added = added_rows(old, examples, source, config.max_pixels) if old else None
     new, of_new = (examples, paths) if is_added is None else (examples.take(is_added), paths.take(is_added))
     stored = StoredFeatures.in_store(old) if old else None
     units = cut_units(new, source.class_names, of_new, stored, spec, config.examples_per_shard, config.max_pixels)

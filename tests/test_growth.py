@@ -144,6 +144,21 @@ def test_a_file_that_alone_is_added_and_can_not_be_read_is_a_dead_letter(
     assert extract(config(root)).manifest == store.manifest and "nothing to do" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_larger_limit_of_pixels_is_one_for_all_images(more: bool, root: pathlib.Path) -> None:
+    draw("fern", np.random.default_rng(7)).resize((100, 100)).save(root / "photos" / "train" / "fern" / "large.png")
+    add(root, 1)
+    assert len(extract(config(root, max_pixels=9_000)).manifest.generations) == 1
+    add(root, 2)
+    grown = extract(config(root, max_pixels=9_000))
+    assert len(grown.manifest.generations) == 2 and len(grown.dead_letters) == 2
+    if more:
+        add(root, 3)
+    store = extract(config(root))
+    assert [letter.key for letter in store.dead_letters] == ["train/fern/broken.jpg"] and not list(faults(store.path))
+    assert store.manifest.max_pixels == config(root).max_pixels and store.manifest.totals.stored == 35 + more
+
+
 def test_what_parts_labels_is_said_of_all_generations(root: pathlib.Path) -> None:
     add(root, 1)
     extract(config(root))
