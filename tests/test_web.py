@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import threading
 import urllib.parse
@@ -38,6 +39,9 @@ def site(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.Monke
             asked.append(f"{self.command} {self.path}")
             if len(asked) % 5 == 0:
                 self.send_error(503)
+                return None
+            if self.command == "HEAD" and (refused := re.search(r"head=(\d+)", self.path)):
+                self.send_error(int(refused[1]))
                 return None
             if "secret" in self.path:
                 self.send_error(403)
@@ -108,6 +112,24 @@ def test_a_table_at_an_address_names_files_beside_it(
 )
 def test_names_below_an_address(folder: str, name: str, address: str) -> None:
     assert place.join(folder, name) == address == Below(folder, Text.of([name])).values()[0]
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_photos_of_which_a_server_tells_nothing_are_read_again(
+    status: int, site: tuple[str, list[str]], photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, asked = site
+    rows = [path.relative_to(photos) for path in sorted(photos.glob("test/*/*"))]
+    lines = [f"{root}/{row}?head={status},{row.parts[1]}" for row in rows]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    argv = ["extract", str(tmp_path / "table.csv"), "--store", str(tmp_path / "store"), *small_backbone_flags()]
+    assert main(argv) == 0
+    asked.clear()
+    capsys.readouterr()
+    assert main(argv) == 0
+    assert "nothing to do" in capsys.readouterr().err and {line for line in asked if line.startswith("GET")}
+    found = place.entry(f"{root}/{rows[0]}?head={status}")
+    assert found and found.size == (photos / rows[0]).stat().st_size and not place.entry(f"{root}/none?head={status}")
 
 
 def test_an_address_is_read_only(site: tuple[str, list[str]], photos: pathlib.Path, one_line: Callable[[], str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from headstart.features.places.entry import Entry
-from headstart.features.places.requests import REQUESTS_AT_ONCE, SILENCE_S, CutShort, asked
+from headstart.features.places.requests import AGAIN, REQUESTS_AT_ONCE, SILENCE_S, CutShort, asked
 
 SCHEMES = ("http", "https")
+NO_HEADS = (*(set(range(400, 500)) - AGAIN), 501)  # to a HEAD, by servers that may answer a GET
 
 
 def join(folder: str, *names: str) -> str:
@@ -51,8 +53,26 @@ def head(path: str, size: int) -> bytes:
     return content[:size]
 
 
+class _NotTold(Exception):
+    """A server does not say what it knows of a file that it may well give."""
+
+
 def entry(path: str) -> Entry | None:
     """What is known of it; None when it is not there."""
+    try:
+        return _told(path)
+    except _NotTold:
+        with contextlib.suppress(FileNotFoundError):
+            return opened(path)[0]
+        return None
+
+
+def _told(path: str) -> Entry | None:
+    """What is known of it without reading it.
+
+    Raises:
+        _NotTold: when the server does not say that.
+    """
     try:
         headers, _ = asked(path, lambda: _answer(path, "HEAD"))
     except FileNotFoundError:
@@ -61,9 +81,17 @@ def entry(path: str) -> Entry | None:
 
 
 def entries_at(paths: Sequence[str]) -> list[Entry | None]:
-    """What is known of several; nothing of those whose server tells no time by which a change would show."""
+    """What is known of several; nothing of those whose server tells no time by which a change would show, or nothing."""
+
+    def dated(path: str) -> Entry | None:
+        try:
+            found = _told(path)
+        except _NotTold:
+            return None
+        return found if found and found.time_ns else None
+
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-        return [found if found and found.time_ns else None for found in pool.map(entry, paths)]
+        return list(pool.map(dated, paths))
 
 
 def _entry(path: str, headers: Any, size: int) -> Entry:
@@ -78,6 +106,7 @@ def _answer(path: str, method: str, headers: dict[str, str] | None = None) -> tu
 
     Raises:
         FileNotFoundError: for 404 and 410.
+        _NotTold: for a HEAD that is not answered.
         CutShort: for anything else that went wrong; its text is what `asked` decides by.
     """
     import http.client  # here, for every command comes by this module when it starts
@@ -97,6 +126,8 @@ def _answer(path: str, method: str, headers: dict[str, str] | None = None) -> tu
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             raise FileNotFoundError(2, "it is not there", path) from None
+        if method == "HEAD" and error.code in NO_HEADS:
+            raise _NotTold from None
         raise CutShort(f"status code: {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
         raise CutShort(f"{type(error).__name__}: {error}") from None
