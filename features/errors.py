@@ -55,6 +55,15 @@ class UserError(ValueError):
         return str(self.args[1])
 
 
+class RefusedError(UserError):
+    """A server gives a file to nobody who asks for it like this; it may well give others."""
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether what went wrong with one image will do so with others: it is told to the person, and is no dead letter."""
+    return isinstance(error, UserError) and not isinstance(error, RefusedError)
+
+
 def extract_user_error(error: BaseException) -> str | None:
     """What a UserError said that a runner or TensorFlow handed on as the text of another error; None where there is none."""
     _, found, text = str(error).rpartition("UserError: ")

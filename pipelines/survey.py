@@ -26,7 +26,7 @@ from headstart.features.dataset.listing import states
 from headstart.features.dataset.record_files import RecordFields, RecordFile, RecordImage, images_in
 from headstart.features.dataset.record_inputs import RecordInput
 from headstart.features.dataset.sources import Images
-from headstart.features.errors import UserError
+from headstart.features.errors import UserError, concerns_all
 from headstart.features.files import sha256_of
 from headstart.features.images.file_kinds import image_format, not_an_image
 from headstart.features.places import place
@@ -73,12 +73,18 @@ class Survey(Columns[Surveyed]):
 
 
 def survey_file(path: str) -> Surveyed:
-    """Reads one file. Never raises: a file that can't be read has no digest, and a problem."""
+    """Reads one file; one that can't be read has no digest, and a problem.
+
+    Raises:
+        UserError: when it is its place that fails.
+    """
     try:
         found, pieces = place.opened(path)
         head = next(pieces, b"")
         digest = sha256_of(itertools.chain((head,), pieces))
     except (OSError, ValueError) as error:
+        if concerns_all(error):
+            raise
         return Surveyed(path, 0, 0, "", getattr(error, "strerror", None) or str(error))
     problem = "" if image_format(head) else not_an_image(head)
     return Surveyed(path, found.size, found.time_ns, digest, problem, found.version, found.mark)

@@ -15,14 +15,17 @@ import pytest
 from PIL import Image
 
 from headstart.features.augmentation import Augmentation
+from headstart.features.engines import stream
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import make_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import READ_AHEAD, ByteBudget, ImageToRead, Unreadable, stream_features
+from headstart.features.errors import RefusedError, UserError
 from headstart.features.images.decode import decode_image
 from headstart.features.images.resize import resizer
 from headstart.features.runtime import cores
 from headstart.features.spec import FeatureSpec, Tap
+from tests.conftest import raises
 
 SPEC = FeatureSpec("EfficientNetLite0", "0" * 64, (8, 8), (Tap("mean"), Tap("conv", "none")), "none", store_dtype="float32")
 
@@ -90,6 +93,16 @@ def test_too_many_pixels_a_folder_and_an_impossible_name(engine: Engine, paths: 
     folder, impossible = stream_features(to_read([str(tmp_path), "a\0b"]), SPEC, engine)
     assert folder == Unreadable("read", "Is a directory")
     assert isinstance(impossible, Unreadable) and impossible.stage == "read" and impossible.reason
+
+
+def test_a_place_that_fails_is_told(engine: Engine, paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str, digest: str) -> bytes:
+        raise (RefusedError if path == paths[0] else UserError)("place-failed", "status code")
+
+    monkeypatch.setattr(stream, "read_same", fail)
+    assert list(stream_features(to_read(paths[:1]), SPEC, engine)) == [Unreadable("read", "status code")]
+    with raises("place-failed"):
+        list(stream_features(to_read(paths[:2]), SPEC, engine))
 
 
 def test_nothing_to_read(engine: Engine) -> None:

@@ -37,7 +37,7 @@ def site(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.Monke
 
         def send_head(self) -> Any:
             asked.append(f"{self.command} {self.path}")
-            if len(asked) % 5 == 0:
+            if len(asked) % 5 == 0 or "down" in self.path:
                 self.send_error(503)
                 return None
             if self.command == "HEAD" and (refused := re.search(r"head=(\d+)", self.path)):
@@ -130,6 +130,26 @@ def test_photos_of_which_a_server_tells_nothing_are_read_again(
     assert "nothing to do" in capsys.readouterr().err and {line for line in asked if line.startswith("GET")}
     found = place.entry(f"{root}/{rows[0]}?head={status}")
     assert found and found.size == (photos / rows[0]).stat().st_size and not place.entry(f"{root}/none?head={status}")
+
+
+def test_a_request_that_fails_to_the_end_is_no_dead_letter(
+    site: tuple[str, list[str]], photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = site
+    rows = [path.relative_to(photos) for path in sorted(photos.glob("test/*/*"))]
+    lines = [f"{root}/{row},{row.parts[1]}" for row in rows]
+
+    def extract(address: str) -> int:
+        (tmp_path / "table.csv").write_text("\n".join(["path,label", *lines, f"{address},fern"]), encoding="utf-8")
+        argv = ["extract", str(tmp_path / "table.csv"), "--store", str(tmp_path / "store"), "--max_bad_fraction", "0.1"]
+        return main([*argv, *small_backbone_flags()])
+
+    assert extract(f"{root}/{rows[0]}?down") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("status code: 503 Service Unavailable; run the same command again to go on")
+    assert extract(f"{root}/secret.jpg") == 0
+    (letter,) = FeatureStore.open(str(tmp_path / "store")).dead_letters
+    assert letter.reason == f"{root}/secret.jpg: status code: 403 Forbidden"
 
 
 def test_an_address_is_read_only(site: tuple[str, list[str]], photos: pathlib.Path, one_line: Callable[[], str]) -> None:

@@ -23,7 +23,7 @@ import psutil
 from headstart.features.batched import batched
 from headstart.features.engines.base import Engine
 from headstart.features.engines.stopwatch import Stopwatch
-from headstart.features.errors import DecodeError
+from headstart.features.errors import DecodeError, concerns_all
 from headstart.features.images import decode as images
 from headstart.features.images import jpeg
 from headstart.features.images.augment import array_augmenter, view_seed
@@ -78,6 +78,9 @@ def stream_features(
         max_pixels: an image of more is refused before it is decoded.
         views: views of each image; files then carry their digests, which decide how they are augmented.
         watch: adds up what each step takes.
+
+    Raises:
+        UserError: when a place of files fails.
     """
     watch = watch or Stopwatch()
     load, turns = image_loader(spec, max_pixels, watch), threading.Semaphore(engine.streams)
@@ -158,10 +161,16 @@ def image_loader(
 
 
 def _read(file: ImageToRead) -> bytes | Unreadable:
-    """A file's content, if it is still the one that was surveyed."""
+    """A file's content, if it is still the one that was surveyed.
+
+    Raises:
+        UserError: when it is its place that fails.
+    """
     try:
         data = read_same(file.path, file.digest)
     except (OSError, ValueError) as error:
+        if concerns_all(error):
+            raise
         return Unreadable("read", getattr(error, "strerror", None) or str(error))
     return Unreadable("read", "the file changed after it was surveyed") if data is None else data
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from headstart.features.errors import UserError
+from headstart.features.errors import RefusedError, UserError
 
 VARIABLES = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}  # how the names of the variables begin that say who asks
 SCHEMES = tuple(VARIABLES)
@@ -143,6 +143,8 @@ def _failed(path: str, error: Exception) -> UserError:
         return UserError(
             "place-failed", f"{path}: {_reason(error)}: for an http:// server set {VARIABLES[scheme]}_ALLOW_HTTP=true"
         )
+    if scheme not in VARIABLES and 400 <= status < 500 and status not in AGAIN:
+        return RefusedError("place-failed", f"{path}: {_reason(error)}")
     return UserError("place-failed", f"{path}: {_reason(error)}; run the same command again to go on")
 
 
