@@ -133,13 +133,18 @@ def survey_records(records: RecordInput, folder: str, pipeline: Any) -> RecordIm
         folder: where workers leave what they found on the way; it is gone afterwards.
         pipeline: makes the Beam pipeline to run in.
     """
-    with pipeline() as run:
-        numbered = list(enumerate(records.files))
-        _ = run | "Files" >> beam.Create(numbered) | "SurveyRecords" >> beam.ParDo(SurveyRecords(records.fields, folder))
     paths = [place.join(folder, _part(number)) for number in range(len(records.files))]
-    parts = place.at_once(lambda path: RecordImages.of_values(map(json.loads, place.read(path).splitlines())), paths, folder)
-    place.remove_folder(folder)
-    return RecordImages.joined(parts)
+
+    def found_in(path: str) -> RecordImages:
+        return RecordImages.of_values(map(json.loads, place.read(path).splitlines()))
+
+    try:
+        with pipeline() as run:
+            numbered = list(enumerate(records.files))
+            _ = run | "Files" >> beam.Create(numbered) | "SurveyRecords" >> beam.ParDo(SurveyRecords(records.fields, folder))
+        return RecordImages.joined(place.at_once(found_in, paths, folder))
+    finally:
+        place.remove_folder(folder)
 
 
 def survey(paths: Text | Below, folder: str, cache: str, pipeline: Any) -> Survey:

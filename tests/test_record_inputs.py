@@ -108,6 +108,15 @@ def test_labels_may_be_text_and_splits_may_be_missing(photos: pathlib.Path, tmp_
     assert sum(store.manifest.splits.values()) == 36 and set(store.splits) == {"train", "validation", "test"}
 
 
+def test_a_refused_run_leaves_nothing_of_the_files_before(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    images = images_of(photos, "validation")
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES), encoding="utf-8")
+    write(tmp_path / "records" / "one", [example(image, NUMBERS[name]) for image, name in images])
+    write(tmp_path / "records" / "two", [example(images[0][0], 7)])
+    assert extract(f"tfrecord:{tmp_path}/records/*", tmp_path / "store", "--label_names", str(tmp_path / "names.txt")) == 2
+    assert not (tmp_path / "store").exists()
+
+
 def test_records_without_labels_are_predicted(
     run: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.Path, loaded_once: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
