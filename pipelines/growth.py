@@ -11,6 +11,7 @@ from headstart.features.dataset.columns import Few
 from headstart.features.dataset.examples import Examples
 from headstart.features.dataset.sources import Source
 from headstart.features.store.feature_store import FeatureStore
+from headstart.pipelines.units.markers import may_be_stored_now
 
 APPEND_FROM = 10_000  # stored examples, from which on they are not copied any more
 MAX_SHARE = 0.5  # of what is stored: where more than that is new, all is made anew
@@ -21,7 +22,7 @@ def added_rows(old: FeatureStore, examples: Examples, source: Source, max_pixels
     """Which examples a store lacks, bool [N], where it can keep all that it has as it is; else None.
 
     It can where the same examples are to have the same labels, splits and groups, where ids of classes, what parts labels and
-    the limit of pixels stay what they are, and where nothing that could not be read is to be tried again. A generation of no
+    the limit of pixels stay what they are, and where nothing that could not be stored is to be tried again. A generation of no
     example, beside files that can't be read, is not made.
     """
     manifest = old.manifest
@@ -34,7 +35,7 @@ def added_rows(old: FeatureStore, examples: Examples, source: Source, max_pixels
     same = len(examples) - added == len(old.table) and _are_equal(examples.take(~is_added), old.table.take(row[~is_added]))
     same_ids = source.class_names[: len(manifest.class_names)] == manifest.class_names
     same_rules = (source.label_delimiter, max_pixels) == (manifest.label_delimiter, manifest.max_pixels)
-    tried = any(letter.stage == "read" for letter in old.dead_letters)
+    tried = any(map(may_be_stored_now, old.dead_letters))
     worth_it = added or len(source.images) == manifest.totals.planned
     return is_added if same and same_ids and same_rules and worth_it and not tried else None
 

@@ -31,7 +31,7 @@ from headstart.pipelines.intensity import dark_warning
 from headstart.pipelines.quantizing import quantized_network
 from headstart.pipelines.shard_job import ShardJob
 from headstart.pipelines.survey import CACHE, Survey, Surveyed, problems, survey, survey_listing, survey_records, unread
-from headstart.pipelines.units.markers import markers_of
+from headstart.pipelines.units.markers import markers_of, may_be_stored_now
 from headstart.pipelines.units.runner import beam_pipeline, translate_runner_errors
 from headstart.pipelines.units.stored_features import StoredFeatures
 from headstart.pipelines.units.work_unit import cut_units, generation_name
@@ -236,8 +236,8 @@ def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:
 def is_done(store: FeatureStore, plan: ExtractionPlan) -> bool:
     """Whether a complete store is what the plan would make."""
     manifest = store.manifest
-    if any(letter.stage == "read" and letter.digest for letter in store.dead_letters):
-        return False  # it could be read once, and may be again
+    if any(letter.digest and may_be_stored_now(letter) for letter in store.dead_letters):
+        return False  # it was there when it was surveyed
     same_dataset = manifest.dataset_digest == plan.dataset_digest
     stored = [shard.unit for split in manifest.splits for _, shard in manifest.shards(split)]
     same_units = not plan.units if plan.kept else stored == [unit.digest for unit in plan.units]

@@ -31,10 +31,11 @@ from headstart.features.dataset.dead_letter import DeadLetter
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.options import EngineOptions
 from headstart.features.errors import UserError
+from headstart.features.images import decode
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import ShardEntry, Totals
 from headstart.features.store.verify import faults
-from headstart.pipelines import extract_shard, finish
+from headstart.pipelines import extract_shard, finish, growth
 from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.pipelines.survey import CACHE, Survey, Surveyed, read_cache, survey_file, write_cache
@@ -250,6 +251,25 @@ def test_what_could_not_be_read_gets_another_chance(photos: Path, tmp_path: Path
         store = extract(config(photos, tmp_path / "store", max_bad_fraction=0.1))
     assert [letter.reason for letter in store.dead_letters] == ["Input/output error"]
     assert extract(config(photos, tmp_path / "store")).manifest.totals == totals(60, 60, 0)
+
+
+@pytest.mark.parametrize("append_from", [growth.APPEND_FROM, 1])
+def test_what_a_missing_decoder_lost_is_stored_once_it_is_there(
+    append_from: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(growth, "APPEND_FROM", append_from)
+    extract(config(photos, tmp_path / "store"))
+    conftest.draw("fern", np.random.default_rng(0)).save(photos / "red" / "drawn.gif")
+    asked = config(photos, tmp_path / "store", max_bad_fraction=0.1)
+    with monkeypatch.context() as patch:
+        patch.setitem(decode.PLUGINS, "GIF", ("headstart.nothing", ""))
+        store = extract(asked)
+        assert [letter.reason for letter in store.dead_letters] == ["this Pillow reads no GIF"]
+        assert len(store.manifest.generations) == (2 if append_from == 1 else 1)
+        capsys.readouterr()
+        assert extract(asked).manifest == store.manifest and "nothing to do" in capsys.readouterr().err
+    seen = count_inferences(monkeypatch)
+    assert extract(asked).manifest.totals == totals(61, 61, 0) and sum(seen) == 1
 
 
 def test_a_class_need_not_be_utf8(photos: Path, tmp_path: Path) -> None:

@@ -95,15 +95,31 @@ def decoder(spec: FeatureSpec, max_pixels: int, scratch: jpeg.Scratch | None = N
     return functools.partial(decode_image, max_pixels=max_pixels, least=least, intensity=spec.intensity, scratch=scratch)
 
 
-def _opened(data: bytes, kind: str) -> Image.Image:
-    """An image whose header is read, by the format's own reader."""
+def is_readable_now(reason: str) -> bool:
+    """Whether an image that could not be decoded for this reason can be by now: what it lacked is installed."""
+    return any(reason == _missing(kind) and _reader(kind) for kind in PLUGINS)
+
+
+def _missing(kind: str) -> str:
+    """Why an image of a format is not decoded where nothing reads it."""
+    return MISSING.get(kind, f"this Pillow reads no {kind}")
+
+
+def _reader(kind: str) -> Callable[[io.BytesIO, str], Image.Image] | None:
+    """What reads a format's files; None where it is not installed."""
     module, name = PLUGINS[kind]
     try:
-        reader = getattr(importlib.import_module(module), name)
+        found: Callable[[io.BytesIO, str], Image.Image] = getattr(importlib.import_module(module), name)
     except ImportError:
-        raise DecodeError(MISSING.get(kind, f"this Pillow reads no {kind}")) from None
-    found: Image.Image = reader(io.BytesIO(data), "")
+        return None
     return found
+
+
+def _opened(data: bytes, kind: str) -> Image.Image:
+    """An image whose header is read, by the format's own reader."""
+    if (reader := _reader(kind)) is None:
+        raise DecodeError(_missing(kind))
+    return reader(io.BytesIO(data), "")
 
 
 def _make_room(image: Image.Image) -> None:

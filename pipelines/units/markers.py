@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from headstart.features.dataset.dead_letter import DeadLetter
+from headstart.features.images.decode import is_readable_now
 from headstart.features.places import place
 from headstart.features.store.manifest import ShardEntry
 from headstart.pipelines.units.unit_job import UnitJob
@@ -43,8 +44,8 @@ class ShardMarker:
 
     @property
     def is_final(self) -> bool:
-        """Whether the unit would not do better now: what could not be read may be there again."""
-        return not any(letter.stage == "read" for letter in self.dead_letters)
+        """Whether the unit would not do better now."""
+        return not any(map(may_be_stored_now, self.dead_letters))
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Heartbeat:
 
     done: int
     dead_letters: tuple[DeadLetter, ...]
+
+
+def may_be_stored_now(letter: DeadLetter) -> bool:
+    """Whether an image deserves another try: what could not be read may be there again, and what decodes it be installed."""
+    return letter.stage == "read" or (letter.stage == "decode" and is_readable_now(letter.reason))
 
 
 def write_marker(work: str, marker: ShardMarker) -> bool:
