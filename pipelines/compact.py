@@ -5,13 +5,14 @@ from __future__ import annotations
 from headstart.features.backbones.source import CUSTOM, BackboneSource
 from headstart.features.dataset.examples import plan_order
 from headstart.features.engines.options import EngineOptions
+from headstart.features.engines.stream import Unreadable
 from headstart.features.places import place
 from headstart.features.runtime import quietly
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import WORK_FOLDER
 from headstart.pipelines.begin import begin
 from headstart.pipelines.extract import claimed_store
-from headstart.pipelines.extract_shard import ExtractShard
+from headstart.pipelines.extract_shard import CopyShard
 from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.finish import finish, save_backbone
 from headstart.pipelines.quantizing import network_in
@@ -31,7 +32,7 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
         examples_per_shard: at most.
 
     Returns:
-        The store. Where no image is a dead letter, its shards are what they would be if it had been made at once.
+        The store. Its shards are what they would be if it had been made at once.
 
     Raises:
         UserError: when there is no complete store, or another job writes to it.
@@ -43,7 +44,8 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
             return old
         plan = _plan(old, claim.token, examples_per_shard)
         begin(plan)
-        run_units(plan, ExtractShard(plan.job), "compact", ())
+        lost = {letter.key: Unreadable(letter.stage, letter.reason) for letter in old.dead_letters if letter.digest}
+        run_units(plan, CopyShard(plan.job, lost), "compact", ())
         finish(plan, old.manifest.provenance, save_backbone(plan))
         place.remove_folder(place.join(path, WORK_FOLDER))
     return FeatureStore.open(path)
@@ -51,10 +53,9 @@ def compact(path: str, examples_per_shard: int) -> FeatureStore:
 
 def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionPlan:
     """All is copied, in the order in which it would be if it had been made at once."""
-    manifest, stored, table = old.manifest, old.dataset_table.stored, old.table.take(plan_order(old.table))
-    stored = stored.take(plan_order(stored))
+    manifest, table = old.manifest, old.table.take(plan_order(old.table))
     units = cut_units(
-        stored, old.class_names, stored.keys, StoredFeatures.in_store(old), old.spec, examples_per_shard, manifest.max_pixels
+        table, old.class_names, table.keys, StoredFeatures.in_store(old), old.spec, examples_per_shard, manifest.max_pixels
     )
     generation = generation_name(manifest.number + 1, units, manifest.dataset_digest)
     nothing = BackboneSource(CUSTOM, "")  # is computed
@@ -76,6 +77,5 @@ def _plan(old: FeatureStore, token: str, examples_per_shard: int) -> ExtractionP
         notes=(),
         done=markers_of(job, units),
         old=old,
-        carried=tuple(letter for letter in old.dead_letters if letter.digest),
         quantized=network_in(old),
     )

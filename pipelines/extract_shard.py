@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -58,6 +58,27 @@ def extract_unit(unit: WorkUnit, job: ShardJob) -> ShardMarker:
         )
 
     return write_unit(unit, job, begin)
+
+
+class CopyShard(WriteUnit):
+    """The same, of a store that has it all: nothing is computed, and the keys in lost are dead letters, as they are there."""
+
+    job: ShardJob
+
+    def __init__(self, job: ShardJob, lost: Mapping[str, Unreadable]) -> None:
+        super().__init__(job)
+        self.lost = lost
+
+    def do(self, unit: WorkUnit) -> ShardMarker:
+        """Writes the unit's shard."""
+        missing = [self.lost[example.key] for example in unit.examples if example.stored_at is None]
+        work = UnitWork(
+            results=_packed_features(unit, self.job.spec, iter(missing)),
+            writer=lambda file: _ShardWriter(file, unit, self.job.spec),
+            computed=len(missing),
+            engine=None,
+        )
+        return write_unit(unit, self.job, lambda watch: work)
 
 
 class _ShardWriter:

@@ -181,10 +181,16 @@ def test_compacted_it_is_as_if_made_at_once(root: pathlib.Path, capsys: pytest.C
     assert extract(config(root)).manifest == store.manifest
 
 
-def test_dead_letters_stay_when_it_is_compacted(root: pathlib.Path) -> None:
+def test_dead_letters_stay_when_it_is_compacted(root: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "photos" / "train" / "fern" / "link.jpg").symlink_to(root / "nowhere.jpg")
     add(root, 1)
     extract(config(root))
     assert main(["compact", str(root / "store")]) == 0
     store = FeatureStore.open(str(root / "store"))
-    assert [letter.key for letter in store.dead_letters] == ["train/fern/broken.jpg"]
-    assert store.manifest.totals.stored == 33 and store.manifest.totals.dead == 1 and not list(faults(store.path))
+    assert {letter.key for letter in store.dead_letters} == {"train/fern/broken.jpg", "train/fern/link.jpg"}
+    assert store.manifest.totals.stored == 33 and store.manifest.totals.dead == 2 and not list(faults(store.path))
+    whole = extract(config(root, "at once", examples_per_shard=1024))
+    assert shards(store) == shards(whole) and store.dead_letters == whole.dead_letters
+    capsys.readouterr()
+    assert extract(config(root, examples_per_shard=1024)).manifest == store.manifest
+    assert "nothing to do" in capsys.readouterr().err
