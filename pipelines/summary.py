@@ -24,7 +24,8 @@ def closing_lines(store: FeatureStore, plan: ExtractionPlan, seconds: float) -> 
     done = f"{store.path}: {totals.stored:,} of {totals.planned:,} images stored in {seconds:.1f} s"
     if not totals.dead:
         return [done]
-    where = place.join(store.path, manifest.generations[-1].folder, DEAD_LETTERS)
+    files = [place.join(store.path, each.folder, DEAD_LETTERS) for each in manifest.generations]
+    where = " and ".join(file for file in files if place.read(file)) if len(files) > 1 else files[0]
     by = ", ".join(f"{split or 'no split'} {count}" for split, count in manifest.dead_by_split.items())
     lines = [f"{done}; {counted(totals.dead, 'dead letter')} ({by}), each with its reason in {where}"]
     why = Counter(f"{letter.stage}: {letter.reason}" for letter in store.dead_letters)

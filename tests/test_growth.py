@@ -62,7 +62,10 @@ def test_what_is_new_alone_is_written(root: pathlib.Path, capsys: pytest.Capture
     add(root, 3, "test/gentian")
     capsys.readouterr()
     store = extract(config(root))
-    assert "37 images (33 done already, 4 to compute, 0 to copy), 2 shards" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "37 images (33 done already, 4 to compute, 0 to copy), 2 shards" in told
+    letters = os.path.join(old.path, old.manifest.generations[0].folder, "dead_letters.jsonl")
+    assert f"1 dead letter (train 1), each with its reason in {letters}\n" in told
     after = files_of(root / "store")
     assert {name: after[name] for name in before} == before
     new = {os.path.basename(name) for name in after.keys() - before.keys()}
