@@ -61,21 +61,24 @@ def estimate(plan: ExtractionPlan, share: float = 1.0) -> str:
         return "time      that of copying" if plan.to_do else "time      none: every shard is done already"
     job, spec = plan.job, plan.job.spec
     engine = shared_engine(spec, job.backbone_source, job.engine, job.quantized)
-    fresh = (ImageToRead(e.path) for unit in plan.to_do for e in unit.examples if e.stored_at is None)
-    few = list(islice(fresh, engine.streams * engine.batch_size))  # a batch for each stream
+    views = max(unit.views for unit in plan.to_do if unit.to_compute)  # of nearly all images, where there are several
+    units = [unit for unit in plan.to_do if unit.views == views]
+    fresh = (ImageToRead(e.path, e.digest) for unit in units for e in unit.examples if e.stored_at is None)
+    few = list(islice(fresh, engine.streams * max(1, engine.batch_size // views)))  # a batch for each stream
     kind = f"{engine.name} in {spec.compute_dtype}, batches of {engine.batch_size}, {engine.streams} streams"
-    if PASSES * len(few) > share * plan.to_compute:
+    if PASSES * len(few) * views > share * plan.inferences:
         return f"engine    {kind}"
-    rate = _rate(engine, spec, few, job.max_pixels)
-    return f"engine    {kind}\ntime      about {plan.inferences / rate:,.0f} s at {pace(rate, 'images')} here"
+    rate = _rate(engine, spec, few, job.max_pixels, views)
+    what = "images" if views == 1 else "views"
+    return f"engine    {kind}\ntime      about {plan.inferences / rate:,.0f} s at {pace(rate, what)} here"
 
 
-def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int) -> float:
-    """Images a second from files to features; the first pass warms up, and is what counts where it is long."""
+def _rate(engine: Engine, spec: FeatureSpec, images: Sequence[ImageToRead], max_pixels: int, views: int) -> float:
+    """Views a second from files to features; the first pass warms up, and is what counts where it is long."""
     for _ in range(PASSES):
         started = time.monotonic()
-        for _ in stream_features(images, spec, engine, max_pixels):
+        for _ in stream_features(images, spec, engine, max_pixels, views if views > 1 else 0):
             pass
         if (passed := time.monotonic() - started) >= LONG_PASS_S:
             break
-    return len(images) / max(passed, 1e-9)
+    return len(images) * views / max(passed, 1e-9)

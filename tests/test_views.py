@@ -13,6 +13,7 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.augmentation import Augmentation
+from headstart.features.engines import stream
 from headstart.features.errors import UserError
 from headstart.features.files import sha256_file
 from headstart.features.images.augment import array_augmenter, view_seed
@@ -21,7 +22,7 @@ from headstart.features.images.resize import resizer
 from headstart.features.store.epochs import Position
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
-from headstart.pipelines.extract import extract
+from headstart.pipelines.extract import dry_run, extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
@@ -53,6 +54,20 @@ def test_the_first_view_is_the_plain_image_and_the_others_are_not(views: Feature
     assert views.to_numpy("train").keys == plain.keys
     assert np.array_equal(stored[:, 0], plain.features) and np.array_equal(views.to_numpy("train").features, plain.features)
     assert all((stored[:, one] != stored[:, other]).any(1).all() for one, other in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_the_time_of_augmenting_is_part_of_the_estimate(
+    photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmented, real = list[str](), stream.view_seed
+
+    def seed(augmentation: Augmentation, digest: str, view: int) -> int:
+        augmented.append(digest)
+        return real(augmentation, digest, view)
+
+    monkeypatch.setattr(stream, "view_seed", seed)
+    lines = dry_run(config(photos, tmp_path / "store"))
+    assert lines[-1].endswith(" views/s here") and "" not in augmented and augmented.count(augmented[0]) % (VIEWS - 1) == 0
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
