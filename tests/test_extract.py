@@ -221,7 +221,7 @@ def test_a_larger_limit_gives_a_refused_image_another_chance(photos: Path, tmp_p
     assert not extract(config(photos, tmp_path / "store")).dead_letters
 
 
-@pytest.mark.parametrize("name", ["DirectRunner", "FnApiRunner"])
+@pytest.mark.parametrize("name", ["DirectRunner", "FnApiRunner", "directrunner", "Direct", "fnapirunner"])
 def test_a_local_runner_by_any_name_is_the_one_in_this_process(name: str) -> None:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 

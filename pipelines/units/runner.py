@@ -14,9 +14,9 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from headstart.features.errors import Code, UserError, extract_user_error
 from headstart.pipelines.units.spark_runner import spark_runner
 
-SPARK_RUNNERS = ("spark", "sparkrunner")  # the names by which Beam finds its own, in lower case
 OF_CELLS = {"alter_label_if_ipython": lambda transform, value: None, "is_in_ipython": lambda: False}  # Beam's own questions
-IN_PROCESS_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
+SPARK_RUNNER = "sparkrunner"
+IN_PROCESS_RUNNERS = ("", "fnapirunner", "directrunner", "bundlebaseddirectrunner")
 
 
 def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
@@ -26,16 +26,22 @@ def beam_pipeline(options: Sequence[str]) -> beam.Pipeline:
     """
     parsed = pipeline_options.PipelineOptions(list(options))
     standard = parsed.view_as(pipeline_options.StandardOptions)
-    if standard.runner in IN_PROCESS_RUNNERS:
+    name = _as_beam_reads(standard.runner or "")
+    if name in IN_PROCESS_RUNNERS:
         standard.runner = None
         return _Pipeline(runner=FnApiRunner(), options=parsed)
-    if standard.runner.lower() in SPARK_RUNNERS:
+    if name == SPARK_RUNNER:
         standard.runner = None
         return _Pipeline(runner=spark_runner(options, parsed), options=parsed)
     try:
         return _Pipeline(options=parsed)
     except (ValueError, ImportError) as error:  # no such runner, or one whose packages are not installed
         raise UserError("bad-flag", f"--runner {standard.runner}: {error}") from error
+
+
+def _as_beam_reads(name: str) -> str:
+    """A runner's name in lower case and with the word that may be left out at its end: Beam finds its own by either."""
+    return name.lower() if not name or name.lower().endswith("runner") else f"{name.lower()}runner"
 
 
 class _Pipeline(beam.Pipeline):
