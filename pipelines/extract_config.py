@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.backbones.source import BackboneSource, check_preprocessing
@@ -25,6 +25,9 @@ from headstart.features.spec import (
     parse_image_size,
     parse_intensity,
 )
+
+OF_RECORDS = ("image_field", "label_field", "label_names", "data_dir")
+OF_DIVISION = ("splits", "splits_from", "split_seed", "min_per_split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +147,38 @@ class ExtractConfig:
         return Augmentation(self.augment, tuple(name for name in OPERATIONS if getattr(self, f"no_{name}")), self.augment_seed)
 
 
+def _check_used(config: ExtractConfig) -> None:
+    """Looks for flags that would do nothing.
+
+    Raises:
+        UserError: for a flag of views without these, or one of records with another input.
+    """
+    if config.views == 1 and config.augment != "none" and config.augmentation != Augmentation("standard"):
+        raise UserError(
+            "bad-flag", "--augment, --augment_seed and --no_... are of --views 2 or more: say it, or leave them out"
+        )
+    of_records = [f"--{name}" for name in OF_RECORDS if getattr(config, name)]
+    if of_records and not is_record_input(config.input):
+        raise UserError(
+            "bad-flag", f"{of_records[0]} is of records, as in tfrecord:GLOB, and INPUT is {config.input!r}: leave it out"
+        )
+
+
+def check_ready_made(config: ExtractConfig) -> None:
+    """Raises UserError for flags that divide, where splits came with the input."""
+    for field in fields(config):
+        if field.name in OF_DIVISION and getattr(config, field.name) != field.default:
+            raise UserError("bad-flag", f"{config.input!r} comes with splits of its own: leave --{field.name} out")
+
+
 def check_names(config: ExtractConfig) -> None:
     """Looks for what a configuration names, before anything heavy is loaded.
 
     Raises:
-        UserError: for an input, a backbone or weights that are not there, or a store's folder that is a file.
+        UserError: for an input, a backbone or weights that are not there, a store's folder that is a file, or a flag that
+            would do nothing.
     """
+    _check_used(config)
     check_exists(config.input)
     if config.identity == "listing" and is_record_input(config.input):
         raise UserError("bad-flag", "--identity listing: records are read to be listed, and cost nothing more: leave it out")

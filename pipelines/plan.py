@@ -24,7 +24,7 @@ from headstart.features.spec import FeatureSpec, Tap, parse_image_size
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import MANIFEST, WORK_FOLDER
 from headstart.pipelines.dataset_notes import dataset_notes
-from headstart.pipelines.extract_config import ExtractConfig
+from headstart.pipelines.extract_config import ExtractConfig, check_ready_made
 from headstart.pipelines.extraction_plan import ExtractionPlan
 from headstart.pipelines.growth import added_rows
 from headstart.pipelines.intensity import dark_warning
@@ -221,8 +221,7 @@ def _divided(config: ExtractConfig, source: Source, surveyed: Survey, old: Featu
 
 def _check_ready_made(config: ExtractConfig, examples: Examples) -> None:
     """Raises UserError when splits that came with the input are not to be used, or tear groups apart."""
-    if config.splits_from:
-        raise UserError("bad-flag", f"{config.input!r} comes with splits of its own: leave --splits_from out")
+    check_ready_made(config)
     across = groups_across_splits(examples)
     if across and not config.allow_group_overlap:
         name, splits = next(iter(across.items()))

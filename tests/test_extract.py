@@ -757,6 +757,7 @@ def test_an_engine_is_made_once_for_all_jobs_of_a_process(photos: Path, tmp_path
         (["--resize_mode", "stretch"], "--resize_mode is one of squash, crop, pad, not 'stretch'"),
         (["--runner", "NoSuchRunner"], "--runner NoSuchRunner: "),
         (["--direct_num_worker", "2"], "Did you mean --direct_num_workers"),
+        (["--label_names", "names.txt"], "--label_names is of records, as in tfrecord:GLOB, and INPUT is "),
     ],
 )
 def test_mistakes_are_one_line_and_exit_status_2(
@@ -813,8 +814,8 @@ def test_another_store_s_splits_are_kept(tmp_path: Path) -> None:
     whole = {example.key: example.split for example in extract(half).table}
     assert whole == {**before, **own}
     conftest.write_photos(tmp_path / "split", {"train": dict.fromkeys(conftest.CLASSES, 1)})
-    refused = ExtractConfig(
-        input=str(tmp_path / "split"), store=str(tmp_path / "s"), splits_from=first.path, **conftest.small_backbone()
-    )
-    with pytest.raises(UserError, match="comes with splits of its own: leave --splits_from out"):
-        extract(refused)
+    divisions = {"splits_from": first.path, "splits": "train=1", "split_seed": 1, "min_per_split": 0}
+    for name, value in divisions.items():
+        refused = {"input": str(tmp_path / "split"), "store": str(tmp_path / "s"), name: value, **conftest.small_backbone()}
+        with pytest.raises(UserError, match=f"comes with splits of its own: leave --{name} out"):
+            extract(ExtractConfig(**refused))

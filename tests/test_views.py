@@ -188,6 +188,8 @@ def test_a_head_learns_from_views(views: FeatureStore, tmp_path: pathlib.Path) -
         (["--views", "129"], "--views lies from 1 to 128, not at 129"),
         (["--views", "2", "--augment", "none"], "--views 2 needs an --augment that makes them differ"),
         (["--views", "2", "--augment", "heavy"], "--augment is one of none, light, standard, strong, not 'heavy'"),
+        (["--augment", "light"], "--augment, --augment_seed and --no_... are of --views 2 or more"),
+        (["--no_flip"], "--augment, --augment_seed and --no_... are of --views 2 or more"),
     ],
 )
 def test_bad_views_are_refused(
