@@ -253,7 +253,7 @@ def write_cache(path: str, rows: Survey) -> None:
 
 
 def read_cache(path: str) -> Survey:
-    """Reads what `write_cache` wrote; nothing where it is not there, is damaged or an earlier version's: it can be found out again."""
+    """Reads what `write_cache` wrote; nothing where it is not there, damaged, or an earlier version's: it can be found out."""
     try:
         content = place.read(path)
     except FileNotFoundError:
