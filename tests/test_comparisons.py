@@ -96,7 +96,7 @@ def test_four_of_four_are_too_few_to_tell() -> None:
     assert against_best([best, other], names(100))[1].significant
 
 
-@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (5, 2), (12, 12), (3, 20)])
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (5, 2), (12, 12), (3, 20), (500, 524), (2600, 2400)])
 def test_mcnemar_is_scipy_s(better: int, worse: int) -> None:
     expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
     assert mcnemar(better, worse) == pytest.approx(expected)

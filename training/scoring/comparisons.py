@@ -96,8 +96,9 @@ def mcnemar(better: int, worse: int) -> float:
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", doi:10.1007/BF02295996
     """
-    total, fewer = better + worse, min(better, worse)
-    return min(1.0, 2 * sum(math.comb(total, count) for count in range(fewer + 1)) / 2.0**total)
+    from scipy.stats import binom
+
+    return min(1.0, 2 * float(binom.cdf(min(better, worse), better + worse, 0.5)))
 
 
 def _standard_errors(rights: Floats, sizes: Floats, shares: Floats) -> Floats:
