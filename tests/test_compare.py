@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from headstart.cli import main
+from headstart.features import files
+from headstart.features.dataset.examples import Example
 from headstart.training.comparing.compare import compare
 from headstart.training.comparing.compare_config import CompareConfig
 from headstart.training.comparing.differing import Differing, DifferingSets, table_of
@@ -24,8 +26,13 @@ from tests.pages import alone
 NAMES = ["fern", "gentian"]
 
 
-def evaluated(folder: pathlib.Path, right: np.ndarray, order: int = 1, keys: int = 0, split: str = "test") -> str:
-    """A run's folder as `compare` reads it: an evaluation in which some images were classified rightly."""
+def evaluated(
+    folder: pathlib.Path, right: np.ndarray, order: int = 1, keys: int = 0, split: str = "test", copies: int = 1
+) -> str:
+    """A run's folder as `compare` reads it: an evaluation in which some images were classified rightly.
+
+    As many in a row as there are copies have one content.
+    """
     labels = np.arange(len(right)) % 2
     probabilities = np.where(right[:, None] == (labels[:, None] == np.arange(2)), 0.75, 0.25)
     path = folder / "evaluation" / split
@@ -34,9 +41,11 @@ def evaluated(folder: pathlib.Path, right: np.ndarray, order: int = 1, keys: int
     metrics = {"input": str(folder / "photos"), "dataset_digest": "another's", "split": split}
     for name, content in (("config.json", config), ("metrics.json", {}), (f"evaluation/{split}/metrics.json", metrics)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
-    named = [f"{number + keys}.jpg" for number in range(len(right))]
-    rows = (named[::order], [""] * len(right), labels[::order], probabilities[::order])
-    report.write_predictions(str(path / "predictions.csv"), *rows, NAMES)
+    examples = [
+        Example(f"{number + keys}.jpg", f"{number // copies:064x}"[::-1], (NAMES[label],), split)
+        for number, label in enumerate(labels)
+    ]
+    report.write_predictions(str(path / "predictions.csv"), examples[::order], labels[::order], probabilities[::order], NAMES)
     return str(folder)
 
 
@@ -52,7 +61,7 @@ def pair(tmp_path: pathlib.Path) -> tuple[str, str]:
 def test_what_two_runs_differ_by(pair: tuple[str, str]) -> None:
     found = compare(CompareConfig(*pair))
     assert (found.examples, found.accuracy, found.other) == (100, 0.6, 0.7)
-    assert (found.better, found.worse, found.p) == (12, 2, mcnemar(12, 2))
+    assert (found.better, found.worse, found.p) == (12, 2, mcnemar([1] * 12 + [-1] * 2))
     assert found.difference.difference == pytest.approx(0.1)
     assert found.difference.low > 0 and found.difference.significant
     assert found.why_not == f"the images are no longer at {str(pathlib.Path(pair[1]) / 'photos')!r}"
@@ -99,6 +108,38 @@ def test_a_run_of_before_its_store_grew(
     assert main(["compare", before, pair[1]]) == 0
     told = capsys.readouterr().out
     assert f"  A 60.00%  {before}, evaluated as store-1-test\n" in told and f"  B 70.00%  {pair[1]}\n" in told
+
+
+def test_copies_of_a_photo_say_nothing_new(tmp_path: pathlib.Path) -> None:
+    """Whichever of the two evaluations says which images are copies; where none does, each image stands for itself."""
+    right = np.arange(60) < 40
+    other = right ^ (np.arange(60) % 7 == 0)
+    runs = {
+        copies: [
+            evaluated(tmp_path / f"{name}{copies}", each.repeat(copies), copies=copies)
+            for name, each in (("a", right), ("b", other))
+        ]
+        for copies in (1, 4)
+    }
+    alone, together = (compare(CompareConfig(*runs[copies])) for copies in (1, 4))
+    ends = alone.difference.low, alone.difference.high
+    assert (together.difference.low, together.difference.high) == pytest.approx(ends) and together.p == pytest.approx(alone.p)
+    assert [part.p for part in together.parts["class"]] == [pytest.approx(alone.p)] * 2  # labels alternate
+    for run in runs[4]:
+        without_contents(pathlib.Path(run))
+        found = compare(CompareConfig(*runs[4]))
+        same = (found.difference.low, found.difference.high) == pytest.approx(ends)
+        assert same == (run == runs[4][0]) and found.difference.difference == together.difference.difference
+
+
+def without_contents(run: pathlib.Path) -> None:
+    """An evaluation as it was before it said what the images' contents are."""
+    path = run / "evaluation" / "test" / "predictions.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["content"]
+    path.write_bytes(files.csv_bytes(rows))
 
 
 def test_a_run_is_no_better_than_itself(pair: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -13,7 +14,7 @@ from scipy.stats import binomtest, norm
 
 from headstart.features.errors import UserError
 from headstart.training.scoring import intervals
-from headstart.training.scoring.comparisons import against_best, mcnemar
+from headstart.training.scoring.comparisons import against_best, gains_of, mcnemar
 
 
 def names(count: int) -> list[str]:
@@ -90,7 +91,7 @@ def test_four_of_four_are_too_few_to_tell() -> None:
     other[:60] = True
     best = other.copy()
     best[60:64] = True
-    assert mcnemar(4, 0) == 0.125
+    assert mcnemar([1, 1, 1, 1]) == 0.125
     assert not against_best([best, other], names(100))[1].significant
     best[60:75] = True
     assert against_best([best, other], names(100))[1].significant
@@ -99,7 +100,24 @@ def test_four_of_four_are_too_few_to_tell() -> None:
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (5, 2), (12, 12), (3, 20), (500, 524), (2600, 2400)])
 def test_mcnemar_is_scipy_s(better: int, worse: int) -> None:
     expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
-    assert mcnemar(better, worse) == pytest.approx(expected)
+    assert mcnemar([1] * better + [-1] * worse + [0] * 3) == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(some.lists(some.integers(-4, 4), max_size=8))
+def test_mcnemar_of_groups_is_the_share_of_all_swaps(gains: list[int]) -> None:
+    sums = [abs(sum(each)) for each in itertools.product(*((gain, -gain) for gain in gains))]
+    assert mcnemar(gains) == pytest.approx(sum(each >= abs(sum(gains)) for each in sums) / len(sums))
+
+
+def test_copies_change_no_verdict() -> None:
+    best, other = np.ones(100, bool), np.arange(100) >= 5
+    copies = [each.repeat(4) for each in (best, other)]
+    alone = against_best([best, other], names(100))[1]
+    together = against_best(copies, np.repeat(names(100), 4).tolist())[1]
+    assert not alone.significant and not together.significant  # 5 against 0 may be chance
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+    assert gains_of(*copies, np.repeat(names(100), 4).tolist()).tolist() == [-4.0] * 5 + [0.0] * 95
 
 
 def test_few_groups_say_nothing_and_the_seed_decides() -> None:

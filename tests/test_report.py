@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.training.evaluation import report
 from headstart.training.scoring import scores
@@ -77,28 +78,33 @@ def test_predictions_read_back_equal(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "predictions.csv"
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), size=4).astype(np.float32)
     keys, groups, names = ['a,"b".jpg', "new\nline", "кот", " space "], ["", "g", "g", "ü"], ["x,y", "ねこ", "z"]
-    report.write_predictions(str(path), keys, groups, [0, 1, 2, 0], probabilities, names)
+    examples = [Example(key, f"{number:064x}"[::-1], (), "", group) for number, (key, group) in enumerate(zip(keys, groups))]
+    report.write_predictions(str(path), examples, [0, 1, 2, 0], probabilities, names)
     with open(path, encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["key", "group", "truth", "predicted", "p:x,y", "p:ねこ", "p:z"]
+    assert header == ["key", "group", "content", "truth", "predicted", "p:x,y", "p:ねこ", "p:z"]
     assert [row[0] for row in rows] == keys and [row[1] for row in rows] == groups
-    assert [row[2] for row in rows] == ["x,y", "ねこ", "z", "x,y"]
-    assert [row[3] for row in rows] == [names[i] for i in probabilities.argmax(1)]
-    np.testing.assert_allclose([[float(cell) for cell in row[4:]] for row in rows], probabilities, rtol=5e-6)
+    assert [row[2] for row in rows] == [f"{number}000000000000000" for number in range(4)]
+    assert [row[3] for row in rows] == ["x,y", "ねこ", "z", "x,y"]
+    assert [row[4] for row in rows] == [names[i] for i in probabilities.argmax(1)]
+    np.testing.assert_allclose([[float(cell) for cell in row[5:]] for row in rows], probabilities, rtol=5e-6)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_predictions_keep_six_digits_and_names_that_are_not_utf8(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "predictions.csv"
-    report.write_predictions(str(path), ["\udcff.jpg"], ["g"], [0], [[0.123456789, 1.23456789e-9]], ["a", "b"])
-    assert path.read_bytes() == b"key,group,truth,predicted,p:a,p:b\n\xff.jpg,g,a,a,0.123457,1.23457e-09\n"
+    report.write_predictions(
+        str(path), [Example("\udcff.jpg", "ab", (), "", "g")], [0], [[0.123456789, 1.23456789e-9]], ["a", "b"]
+    )
+    assert path.read_bytes() == b"key,group,content,truth,predicted,p:a,p:b\n\xff.jpg,g,ab,a,a,0.123457,1.23457e-09\n"
 
 
 def test_predictions_are_whole_or_not_there(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text("old")
+    two = [Example(key, key, (), "") for key in "ab"]
     with pytest.raises(UserError, match=r"expected probabilities \[2, 2\]"):
-        report.write_predictions(str(path), ["a", "b"], ["", ""], [0, 1], np.full((1, 2), 0.5), ["x", "y"])
+        report.write_predictions(str(path), two, [0, 1], np.full((1, 2), 0.5), ["x", "y"])
     with pytest.raises(IndexError):
-        report.write_predictions(str(path), ["a", "b"], ["", ""], [0, 9], np.full((2, 2), 0.5), ["x", "y"])
+        report.write_predictions(str(path), two, [0, 9], np.full((2, 2), 0.5), ["x", "y"])
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

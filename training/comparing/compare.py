@@ -15,16 +15,19 @@ from headstart.training.comparing.compare_config import LESS_IS_BETTER, CompareC
 from headstart.training.comparing.compare_page import write_comparison, write_set_comparison
 from headstart.training.comparing.compare_sets import SetComparison, compare_sets
 from headstart.training.comparing.differing import Differing, DifferingSets, find_pictures, leave
-from headstart.training.predicting.predictions import Predictions, chosen_by
+from headstart.training.predicting.predictions import Predictions, chosen_by, knows_contents
 from headstart.training.runs.run_folder import Run
-from headstart.training.scoring.comparisons import PairedDifference, against_best, mcnemar
+from headstart.training.scoring.comparisons import PairedDifference, against_best, gains_of, mcnemar
 from headstart.training.scoring.subgroups import values_by
 from headstart.training.tasks.checks import check_comparison
 
 
 @dataclass(frozen=True)
 class Part:
-    """The images of one class, or of one value: how many, each run's accuracy, and those on which one run alone is right."""
+    """The images of one class, or of one value: how many, each run's accuracy, and those on which one run alone is right.
+
+    p is McNemar's exact test that both are equally accurate, of groups whole.
+    """
 
     value: str
     count: int
@@ -32,11 +35,7 @@ class Part:
     other: float
     better: int
     worse: int
-
-    @property
-    def p(self) -> float:
-        """McNemar's exact test that both are equally accurate."""
-        return mcnemar(self.better, self.worse)
+    p: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +50,7 @@ class Comparison(Shown):
         difference: the second's accuracy less the first's.
         drop: how much worse the second run's metric is.
         better, worse: images on which the second run alone is right, and the first alone.
+        p: McNemar's exact test that both are equally accurate; groups, and copies of an image, change sides whole.
         parts: by `class`, and by each column that was asked for: its values, those with the largest change first.
         table: the path of the images that the two answer differently.
         sheet: the path of their pictures; '' where there are none, or they are not at hand, which why_not tells.
@@ -65,6 +65,7 @@ class Comparison(Shown):
     drop: float
     better: int
     worse: int
+    p: float
     parts: dict[str, list[Part]]
     table: str
     sheet: str
@@ -82,11 +83,6 @@ class Comparison(Shown):
     def pictures(self) -> Iterable[tuple[str, bytes]]:
         """The images that the two answer differently."""
         return plots(self.sheet)
-
-    @property
-    def p(self) -> float:
-        """McNemar's exact test that both are equally accurate; it takes each image for itself."""
-        return mcnemar(self.better, self.worse)
 
 
 def compare(config: CompareConfig) -> Comparison | SetComparison:
@@ -112,7 +108,8 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
         write_set_comparison(config, sets, differing, pictures)
         return sets
     values = {"class": [row["truth"] for row in first.rows], **values}
-    groups = [row["group"] or row["key"] for row in first.rows]
+    known = knows_contents(first, second)
+    contents, groups = known.contents, known.together
     hits = [np.array([row["predicted"] == row["truth"] for row in each.rows]) for each in (first, second)]
     before, after = (float(each.mean()) for each in hits)
     comparison = Comparison(
@@ -125,7 +122,8 @@ def compare(config: CompareConfig) -> Comparison | SetComparison:
         _drop(config, first, second) if config.metric_of(several=False) != "accuracy" else before - after,
         int((hits[1] & ~hits[0]).sum()),
         int((hits[0] & ~hits[1]).sum()),
-        {by: _parts(each, *hits) for by, each in values.items()},
+        mcnemar(gains_of(hits[0], hits[1], groups)),
+        {by: _parts(each, hits[0], hits[1], contents if by == "group" else groups) for by, each in values.items()},
         *left,
     )
     write_comparison(config, comparison, differing, pictures)
@@ -149,13 +147,14 @@ def _examples(predictions: Predictions) -> list[Example]:
     return [Example(row["key"], "", (row["truth"],), "", row["group"]) for row in predictions.rows]
 
 
-def _parts(values: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Part]:
+def _parts(values: Sequence[str], first: np.ndarray, second: np.ndarray, groups: Sequence[str]) -> list[Part]:
     """A row for each value, those first whose images changed sides most; bool [N] says where each run was right."""
-    named, rows = np.array(values, object), []
+    named, belonging, rows = np.array(values, object), np.array(groups, object), []
     for value in sorted(set(values)):
-        before, after = first[named == value], second[named == value]
+        own = named == value
+        before, after, p = first[own], second[own], mcnemar(gains_of(first[own], second[own], list(belonging[own])))
         gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-        rows.append(Part(value, len(before), float(before.mean()), float(after.mean()), gained, lost))
+        rows.append(Part(value, len(before), float(before.mean()), float(after.mean()), gained, lost, p))
     return sorted(rows, key=lambda row: -abs(row.better - row.worse))
 
 

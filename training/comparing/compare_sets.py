@@ -15,7 +15,7 @@ from headstart.features.errors import UserError
 from headstart.features.shown import Shown, plots
 from headstart.training.comparing.compare_config import LESS_IS_BETTER, CompareConfig
 from headstart.training.comparing.differing import Left
-from headstart.training.predicting.predictions import Predictions, chosen_by
+from headstart.training.predicting.predictions import Predictions, chosen_by, knows_contents
 from headstart.training.scoring import set_measures
 from headstart.training.scoring.bootstrap import DIFFERENCE, NOTHING, Measure, bootstrap_rows, bounded_replicates
 from headstart.training.scoring.comparisons import PairedDifference
@@ -140,8 +140,8 @@ def compare_sets(
     answers = [_Answers.of(found, names) for found in (first, second)]
     if not np.array_equal(answers[0].truth, answers[1].truth):
         raise UserError("other-dataset", f"{config.baseline!r} and {config.run!r} were evaluated by other labels")
-    keys = [row["key"] for row in first.rows]
-    groups = [row["group"] or row["key"] for row in first.rows]
+    known = knows_contents(first, second)
+    groups = known.together
     of_each, of_means = set_measures.telling_of(answers[0].truth, groups)
     wrong = np.any([(each.decided != each.truth).any(1) for each in answers], axis=0)
     mistaken = len({group for group, one in zip(groups, wrong) if one})
@@ -150,12 +150,15 @@ def compare_sets(
     pairs = [Pair(name, *own) for name, own in zip([*MEANS, *names], found)]
     classes = [pair for pair in pairs[len(MEANS) :] if not math.isnan(pair.first)]
     return SetComparison(
-        len(keys),
+        len(first.rows),
         os.path.basename(first.folder),
         chosen_by(first, second),
         pairs[: len(MEANS)],
         _changed_most(classes),
-        {by: _parts(each, answers, keys if by == "group" else groups, config.seed) for by, each in values_by.items()},
+        {
+            by: _parts(each, answers, known.contents if by == "group" else groups, config.seed)
+            for by, each in values_by.items()
+        },
         _drop(config, first, second),
         *left,
     )

@@ -227,8 +227,7 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
 def _write_classes(folder: str, scores: Scores, split: str, found: Answers, groups: Sequence[str], run: Run) -> None:
     """Predictions and plots where each answer is a class."""
     class_names = run.class_names
-    keys, declared = ([getattr(example, name) for example in found.examples] for name in ("key", "group"))
-    report.write_predictions(os.path.join(folder, PREDICTIONS), keys, declared, found.labels, found.probabilities, class_names)
+    report.write_predictions(os.path.join(folder, PREDICTIONS), found.examples, found.labels, found.probabilities, class_names)
     before = without_temperature(found.probabilities, run.temperature) if run.temperature != 1 else None
     title = f"How often a prediction is right, {split}"
     bins = [reliability_bins(found.labels, each, groups) for each in (found.probabilities, before) if each is not None]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from headstart.features.dataset.examples import Example
 from headstart.features.errors import UserError
 from headstart.features.files import atomic
 from headstart.features.formatting import display_width, printable
@@ -27,6 +28,7 @@ FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
 FIRST_VALUES = 10  # of a table by a column
 ROW_WIDTH = 65  # of a class's row
+CONTENT = 16  # characters of a digest, as many as seen.txt has
 FEW_GROUPS = 10  # below, an interval is not to be taken at its word
 
 RATES = {  # shown as percent
@@ -169,17 +171,18 @@ def _end_of(value: str) -> str:
 
 def write_predictions(
     path: str,
-    keys: Sequence[str],
-    groups: Sequence[str],
+    examples: Sequence[Example],
     labels: ArrayLike,
     probabilities: ArrayLike,
     class_names: Sequence[str],
 ) -> None:
-    """Writes a CSV (UTF-8): key, group, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+
+    Images of one content have the same in that column, the beginning of their digest.
 
     Args:
         path: where the file goes; it is whole or not there.
-        keys, groups: N names each.
+        examples: N.
         labels: int64 [N], 0..C-1.
         probabilities: float [N, C]; the prediction is the first of the largest.
         class_names: C names.
@@ -188,19 +191,24 @@ def write_predictions(
         UserError: the lengths disagree.
     """
     truth, scores = np.asarray(labels), np.asarray(probabilities)
-    if scores.shape != (len(keys), len(class_names)) or not len(keys) == len(groups) == len(truth):
+    if scores.shape != (len(examples), len(class_names)) or len(examples) != len(truth):
         raise UserError(
             "bad-value",
-            f"expected probabilities [{len(keys)}, {len(class_names)}] with as many groups and labels,"
-            f" got shape {scores.shape}, {len(groups)} groups and {len(truth)} labels",
+            f"expected probabilities [{len(examples)}, {len(class_names)}] with as many labels, got shape {scores.shape} and "
+            f"{len(truth)} labels",
         )
     predicted = scores.argmax(1)
     with atomic(path) as file, _text(file) as text:
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["key", "group", "truth", "predicted", *(f"p:{name}" for name in class_names)])
-        for i, row in enumerate(scores):
-            named = [keys[i], groups[i], class_names[truth[i]], class_names[predicted[i]]]
+        table.writerow(["key", "group", "content", "truth", "predicted", *(f"p:{name}" for name in class_names)])
+        for i, (example, row) in enumerate(zip(examples, scores)):
+            named = [example.key, example.group, content_of(example), class_names[truth[i]], class_names[predicted[i]]]
             table.writerow(named + [f"{probability:.6g}" for probability in row.tolist()])
+
+
+def content_of(example: Example) -> str:
+    """A name of an image's content, the same for copies of it."""
+    return example.digest[:CONTENT]
 
 
 @contextlib.contextmanager

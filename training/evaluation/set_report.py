@@ -11,6 +11,7 @@ from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
 from headstart.training.evaluation.report import (
     FIRST_CLASSES,
+    content_of,
     fitted,
     groups_note,
     head_line,
@@ -82,7 +83,7 @@ def write_predictions(
     class_names: Sequence[str],
     delimiter: str,
 ) -> None:
-    """Writes a CSV (UTF-8): key, group, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
 
     Args:
         path: where the file goes; it is whole or not there.
@@ -97,6 +98,7 @@ def write_predictions(
         {
             "key": example.key,
             "group": example.group,
+            "content": content_of(example),
             "truth": in_a_cell(example.labels, delimiter),
             "predicted": in_a_cell(answer, delimiter),
             **{f"p:{name}": f"{share:.6g}" for name, share in zip(class_names, row.tolist())},

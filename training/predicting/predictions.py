@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.features import files
+from headstart.features.dataset.examples import Example, drawn_together
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import is_store
@@ -20,7 +21,7 @@ PREDICTIONS = "predictions.csv"
 
 @dataclass(frozen=True)
 class Predictions:
-    """A run's evaluation: its folder, and its rows by key: key, group, truth, predicted, and 'p:NAME' for each class."""
+    """A run's evaluation: its folder, and its rows by key, with the columns of `report.write_predictions`."""
 
     run: Run
     folder: str
@@ -99,10 +100,26 @@ class Predictions:
         return [row["key"] for row in self.rows]
 
     @functools.cached_property
+    def contents(self) -> list[str]:
+        """Names of the images' contents; the images' own where neither an older evaluation nor the run's dataset has them."""
+        return [row.get("content") or self.digests.get(row["key"], row["key"]) for row in self.rows]
+
+    @functools.cached_property
+    def together(self) -> list[str]:
+        """Names of what each image stands or falls with, as `drawn_together` has them."""
+        rows = zip(self.rows, self.contents)
+        return drawn_together(Example(row["key"], content, (), "", row["group"]) for row, content in rows)
+
+    @functools.cached_property
     def digests(self) -> dict[str, str]:
         """Content digests by key, where the images are of the run's own dataset."""
         own = self.metrics["dataset_digest"] == self.run.config.get("dataset_digest")
         return {example.key: example.digest for example in self.run.table.examples(self.metrics["split"])} if own else {}
+
+
+def knows_contents(first: Predictions, second: Predictions) -> Predictions:
+    """Of two evaluations of the same images one that says which are copies of each other, if any does."""
+    return second if all(row.get("content") for row in second.rows) else first
 
 
 def chosen_by(first: Predictions, second: Predictions) -> str:

@@ -22,7 +22,6 @@ class Evaluated:
         labels: int64 [N], 0..C-1.
         probabilities: float64 [N, C].
         predicted: int64 [N], 0..C-1.
-        declared: N groups, '' where none was declared.
         seed: of whatever is drawn at random.
     """
 
@@ -30,7 +29,6 @@ class Evaluated:
     labels: np.ndarray
     probabilities: np.ndarray
     predicted: np.ndarray
-    declared: list[str]
     seed: int
 
     @classmethod
@@ -44,7 +42,7 @@ class Evaluated:
         ids = {each: number for number, each in enumerate(run.class_names)}
         labels, predicted = (np.array([ids[row[column]] for row in found.rows], np.int64) for column in ("truth", "predicted"))
         probabilities = np.array([[float(row[f"p:{each}"]) for each in run.class_names] for row in found.rows])
-        return cls(found, labels, probabilities, predicted, [row["group"] for row in found.rows], seed)
+        return cls(found, labels, probabilities, predicted, seed)
 
     @property
     def run(self) -> Run:
@@ -68,8 +66,8 @@ class Evaluated:
 
     @property
     def groups(self) -> list[str]:
-        """Names of what is seen together: the declared group, or the content, or the image."""
-        return [group or self.predictions.digests.get(key, key) for group, key in zip(self.declared, self.keys)]
+        """Names of what is seen together."""
+        return self.predictions.together
 
     @property
     def correct(self) -> np.ndarray:

@@ -26,7 +26,7 @@ from headstart.training.scoring.intervals import (
     student,
 )
 
-EXACT_BELOW = 25  # examples on which two disagree: below, the exact test has to agree
+EXACT_BELOW = 25  # groups that speak for one of two: below, the exact test has to agree
 LEVEL = 0.05
 PERCENTILE = 96.5  # and not 95: the bootstrap is a little too sure of itself, by simulation (tests/test_comparisons.py)
 
@@ -81,24 +81,41 @@ def against_best(
     found = []
     for each, (gap, half) in enumerate(zip(gaps, halves)):
         low, high = max(-1.0, gap - half), min(1.0, gap + half)
-        better, worse = int((hits[each] > hits[0]).sum()), int((hits[each] < hits[0]).sum())
-        if len(sizes) == hits.shape[1] and better + worse < EXACT_BELOW and mcnemar(better, worse) * (len(hits) - 1) > LEVEL:
+        gains = rights[each] - rights[0]  # [G]
+        if np.count_nonzero(gains) < EXACT_BELOW and mcnemar(gains) * (len(hits) - 1) > LEVEL:
             low, high = min(low, 0.0), max(high, 0.0)
         found.append(PairedDifference(float(gap), float(low), float(high)))
     return found
 
 
-def mcnemar(better: int, worse: int) -> float:
-    """The exact test that two classifiers are equally accurate, two-sided: how likely counts as far apart are, 0..1.
+def gains_of(first: ArrayLike, second: ArrayLike, groups: Sequence[str]) -> Floats:
+    """For each group, how many more of its examples the second classified rightly, [G]; bool [N] each, and N names."""
+    members = numbered(groups, len(np.asarray(first)))
+    more: Floats = np.asarray(second, np.float64) - np.asarray(first, np.float64)  # [N]
+    return np.bincount(members, more).astype(np.float64)
+
+
+def mcnemar(gains: ArrayLike) -> float:
+    """The exact test that two classifiers are equally accurate, two-sided: how likely sums as far from 0 are, 0..1.
+
+    Were they equal, each group's gain could as well be the other's. With each example a group of its own it is McNemar's.
 
     Args:
-        better, worse: of the examples on which they disagree, those that one or the other classified rightly.
+        gains: of each group, how many more of its examples the second classified rightly, whole numbers [G].
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", doi:10.1007/BF02295996
     """
     from scipy.stats import binom
 
-    return min(1.0, 2 * float(binom.cdf(min(better, worse), better + worse, 0.5)))
+    whole = np.asarray(gains).astype(np.int64)
+    chances = np.ones(1)  # of what the second gains altogether, 0..total
+    for size, count in zip(*np.unique(np.abs(whole[whole != 0]), return_counts=True)):
+        own = np.zeros(size * count + 1)
+        own[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, own)
+    total = len(chances) - 1
+    apart = np.abs(2 * np.arange(total + 1) - total) >= abs(int(whole.sum()))
+    return min(1.0, float(chances[apart].sum()))
 
 
 def _standard_errors(rights: Floats, sizes: Floats, shares: Floats) -> Floats:
