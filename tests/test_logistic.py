@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headstart.training.fitting import logistic
-from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, stratified_fold_of
 
 
 def blobs(count: int, width: int, classes: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,8 +37,8 @@ def test_it_is_at_the_optimum(count: int, width: int, classes: int, balanced: bo
 def test_what_is_left_out_is_what_a_fit_without_it_says() -> None:
     x, y = blobs(50, 10, 2, 3.0)
     groups = [f"g{i // 5}" for i in range(50)]
-    found, folds = logistic.fit(x, y, 2, groups, seed=4), fold_of(groups, 4)
-    assert found.left_out is not None
+    found, folds = logistic.fit(x, y, 2, groups, seed=4), stratified_fold_of(groups, y, 2, 4)
+    assert found.told.tolist() == list(range(50))
     for fold in range(folds.max() + 1):
         rest = folds != fold
         scale = float(np.square(x.astype(np.float64)).mean())
@@ -68,5 +68,18 @@ def test_copies_do_not_vouch_for_each_other() -> None:
 def test_a_class_that_has_no_example_and_a_single_group() -> None:
     x, y = blobs(30, 4, 2, 6.0)
     found = logistic.fit(x, y, 3, ["one"] * 30)
-    assert found.left_out is None and found.penalty == 1.0 and found.weights.shape == (4, 3)
+    assert found.left_out == ONE_GROUP and found.penalty == 1.0 and found.weights.shape == (4, 3)
     assert (x @ found.weights + found.bias).argmax(1).max() < 2
+
+
+def test_no_class_is_judged_by_folds_that_do_not_know_it() -> None:
+    """Of two images a class one is always left to learn from; a class whose images are one group says nothing."""
+    x, y = blobs(400, 64, 10, 15.0)
+    few = np.concatenate([np.flatnonzero(y == label)[:2] for label in range(10)])
+    found = logistic.fit(x[few], y[few], 10, [str(i) for i in range(20)])
+    assert (found.left_out.argmax(1) == y[few]).all() and len(found.told) == 20
+    groups = [f"class {label}" if label > 4 else str(i) for i, label in enumerate(y[few])]
+    found = logistic.fit(x[few], y[few], 10, groups)
+    assert found.told.tolist() == list(range(10)) and found.left_out.shape == (10, 10)
+    alone = logistic.fit(x[few], y[few], 10, [f"class {label}" for label in y[few]])
+    assert alone.left_out == ALL_ALONE and alone.penalty == 1.0 and len(alone.told) == 0

@@ -20,11 +20,10 @@ from headstart.features.store.epochs import Position
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.fitting import fit, out_of_fold
 from headstart.training.fitting.calibrate import INTERRUPTED, NO_LOGITS, NOT_ASKED
-from headstart.training.fitting.out_of_fold import ALL_ALONE
 from headstart.training.fitting.pipeline import as_it_is
 from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.run_folder import Run
-from headstart.training.scoring.folds import FOLDS, ONE_GROUP, stratified_fold_of
+from headstart.training.scoring.folds import ALL_ALONE, FOLDS, ONE_GROUP, stratified_fold_of
 from headstart.training.scoring.temperature import figures, without_temperature
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig

@@ -12,9 +12,10 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.folds import ALL_ALONE
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import extracted, raises, small_backbone_flags
+from tests.conftest import extracted, raises, small_backbone_flags, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,16 @@ def test_without_a_validation_split_it_is_trained_on_train_alone(photos: pathlib
         (folder / split).symlink_to(photos / split)
     run = train(TrainConfig(store=str(extracted(folder, tmp_path / "store")), run=str(tmp_path / "run"), refit=True))
     assert run.metrics["refit"]["splits"] == ["train"] and run.metrics["refit"]["examples"] == 36
+
+
+def test_classes_of_one_group_each_are_not_cross_validated_and_it_says_so(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, store = write_photos(tmp_path / "photos", {"train": {"anemone": 4, "fern": 3}}), str(tmp_path / "store")
+    assert main(["extract", str(photos), "--store", store, "--group_by", r"(train/\w+)/", *small_backbone_flags()]) == 0
+    assert main(["train", store, "--run", str(tmp_path / "run"), "--refit"]) == 0
+    told = capsys.readouterr().out
+    assert "cross-validated" not in told and f"not calibrated: {ALL_ALONE}" in told
 
 
 def test_what_it_leaves_no_split_for_is_refused(

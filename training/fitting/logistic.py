@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from headstart.features.runtime import cores
-from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, is_known, stratified_fold_of
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -35,15 +35,16 @@ RANK = 1e-5  # of the largest singular value: below it float32 features hold onl
 class Logistic:
     """A classifier: softmax(features @ weights + bias), and what cross-validation said on the way to it.
 
-    penalty is what was chosen, as a multiple of a feature's mean square; left_out are the logits, [N, C], that each example
-    got from a fit to the folds without it, under that penalty. With a single group there is no fold to leave out: the penalty
-    is 1, and left_out is None.
+    penalty is what was chosen, as a multiple of a feature's mean square; left_out are the logits, [K, C], that examples got
+    from a fit to the folds without them, under that penalty. told are their numbers, [K], the others being of classes that
+    all other folds lack. Where there are none, left_out is why, and the penalty is 1.
     """
 
     weights: Floats  # [D, C]
     bias: Floats  # [C]
     penalty: float
-    left_out: Floats | None
+    left_out: Floats | str
+    told: Ints
 
 
 def fit(
@@ -59,7 +60,7 @@ def fit(
         classes: how many there are.
         groups: N names; examples of one name stay in one fold.
         weights: what each example counts, float [N]; None: all the same.
-        seed: of which group goes into which fold.
+        seed: of which group goes into which fold; each class is in all of them, as far as groups allow.
     """
     from scipy import optimize  # noqa: F401  # its BLAS is one of its own: loaded, so that it is limited too
 
@@ -79,11 +80,16 @@ def _fitted(
     counted = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     rotated, back = _rotated(np.asarray(features, np.float64))
     scale = float(np.square(rotated).sum() / max(1, features.shape[1] * len(labels))) or 1.0
-    folds, nothing = fold_of(groups, seed), np.zeros((rotated.shape[1] + 1, classes))
-    chosen, left_out, least, worse = 1.0, None, np.inf, 0
-    if folds.max() > 0:
-        starts = [nothing] * (int(folds.max()) + 1)  # the next penalty begins where the last one ended
-        rests = [folds != fold for fold in range(len(starts))]
+    folds, nothing = stratified_fold_of(groups, labels, classes, seed), np.zeros((rotated.shape[1] + 1, classes))
+    rests = [folds != fold for fold in np.unique(folds)]
+    known = np.zeros(len(labels), bool)
+    for rest in rests:
+        known[~rest] = is_known(labels[~rest], labels[rest], classes)
+    told = np.flatnonzero(known)
+    left_out: Floats | str = ALL_ALONE if len(rests) > 1 else ONE_GROUP
+    chosen, least, worse = 1.0, np.inf, 0
+    if len(told):
+        starts = [nothing] * len(rests)  # the next penalty begins where the last one ended
 
         def without(fold: int, penalty: float) -> Floats:
             rest = rests[fold]
@@ -94,12 +100,12 @@ def _fitted(
             logits = np.empty((len(labels), classes))
             for rest, start in zip(rests, starts):
                 logits[~rest] = _logits(rotated[~rest], start)
-            if (loss := _log_loss(logits, labels, counted)) < least:
-                chosen, left_out, least, worse = penalty, logits, loss, 0
+            if (loss := _log_loss(logits[told], labels[told], counted[told])) < least:
+                chosen, left_out, least, worse = penalty, logits[told], loss, 0
             elif (worse := worse + 1) == WORSE:
                 break
     solved = _solved(rotated, labels, counted, chosen * scale, nothing, TOLERANCE)
-    return Logistic((back @ solved[:-1]).astype(np.float32), solved[-1].astype(np.float32), chosen, left_out)
+    return Logistic((back @ solved[:-1]).astype(np.float32), solved[-1].astype(np.float32), chosen, left_out, told)
 
 
 def _rotated(features: Floats) -> tuple[Floats, Floats]:

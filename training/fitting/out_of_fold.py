@@ -23,9 +23,7 @@ from headstart.training.fitting.calibrate import Decisions, HeldOut, held_out
 from headstart.training.fitting.fit import fit_head
 from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import StoreSource, plain_batches
-from headstart.training.scoring.folds import ONE_GROUP, stratified_fold_of
-
-ALL_ALONE = "the images of each class are all of one group: a head that leaves them out knows nothing of the class"
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, is_known, stratified_fold_of
 
 
 class Begun(NamedTuple):
@@ -71,7 +69,7 @@ def answers_out_of_fold(
         return ONE_GROUP
     for number, fold in enumerate(folds, 1):
         learned, own = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
-        own = own[_is_known(labels[own], labels[learned], classes)]
+        own = own[is_known(labels[own], labels[learned], classes)]
         if not len(own):
             continue
         fold_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
@@ -90,13 +88,6 @@ def answers_out_of_fold(
         if isinstance(found[-1].logits, str):
             return found[-1].logits
     return _together(found, len(folds)) if found else ALL_ALONE
-
-
-def _is_known(labels: np.ndarray, learned: np.ndarray, classes: int) -> np.ndarray:
-    """Which examples have only labels that others have which are learned from, bool [N]."""
-    if labels.ndim == 2:
-        return np.asarray((labels <= learned.any(axis=0)).all(axis=1))
-    return np.asarray(np.bincount(learned, minlength=classes)[labels] > 0)
 
 
 def _together(found: list[HeldOut], folds: int) -> HeldOut:

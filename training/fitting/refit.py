@@ -17,7 +17,6 @@ from headstart.features.store.feature_store import FeatureStore
 from headstart.training.fitting.calibrate import NOT_ASKED, scale_logits
 from headstart.training.fitting.logistic import fit
 from headstart.training.fitting.sources import class_weights, plain_batches
-from headstart.training.scoring.folds import ONE_GROUP
 from headstart.training.scoring.temperature import figures, fit_temperature, softmax
 
 SPLITS = ("train", "validation")
@@ -47,15 +46,15 @@ def refit(head: keras.Model, store: FeatureStore, tap: Tap, class_weight: str, s
     weights = None if counts is None else np.array([counts[label] for label in labels])
     fitted = fit(features, labels, len(store.class_names), groups, weights, seed)
     head.get_layer("logits").set_weights([fitted.weights, fitted.bias])
-    left_out = fitted.left_out
-    temperature = fit_temperature(labels, left_out, groups) if calibrate and left_out is not None else 1.0
+    told = [groups[row] for row in fitted.told]
+    temperature, cross_validated = _left_out(labels[fitted.told], fitted.left_out, calibrate, told)
     scale_logits(head, 1 / temperature)
     return {
         "refit": {"examples": len(labels), "splits": splits, "penalty": fitted.penalty},
         "accuracy": float(((features @ fitted.weights + fitted.bias).argmax(1) == labels).mean()),
         "used_for_selection": splits[-1],
         "interrupted": False,
-        **_left_out(labels, left_out, temperature, calibrate, groups),
+        **cross_validated,
     }
 
 
@@ -67,14 +66,15 @@ def _standardised(body: keras.Model, store: FeatureStore, tap: Tap, split: str) 
 
 
 def _left_out(
-    labels: np.ndarray, logits: np.ndarray | None, temperature: float, calibrate: bool, groups: list[str]
-) -> dict[str, Any]:
-    """What cross-validation says of the head, and of its temperature."""
-    if logits is None:
-        return {"calibration": {"temperature": 1.0, "why_not": ONE_GROUP}}
+    labels: np.ndarray, logits: np.ndarray | str, calibrate: bool, groups: list[str]
+) -> tuple[float, dict[str, Any]]:
+    """The temperature, and what cross-validation says of the head and of that: of the examples that it could tell of."""
+    if isinstance(logits, str):
+        return 1.0, {"calibration": {"temperature": 1.0, "why_not": logits}}
     accuracy = {"cross_validated_accuracy": float((logits.argmax(1) == labels).mean())}
     if not calibrate:
-        return {**accuracy, "calibration": {"temperature": 1.0, "why_not": NOT_ASKED}}
+        return 1.0, {**accuracy, "calibration": {"temperature": 1.0, "why_not": NOT_ASKED}}
+    temperature = fit_temperature(labels, logits, groups)
     before, after = (figures(labels, softmax(logits, t)) for t in (1.0, temperature))
     beside = {"examples": len(labels), "groups": len(set(groups)), "out_of_fold": True}
-    return {**accuracy, "calibration": {"temperature": temperature, **beside, "before": before, "after": after}}
+    return temperature, {**accuracy, "calibration": {"temperature": temperature, **beside, "before": before, "after": after}}

@@ -11,6 +11,7 @@ from headstart.features.dataset.stratifying import LabelCounts, stratify
 
 FOLDS = 5
 ONE_GROUP = "all examples are one group: nothing can be left out"
+ALL_ALONE = "the images of each class are all of one group: a head that leaves them out knows nothing of the class"
 
 
 def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.int64]:
@@ -42,3 +43,16 @@ def stratified_fold_of(groups: Sequence[str], labels: NDArray[np.integer], class
     folds, sizes = min(FOLDS, len(names)), np.bincount(place)
     held = LabelCounts(pairs // classes, pairs % classes, counts, classes)
     return stratify(sizes, held, np.full(len(names), -1), [1 / folds] * folds, minimum=0)[place]
+
+
+def is_known(labels: NDArray[np.integer], learned: NDArray[np.integer], classes: int) -> NDArray[np.bool_]:
+    """Which examples have only labels that others have which are learned from, bool [N].
+
+    Args:
+        labels: of the examples, int64 [N], or uint8 [N, classes].
+        learned: of the others, likewise.
+        classes: how many there are.
+    """
+    if labels.ndim == 2:
+        return np.asarray((labels <= learned.any(axis=0)).all(axis=1))
+    return np.asarray(np.bincount(learned, minlength=classes)[labels] > 0)
