@@ -16,6 +16,7 @@ from headstart.features.errors import UserError
 from headstart.training.evaluation.evaluate import evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.runs.listing import list_runs
+from headstart.training.runs.run_folder import WORK_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,13 @@ def test_programs_read_the_same(folder: pathlib.Path, capsys: pytest.CaptureFixt
 
 def test_a_folder_may_be_a_run(folder: pathlib.Path) -> None:
     assert [row.run for row in list_runs(str(folder / "deep/first"))] == ["."]
+
+
+def test_a_training_that_was_killed_before_it_was_in_its_place_is_no_run(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(run, tmp_path / "runs" / "run")
+    shutil.copytree(run, tmp_path / "runs" / "run" / WORK_FOLDER)
+    assert [row.run for row in list_runs(str(tmp_path / "runs"))] == ["run"]
+    assert [row.run for row in list_runs(str(tmp_path / "runs" / "run"))] == ["."]
 
 
 def test_a_mistake_is_one_line(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

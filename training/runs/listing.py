@@ -12,7 +12,7 @@ from typing import Any
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.spec import FeatureSpec, Tap
-from headstart.training.runs.run_folder import CONFIG, EVALUATION, METRICS, MODEL
+from headstart.training.runs.run_folder import CONFIG, EVALUATION, METRICS, MODEL, WORK_FOLDER
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def list_runs(folder: str, split: str = "test") -> list[RunRow]:
     if sizes is None:
         raise UserError("missing-input", f"there is no folder {folder!r}: give one with runs below it")
     prefixes = sorted(name[: -len(CONFIG)] for name in sizes if f"/{name}".endswith(f"/{CONFIG}"))
-    found = [_row(folder, prefix, sizes, split) for prefix in prefixes if prefix + METRICS in sizes]
+    unfinished = f"/{WORK_FOLDER}/"  # inside a run: a training that is not in its place yet
+    complete = [each for each in prefixes if each + METRICS in sizes and not f"/{each}".endswith(unfinished)]
+    found = [_row(folder, prefix, sizes, split) for prefix in complete]
     if not found:
         raise UserError("missing-input", f"no run lies below {folder!r}: make one with `headstart train STORE --run RUN`")
     return sorted(found, key=lambda row: (row.accuracy is None, -(row.accuracy or 0), row.run))
