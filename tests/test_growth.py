@@ -17,6 +17,7 @@ from headstart.features.store.verify import faults
 from headstart.pipelines import growth
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
+from headstart.training.probing.probe import _common_rows
 from tests.conftest import draw, small_backbone, write_photos
 
 
@@ -77,6 +78,16 @@ def test_what_is_new_alone_is_written(root: pathlib.Path, capsys: pytest.Capture
     assert np.array_equal(store.to_numpy("train").features[:24], old.to_numpy("train").features)
     assert extract(config(root)).manifest == store.manifest and "nothing to do" in capsys.readouterr().err
     assert main(["info", str(root / "store")]) == 0 and "36 stored + 1 dead = 37 planned" in capsys.readouterr().out
+
+
+def test_a_part_of_the_images_is_a_sample_of_old_and_new_ones(root: pathlib.Path) -> None:
+    for number in range(8):
+        add(root, number)
+    store = extract(config(root))
+    examples, limit = store.examples("train"), 16
+    (rows,), names = _common_rows([store], "train", limit)
+    assert names == sorted(each.digest for each in examples)[:limit]
+    assert sorted(rows) == examples.sample(limit).tolist() and 0 < sum(row >= 24 for row in rows) < 8  # 8 of 32 are new
 
 
 def test_generations_are_read_as_one(root: pathlib.Path) -> None:

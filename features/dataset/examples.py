@@ -64,6 +64,13 @@ class Examples(Columns[Example]):
         names = self.splits.names
         return self.take(self.splits.codes == (names.index(name) if name in names else -1))
 
+    def sample(self, limit: int) -> np.ndarray:
+        """Rows of a random sample, int64 [limit at most], in their order: those of the least content digests.
+
+        The first rows are such a sample of a store that was made at once, and not of one that has grown.
+        """
+        return np.sort(np.argsort(self.digests, kind="stable")[:limit])
+
 
 def plan_order(table: Examples) -> np.ndarray:
     """The rows in the store's order, int64 [N]: by split, and by content digest, so that each shard is a random sample."""

@@ -87,10 +87,10 @@ def learning_curve(config: LearningCurveConfig) -> LearningCurve:
     started = time.monotonic()
     store = check_names(config)
     tap = store.tap(config.tap)
-    rows = {split: list(range(min(store.count(split), config.max_examples))) for split in SPLITS}
-    examples = {split: store.examples(split)[: len(rows[split])] for split in SPLITS}
+    rows = {split: store.examples(split).sample(config.max_examples) for split in SPLITS}
+    examples = {split: store.examples(split).take(rows[split]) for split in SPLITS}
     groups = {split: drawn_together(examples[split]) for split in SPLITS}
-    (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split]) for split in SPLITS)
+    (features, labels), (unseen, truth) = (read_tap(store, tap, split, rows[split].tolist()) for split in SPLITS)
     learner = learner_of(store)
     shares = part_sizes(learner.images_a_class(labels), config.sizes)
     replicates = bounded_replicates(truth.size, config.draws * len(shares), REPLICATES)

@@ -17,7 +17,7 @@ class LearningCurveConfig:
     more: int = flag(0, "images a class, whose gain is told (default: as many again)", least=0)
     sizes: int = flag(8, "numbers of images that are tried", least=4, most=20)
     draws: int = flag(6, "random draws of the training images at each", least=3, most=50)
-    max_examples: int = flag(10_000, "images of a split, at most: the first ones, which are a random sample", least=2)
+    max_examples: int = flag(10_000, "images of a split, at most: a random sample of them, the same each time", least=2)
     seed: int = flag(0, "of the draws, the folds and the bootstrap", least=0)
 
     def __post_init__(self) -> None:

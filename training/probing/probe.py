@@ -145,7 +145,7 @@ def _common_rows(stores: Sequence[FeatureStore], split: str, limit: int) -> tupl
             )
         examples = store.examples(split)
         tables.append(dict(zip(_occurrences(examples), enumerate(examples))))
-    names = [name for name in tables[0] if all(name in table for table in tables)]
+    names = sorted(name for name in tables[0] if all(name in table for table in tables))  # by digest: any part is a sample
     if not names:
         raise UserError(
             "other-dataset", f"{stores[0].path!r} and the other stores have no image of the {split} split in common"

@@ -16,7 +16,7 @@ class ProbeConfig:
 
     stores: Sequence[str] = positional("folders of feature stores", metavar="STORE", nargs="+")
     run: str = required("the folder to leave the table and the plot in", metavar="RUN")
-    max_examples: int = flag(4000, "images of a split, at most: the first ones, which are a random sample", least=2)
+    max_examples: int = flag(4000, "images of a split, at most: a random sample of them, the same each time", least=2)
     seed: int = flag(0, "of the folds and the bootstrap", least=0)
 
     def __post_init__(self) -> None:
