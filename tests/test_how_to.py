@@ -16,6 +16,7 @@ import pytest
 
 from headstart.cli import main
 from headstart.features.places import place
+from headstart.training.scoring.intervals import accuracy_interval
 from tests.conftest import draw, small_backbone_flags
 from tests.servers import BUCKET, s3
 
@@ -154,3 +155,19 @@ def test_every_page_is_run_but_for_what_needs_other_machines() -> None:
     assert set(texts) == {*INPUTS, "retraining.md", *PARTLY_RUN, *NEVER_RUN}
     assert {page for page, text in texts.items() if NOT_RUN in text} == PARTLY_RUN | NEVER_RUN
     assert all(not blocks(page) for page in NEVER_RUN) and all(blocks(page) for page in texts.keys() - NEVER_RUN)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("few-images.md", r"(?P<share>\d+)% with (?P<right>\d+)"),
+        ("imbalanced.md", r"of (?P<right>\d+) right \D*(?:100\D+)?(?P<share>\d+)%"),
+    ],
+)
+def test_where_an_interval_begins_when_all_are_right(page: str, said: str) -> None:
+    found = list(re.finditer(said, (PAGES / page).read_text(encoding="utf-8")))
+    assert len(found) >= 2
+    for each in found:
+        right = int(each["right"])
+        low, _ = accuracy_interval(np.ones(right, bool), [str(number) for number in range(right)])
+        assert int(each["share"]) == round(100 * low), each[0]
