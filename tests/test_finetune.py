@@ -690,6 +690,17 @@ def test_a_tuned_run_is_measured_on_its_images(
         evaluate(EvaluateConfig(run=str(tuned_copy), split="tset"))
 
 
+@pytest.mark.slow
+def test_what_chose_the_run_that_it_begins_with_chose_it_too(
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    changes = {"unfreeze_from": "b_conv", "epochs": 1, "monitor": "loss", "no_calibrate": True}
+    run = finetune.finetune(config(photos, maps_run, tmp_path / "run", **changes))
+    assert metrics_of(run.path)["used_for_selection"] == metrics_of(run.path)["began_chosen_by"] == "validation"
+    assert "validation accuracy, used for selection" in describe(run)
+    assert evaluate(EvaluateConfig(run=run.path, input=str(photos), split="validation")).used_for_selection
+
+
 def test_a_tuned_run_is_not_measured_on_the_older_features(
     maps_store: pathlib.Path, tuned_copy: pathlib.Path, one_line: Callable[[], str]
 ) -> None:

@@ -23,6 +23,8 @@ from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.shard_reader import TapReader
 from headstart.training import heads as model
+from headstart.training.evaluation.evaluate import evaluate
+from headstart.training.evaluation.evaluate_config import EvaluateConfig
 from headstart.training.fitting import fit as fitting
 from headstart.training.fitting import sources
 from headstart.training.runs import agreement, save_run
@@ -439,6 +441,16 @@ def test_built_in_head_with_a_loss_by_name(store: pathlib.Path, tmp_path: pathli
 def test_head_of_another_size_is_refused(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"the head gives \(4,\) for an image; expected \(3,\)"):
         train(config(store, tmp_path / "run"), head=keras.layers.Dense(4))
+
+
+@pytest.mark.parametrize(("changes", "used"), [({}, True), ({"no_calibrate": True}, False)])
+def test_a_split_that_gave_the_temperature_alone_was_used_too(
+    changes: dict[str, Any], used: bool, store: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    saved = train(config(store, tmp_path / "run", epochs=2, monitor="loss", **changes))
+    assert metrics_of(saved.path)["used_for_selection"] == ("validation" if used else "train")
+    assert "(validation accuracy)" in describe(saved)  # which chose nothing
+    assert evaluate(EvaluateConfig(run=saved.path, split="validation")).used_for_selection is used
 
 
 def test_without_validation_trains_with_a_warning(

@@ -144,11 +144,14 @@ def _finish(
     asked = Decisions.of(config, begin.class_names, task_of(begin.label_delimiter))
     decided = decide(network.head, network.trained, begin.source, held_out, asked)
     save_classifier(run, attach_head(begin.spec, network.backbone, network.head))
-    save_dataset(run, begin.table, ("train", fitted.used_for_selection))
+    figures = {**fitted.figures, **decided}
+    chose = {begin.chose, figures["used_for_selection"]}
+    save_dataset(run, begin.table, ("train", *chose))
     save_command(run, "finetune", config)
     metrics = {
-        **fitted.figures,
-        **decided,
+        **figures,
+        "used_for_selection": "validation" if "validation" in chose else "train",
+        "began_chosen_by": begin.chose,
         "before": fitted.baseline,
         "first_step": first_step,
         "agreement": begin.check(run),

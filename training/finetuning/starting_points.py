@@ -50,6 +50,7 @@ class StartingPoint:
     table: DatasetTable
     facts: dict[str, Any]  # for the run's config.json
     identity: dict[str, Any]  # what decides the outcome beside the configuration
+    chose: str  # the split that chose what it begins with
     check: Callable[[Run], dict[str, Any]]  # the saved model against the network that was trained
     picture: Callable[[str], None]  # leaves a picture of what the network sees in a folder
     max_steps_at_once: int = 1
@@ -121,14 +122,16 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     else:
         facts["store"] = run.config["store"]
     identity = {"model": files.sha256_file(os.path.join(run.path, MODEL))}
-    return StartingPoint(network, source, run.spec, run.class_names, table, facts, identity, check, picture)
+    chose = run.metrics["used_for_selection"]
+    return StartingPoint(network, source, run.spec, run.class_names, table, facts, identity, chose, check, picture)
 
 
 def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
     """Stored maps of a layer, all of whose successors are trained."""
     store = FeatureStore.open(config.from_store, unsafe=config.unsafe)
     boundary = _stored_boundary(store, config.unfreeze_after)
-    head, tap = _head_of_run(config, store) if config.init_from else (None, Tap(""))
+    by = "validation" if "validation" in store.splits else "train"  # what `pretrain_head` stops by
+    head, tap, chose = _head_of_run(config, store) if config.init_from else (None, Tap(""), by)
     backbone, (tap,) = build_feature_extractor(store.base(), [tap], store.spec.preprocessing, store.spec.image_size)
     if head is None:
         head = pretrain_head(config, precision, store, backbone, boundary, tap)
@@ -158,6 +161,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         store.dataset_table,
         facts,
         identity,
+        chose,
         check,
         lambda folder: None,
         MAX_STEPS_AT_ONCE,
@@ -182,8 +186,8 @@ def _stored_boundary(store: Any, layer: str) -> Tap:
     )
 
 
-def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
-    """The head of a run that was trained on the same network and dataset."""
+def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap, str]:
+    """The head of a run that was trained on the same network and dataset, its tap, and the split that chose it."""
     run = _opened(config)
     same = ("taps", "store_dtype", "compute_dtype", "quantized", "views", "augmentation")  # what need not be
     mine = dataclasses.replace(run.spec, **{name: getattr(store.spec, name) for name in same})
@@ -201,4 +205,4 @@ def _head_of_run(config: FinetuneConfig, store: Any) -> tuple[keras.Model, Tap]:
         )
     head = run.model().get_layer("head")
     scale_logits(head, run.temperature)
-    return head, Tap(run.tap.layer, run.tap.pool)
+    return head, Tap(run.tap.layer, run.tap.pool), run.metrics["used_for_selection"]

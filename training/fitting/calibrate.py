@@ -143,7 +143,7 @@ def decide_by(head: keras.Model, seen: HeldOut, asked: Decisions) -> dict[str, A
     Returns:
         For the run's metrics: `calibration`, with the temperature and the figures of those answers before and after, or why
         there are none; `operating_point`, where one was asked for; of several labels `thresholds`, and of a validation split
-        the mean average precision.
+        the mean average precision; `used_for_selection`, where that split decided any of it.
     """
     link, probabilities = LINKS[asked.task.activation], seen.probabilities
     if isinstance(seen.logits, str):
@@ -160,9 +160,11 @@ def decide_by(head: keras.Model, seen: HeldOut, asked: Decisions) -> dict[str, A
             "before": link.figures(seen.labels, link.probabilities(seen.logits)),
             "after": link.figures(seen.labels, probabilities),
         }
+    decided = "before" in found or asked.task.several or bool(asked.operating_point)
+    found = {"calibration": found, **({"used_for_selection": "validation"} if decided and not seen.folds else {})}
     if asked.task.several:
-        return {"calibration": found, **_thresholds(asked, seen, probabilities)}
-    return {"calibration": found, **_operating_point(asked, seen.labels, probabilities, seen.groups)}
+        return {**found, **_thresholds(asked, seen, probabilities)}
+    return {**found, **_operating_point(asked, seen.labels, probabilities, seen.groups)}
 
 
 def undecided(why: str, asked: Decisions) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class FitResult:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """For a run's metrics: which epoch is the best and by what, its values, and which split they were chosen on."""
+        """For a run's metrics: which epoch is the best and by what, its values, and which split chose it."""
         best = {name: column[self.best_epoch - 1] for name, column in self.history.items()}
         return {
             "best_epoch": self.best_epoch,

@@ -11,7 +11,7 @@ from headstart.training.runs.figures import chosen_figure
 from headstart.training.runs.run_folder import Run
 
 HELD_OUT = {
-    "validation": "Measured on validation, which chose, as often as you like: <code>{}</code>.",
+    "validation": "Measured on validation, as often as you like: <code>{}</code>.",
     "test": "On test, at the end and once: <code>{}</code>.",
 }
 

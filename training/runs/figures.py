@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 FIGURES = {  # the first that a training has
-    "val_accuracy": "validation accuracy, used for selection",
-    "val_mean_average_precision": "validation mean average precision, used for selection",
+    "val_accuracy": "validation accuracy",
+    "val_mean_average_precision": "validation mean average precision",
     "cross_validated_accuracy": "cross-validated accuracy, used for selection",
     "accuracy": "training accuracy",
     "loss": "training loss",  # of several labels an image, without a validation split
@@ -15,8 +15,10 @@ FIGURES = {  # the first that a training has
 
 
 def chosen_figure(metrics: Mapping[str, Any]) -> tuple[str, str]:
-    """The name of the figure among a training's metrics, and what it is."""
-    return next((name, what) for name, what in FIGURES.items() if name in metrics)
+    """The name of the figure among a training's metrics, and what it is: whether that split chose the weights, too."""
+    name, what = next((name, what) for name, what in FIGURES.items() if name in metrics)
+    chose = metrics.get("monitor", "").startswith("val_") or metrics.get("began_chosen_by") == "validation"
+    return name, f"{what}, used for selection" if chose and name.startswith("val_") else what
 
 
 def deciding_images(calibration: Mapping[str, Any]) -> str:
