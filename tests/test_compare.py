@@ -161,6 +161,14 @@ def test_other_images_are_refused(pair: tuple[str, str], tmp_path: pathlib.Path,
     assert "there is no run at" in one_line()
 
 
+def test_a_figure_that_is_undefined_is_told(pair: tuple[str, str], one_line: Callable[[], str]) -> None:
+    for run in pair:
+        path = pathlib.Path(run, "evaluation", "test", "metrics.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "auroc": {"value": None}}), encoding="utf-8")
+    assert main(["compare", *pair, "--metric", "auroc"]) == 2
+    assert f"auroc of {pair[0]!r} on test is undefined: compare by another --metric" in one_line()
+
+
 def test_two_real_runs(store: pathlib.Path, run_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig

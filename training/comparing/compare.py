@@ -161,5 +161,5 @@ def _parts(values: Sequence[str], first: np.ndarray, second: np.ndarray, groups:
 def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> float:
     """By how much the second run is worse, by the metric that was asked for."""
     name = config.metric_of(several=False)
-    before, after = (float(each.metrics[name]["value"]) for each in (first, second))
+    before, after = (each.figure(name) for each in (first, second))
     return after - before if name in LESS_IS_BETTER else before - after

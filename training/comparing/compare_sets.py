@@ -202,5 +202,5 @@ def _changed_most(pairs: Sequence[AnyPair]) -> list[AnyPair]:
 def _drop(config: CompareConfig, first: Predictions, second: Predictions) -> float:
     """By how much the second run is worse, by the metric that was asked for."""
     name = config.metric_of(several=True)
-    before, after = (float(each.metrics[name]["value"]) for each in (first, second))
+    before, after = (each.figure(name) for each in (first, second))
     return after - before if name in LESS_IS_BETTER else before - after

@@ -84,6 +84,19 @@ class Predictions:
         found: dict[str, Any] = files.read_json(os.path.join(self.folder, METRICS))
         return found
 
+    def figure(self, name: str) -> float:
+        """One of its figures.
+
+        Raises:
+            UserError: when it is undefined on these images.
+        """
+        value = self.metrics[name]["value"]
+        if value is None:
+            raise UserError(
+                "bad-value", f"{name} of {self.run.home!r} on {self.name} is undefined: compare by another --metric"
+            )
+        return float(value)
+
     @functools.cached_property
     def source(self) -> str:
         """The folder, table or files of records that the images are of.
