@@ -87,16 +87,16 @@ def test_predictions_read_back_equal(tmp_path: pathlib.Path) -> None:
     assert [row[2] for row in rows] == [f"{number}000000000000000" for number in range(4)]
     assert [row[3] for row in rows] == ["x,y", "ねこ", "z", "x,y"]
     assert [row[4] for row in rows] == [names[i] for i in probabilities.argmax(1)]
-    np.testing.assert_allclose([[float(cell) for cell in row[5:]] for row in rows], probabilities, rtol=5e-6)
+    np.testing.assert_allclose([[float(cell) for cell in row[5:]] for row in rows], probabilities, rtol=5e-9)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_predictions_keep_six_digits_and_names_that_are_not_utf8(tmp_path: pathlib.Path) -> None:
+def test_predictions_keep_nine_digits_and_names_that_are_not_utf8(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "predictions.csv"
     report.write_predictions(
         str(path), [Example("\udcff.jpg", "ab", (), "", "g")], [0], [[0.123456789, 1.23456789e-9]], ["a", "b"]
     )
-    assert path.read_bytes() == b"key,group,content,truth,predicted,p:a,p:b\n\xff.jpg,g,ab,a,a,0.123457,1.23457e-09\n"
+    assert path.read_bytes() == b"key,group,content,truth,predicted,p:a,p:b\n\xff.jpg,g,ab,a,a,0.123456789,1.23456789e-09\n"
 
 
 def test_predictions_are_whole_or_not_there(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.linear_model import Ridge
 
+from headstart.features.dataset.examples import Example
 from headstart.training.evaluation import set_report
 from headstart.training.probing import ridge
 from headstart.training.scoring import set_measures
@@ -190,3 +194,14 @@ def test_equal_rankers_are_seldom_called_worse() -> None:
     worse = sets_against_best(truth, [truth + 0.1 * scores[0], scores[1]], groups)
     assert worse[1].significant and worse[1].high < 0
     assert np.isnan(sets_against_best(truth, scores[:2], ["a"] * 100)[1].low)
+
+
+def test_probabilities_near_one_are_read_back_as_they_were(tmp_path: pathlib.Path) -> None:
+    """Of confident sigmoids, so that what `compare` makes of predictions.csv is what `evaluate` said."""
+    generator = np.random.default_rng(0)
+    shares = (1 / (1 + np.exp(-generator.normal(12, 2, size=(200, 1))))).astype(np.float32)
+    examples = [Example(f"{number}.jpg", f"{number:064x}", ("a",), "test") for number in range(200)]
+    set_report.write_predictions(str(tmp_path / "predictions.csv"), examples, shares, np.full(1, 0.5), ["a"], "|")
+    with open(tmp_path / "predictions.csv", encoding="utf-8", newline="") as file:
+        read = np.array([float(row["p:a"]) for row in csv.DictReader(file)])
+    assert np.array_equal(read.astype(np.float32), shares[:, 0])

@@ -176,9 +176,10 @@ def write_predictions(
     probabilities: ArrayLike,
     class_names: Sequence[str],
 ) -> None:
-    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 9 significant digits.
 
-    Images of one content have the same in that column, the beginning of their digest.
+    Images of one content have the same in that column, the beginning of their digest. Fewer digits would make equal what
+    float32 tells apart.
 
     Args:
         path: where the file goes; it is whole or not there.
@@ -203,7 +204,7 @@ def write_predictions(
         table.writerow(["key", "group", "content", "truth", "predicted", *(f"p:{name}" for name in class_names)])
         for i, (example, row) in enumerate(zip(examples, scores)):
             named = [example.key, example.group, content_of(example), class_names[truth[i]], class_names[predicted[i]]]
-            table.writerow(named + [f"{probability:.6g}" for probability in row.tolist()])
+            table.writerow(named + [f"{probability:.9g}" for probability in row.tolist()])
 
 
 def content_of(example: Example) -> str:

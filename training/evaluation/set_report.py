@@ -83,7 +83,7 @@ def write_predictions(
     class_names: Sequence[str],
     delimiter: str,
 ) -> None:
-    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 6 significant digits.
+    """Writes a CSV (UTF-8): key, group, content, truth, predicted, and 'p:NAME' for each class, with 9 significant digits.
 
     Args:
         path: where the file goes; it is whole or not there.
@@ -101,7 +101,7 @@ def write_predictions(
             "content": content_of(example),
             "truth": in_a_cell(example.labels, delimiter),
             "predicted": in_a_cell(answer, delimiter),
-            **{f"p:{name}": f"{share:.6g}" for name, share in zip(class_names, row.tolist())},
+            **{f"p:{name}": f"{share:.9g}" for name, share in zip(class_names, row.tolist())},
         }
         for example, answer, row in zip(examples, sets_of(answers, class_names), probabilities)
     ]

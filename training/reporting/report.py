@@ -42,7 +42,7 @@ from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import EVALUATION, Run
 
 ANSWERS_AT_ONCE = 2_000_000  # probabilities of which a command leaves a page by itself
-AT_ONCE = 10 * ANSWERS_AT_ONCE  # bytes of the predictions.csv that has them
+AT_ONCE = 13 * ANSWERS_AT_ONCE  # bytes of the predictions.csv that has them
 CHOOSING = "validation"
 More = Callable[[Evaluated, Pictures, Album], list[Markup]]
 
