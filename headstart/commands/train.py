@@ -93,14 +93,10 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
     found, lines = metrics["calibration"], []
     if "before" in found:
         before, after = found["before"], found["after"]
-        line = (
+        lines.append(
             f"calibrated by {found['examples']:,} {deciding_images(found)}: temperature {found['temperature']:.3g}, log loss "
             f"{before['log_loss']:.4f} -> {after['log_loss']:.4f}"
         )
-        if "calibration_error" in after:
-            errors = (f"{100 * each['calibration_error']:.1f}%" for each in (before, after))
-            line += f", calibration error {' -> '.join(errors)}"
-        lines.append(line)
     else:
         lines.append(f"not calibrated: {found['why_not']}")
     lines += _label_threshold_lines(metrics.get("thresholds", []), bool(found.get("out_of_fold")))
