@@ -84,6 +84,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_it() -> None:
     assert float(loss) == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_validation_counts_as_used_where_it_chose_the_first_step_alone() -> None:
+    _, result = fitted({"train": examples(60), "validation": examples(60, seed=1)}, monitor="loss", epochs=2)
+    assert result.used_for_selection == "validation"
+    assert fitted({"train": examples(60)}, epochs=2)[1].used_for_selection == "train"
+
+
 @pytest.mark.slow
 def test_weights_count_as_copies_do() -> None:
     features, labels = examples(4000)

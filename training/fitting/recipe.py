@@ -64,6 +64,7 @@ class FitResult:
     best_epoch: int
     monitor: str
     interrupted: bool
+    begun_by: str = ""  # the split that chose what it began with
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -80,5 +81,5 @@ class FitResult:
 
     @property
     def used_for_selection(self) -> str:
-        """The split that chose the epoch."""
-        return "validation" if self.monitor.startswith("val_") else "train"
+        """The split that chose the weights."""
+        return "validation" if self.monitor.startswith("val_") else self.begun_by or "train"

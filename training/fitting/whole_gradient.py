@@ -65,7 +65,8 @@ def fit_whole(model: keras.Model, source: WholeSource, recipe: Recipe) -> FitRes
         if not keep.best_weights:
             raise KeyboardInterrupt
         keep.restore_best()
-    return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, interrupted)
+    begun_by = "" if source.validation_size is None else "validation"
+    return FitResult(keep.history, keep.baseline, keep.best_epoch, recipe.monitor, interrupted, begun_by)
 
 
 class _Descent:
