@@ -153,7 +153,7 @@ def test_no_group_is_torn_no_other_split_is_read_and_plain_views_answer(
             np.testing.assert_array_equal(features, store.features("train").unaugmented()[examples])
             yield features, labels
 
-    monkeypatch.setattr(out_of_fold, "fit_network", fitted)
+    monkeypatch.setattr(out_of_fold, "fit_head", fitted)
     monkeypatch.setattr(out_of_fold, "plain_batches", batches)
     monkeypatch.setattr(FeatureStore, "_reader", lambda self, split: (read.add(split), reader(self, split))[1])
     run = train(config(grouped, tmp_path / "run", epochs=2))
@@ -245,10 +245,10 @@ def test_ctrl_c_in_a_fold_keeps_the_head_and_the_same_command_goes_on(
         calls.append(recipe.progress)
         if len(calls) == 2:
             signal.getsignal(signal.SIGINT)(signal.SIGINT, None)  # type: ignore[operator,misc]
-        return fit.fit_network(head, source, recipe)
+        return fit.fit_head(head, source, recipe)
 
     with monkeypatch.context() as patch:
-        patch.setattr(out_of_fold, "fit_network", pressed)
+        patch.setattr(out_of_fold, "fit_head", pressed)
         run = train(config(without, tmp_path / "run", epochs=2))
     assert calls == ["calibrate: fold 1 of 5", "calibrate: fold 2 of 5"] and run.metrics["interrupted"]
     assert run.metrics["calibration"] == {"temperature": 1.0, "why_not": INTERRUPTED} and run.metrics["epochs"] == 2
