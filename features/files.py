@@ -93,19 +93,19 @@ def _lock(path: str, message: str) -> int | None:
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[str]:
-    """An empty folder for the length of the block, where the system has its temporary files.
+def scratch_folder(root: str = "") -> Iterator[str]:
+    """An empty folder for the length of the block, inside another one, or where the system has its temporary files.
 
     It is locked while it is used: what killed processes left is told by that, and goes.
     """
-    root = tempfile.gettempdir()
+    root = root or tempfile.gettempdir()
     for name in os.listdir(root):
         if name.startswith(SCRATCH_PREFIX) and (handle := _held_alone(os.path.join(root, name))) is not None:
             shutil.rmtree(os.path.join(root, name), ignore_errors=True)
             os.close(handle)
     handle = None
     while handle is None:  # one that was not locked yet may be taken for one that was left
-        folder = tempfile.mkdtemp(prefix=SCRATCH_PREFIX)
+        folder = tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=root)
         handle = _held_alone(folder)
     try:
         yield folder
@@ -128,6 +128,18 @@ def _held_alone(folder: str) -> int | None:
         pass
     os.close(handle)
     return None
+
+
+@contextlib.contextmanager
+def held(folder: str) -> Iterator[None]:
+    """Holds a folder for the length of the block, once nobody else on this machine does; where that can't be, goes on."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(path: str) -> None:

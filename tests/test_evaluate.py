@@ -21,7 +21,7 @@ from headstart.features.spec import FeatureSpec
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.evaluation.evaluate import Evaluation, evaluate
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
-from tests.conftest import generation, rewrite_manifest
+from tests.conftest import generation, raises, rewrite_manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -111,6 +111,48 @@ def test_twice_the_same_and_splits_apart(run_copy: pathlib.Path) -> None:
     assert first == again
     assert first.split_digest != other.split_digest
     assert set(os.listdir(run_copy / "evaluation")) == {"test", "validation"}
+
+
+def trained_again(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Puts another training in the run's place as soon as an evaluation calls the function of that name."""
+    from headstart.training.evaluation import evaluate as module
+    from headstart.training.runs import run_folder
+
+    original = getattr(module, name)
+
+    def late(*args: Any, **options: Any) -> Any:
+        work = pathlib.Path(run_folder.begin(str(run), lambda file: False))
+        for each in ("config.json", "model.keras", "seen.txt", "examples.csv"):
+            shutil.copy(run / each, work / each)
+        run_folder.finish(str(work), json.loads((run / "metrics.json").read_text(encoding="utf-8")))
+        run_folder.publish(str(run))
+        return original(*args, **options)
+
+    monkeypatch.setattr(module, name, late)
+
+
+@pytest.mark.parametrize("name", ["score", "_write"])
+def test_figures_of_an_older_model_do_not_land_in_a_newer_run(
+    name: str, run_copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(run_copy)
+    trained_again(run_copy, monkeypatch, name)
+    with raises("replaced"):
+        evaluated(run_copy)
+    assert not (run_copy / "evaluation").exists() and not list(run_copy.glob("headstart-scratch-*"))
+
+
+def test_killed_it_leaves_the_older_evaluation_whole(run_copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.training.evaluation import evaluate as module
+
+    evaluated(run_copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "confusion_matrix", lambda *args: (_ for _ in ()).throw(SystemExit))
+        for split in ("test", "validation"):
+            with pytest.raises(SystemExit):
+                evaluated(run_copy, split=split)
+    assert os.listdir(run_copy / "evaluation") == ["test"]
+    assert set(os.listdir(run_copy / "evaluation" / "test")) == FILES
 
 
 @pytest.mark.parametrize("given", ["store", "photos"])

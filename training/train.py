@@ -80,6 +80,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
+    from headstart.training.runs.older_run import holds
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
@@ -98,7 +99,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     recipe = _recipe(config, store, loss, everything)
     identity = None if own else _identity(config, store, tap, recipe)
     described = _described(config, store, tap, identity, custom=head is not None)
-    if published and identity and run_folder.holds(config.run, described):
+    if published and identity and holds(config.run, described):
         return run_folder.Run.open(config.run, config.unsafe)
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)

@@ -72,6 +72,14 @@ def push(path: str, marker: str, without: Collection[str] = ()) -> None:
     _keep(copy, _entries(path, without))
 
 
+def is_current(path: str, marker: str) -> bool:
+    """Whether a folder's marker is still the one that its copy has; True where the folder is on this machine."""
+    if not place.is_remote(path):
+        return True
+    known = _record(here(path)).get(marker)
+    return known is not None and known[0] == _version(place.entry(place.join(path, marker)))
+
+
 def push_files(path: str) -> None:
     """Puts a file of a copy, or all files below a folder of it, where they belong; nothing where they are of none."""
     for copy, url in _mirrors.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,12 @@ from headstart.features.dataset.inputs import absolute_input
 from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.errors import UserError
 from headstart.features.places import place
-from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
 from headstart.features.shown import Shown, plots
 from headstart.features.store.manifest import is_store
 from headstart.training.evaluation import report, set_report
 from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.evaluation_folder import written_whole
 from headstart.training.plots.confused_pairs import confused_pairs
 from headstart.training.plots.confusion_matrix import confusion_matrix
 from headstart.training.plots.reliability import reliability
@@ -110,7 +109,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         config: what `headstart evaluate` takes.
 
     Raises:
-        UserError: for a split that does not exist (listing those that do), or other classes or features than the run's.
+        UserError: for a split that does not exist (listing those that do), other classes or features than the run's, or a run
+            that was trained again meanwhile.
     """
     run = Run.open(config.run, config.unsafe)
     check_evaluation(config, run.label_delimiter)
@@ -133,7 +133,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         spec_fingerprint=run.spec.fingerprint,
         **(_measured_sets if run.label_delimiter else _measured)(config, run, found, groups),
     )
-    _write(os.path.join(run.path, EVALUATION, found.name), evaluation, found, groups, run)
+    with written_whole(run, found.name) as folder:
+        _write(folder, evaluation, found, groups, run)
     return evaluation
 
 
@@ -212,8 +213,6 @@ def _split_digest(examples: Sequence[Example]) -> str:
 
 
 def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence[str], run: Run) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
     if isinstance(evaluation.scores, SetScores):
         answers = (found.examples, found.probabilities, thresholds_of(run.metrics), run.class_names, run.label_delimiter)
         set_report.write_predictions(os.path.join(folder, PREDICTIONS), *answers)
@@ -221,7 +220,6 @@ def _write(folder: str, evaluation: Evaluation, found: Answers, groups: Sequence
     else:
         _write_classes(folder, evaluation.scores, evaluation.split, found, groups, run)
     files.write_json(os.path.join(folder, "metrics.json"), evaluation.to_json())
-    push_files(folder)
 
 
 def _write_classes(folder: str, scores: Scores, split: str, found: Answers, groups: Sequence[str], run: Run) -> None:

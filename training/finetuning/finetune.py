@@ -66,6 +66,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
+    from headstart.training.runs.older_run import holds
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
 
@@ -79,7 +80,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
         recipe = _recipe(config, begin, precision)
         identity = _identity(config, begin, recipe)
         decisions = {name: getattr(config, name) for name in DECISIONS}
-        if published and run_folder.holds(config.run, {"identity": identity, "decisions": decisions}):
+        if published and holds(config.run, {"identity": identity, "decisions": decisions}):
             return run_folder.Run.open(config.run, config.unsafe)
         work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
         for line in describe(begin.network):

@@ -22,7 +22,6 @@ rename.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -161,7 +160,7 @@ class Run(Shown):
 
     def check_same(self) -> None:
         """Raises UserError when another training took the run's place since it was opened."""
-        if self.stamp and self.stamp != _stamp(self.path):
+        if self.stamp and not (self.stamp == _stamp(self.path) and mirror.is_current(self.home, METRICS)):
             told = f"the run {self.home!r} was trained again while it was read: run the same command again"
             raise UserError("replaced", told)
 
@@ -191,13 +190,6 @@ def check_output_folder(path: str) -> None:
     held = place.names_in(path, "--run")
     if held - {STORE, LOCK, CLAIMS} and not held & {CONFIG, WORK_FOLDER}:
         raise UserError("output-taken", f"--run {path!r} holds something else than a run: give a new or empty folder")
-
-
-def holds(path: str, described: dict[str, Any]) -> bool:
-    """Whether a complete run is what it would be described as, as far as that goes, and was not interrupted."""
-    kept, metrics = (files.read_json(os.path.join(mirror.here(path), name)) for name in (CONFIG, METRICS))
-    wanted = json.loads(json.dumps(described))
-    return {name: kept.get(name) for name in wanted} == wanted and not metrics.get("interrupted")
 
 
 @contextlib.contextmanager
@@ -263,16 +255,16 @@ def publish(path: str) -> bool:
 
     The older run's marker goes first and the new one comes last: a run that is opened is whole.
     """
-    published = _publish(mirror.here(path))
-    if published:
-        mirror.push(path, METRICS, NOT_OF_IT)
-    return published
-
-
-def _publish(path: str) -> bool:
-    work = os.path.join(path, WORK_FOLDER)
-    if not os.path.isfile(os.path.join(work, METRICS)):
+    folder = mirror.here(path)
+    if not os.path.isfile(os.path.join(folder, WORK_FOLDER, METRICS)):
         return False
+    with files.held(folder):  # an evaluation that is being put into the older run comes before, or not at all
+        _publish(folder, os.path.join(folder, WORK_FOLDER))
+    mirror.push(path, METRICS, NOT_OF_IT)
+    return True
+
+
+def _publish(path: str, work: str) -> None:
     belongs = set(files.read_json(os.path.join(work, METRICS))["files"])
     _remove(os.path.join(path, METRICS))
     files.sync_folder(path)
@@ -289,7 +281,6 @@ def _publish(path: str) -> bool:
     os.replace(os.path.join(work, METRICS), os.path.join(path, METRICS))
     files.sync_folder(path)
     _remove(work)
-    return True
 
 
 def _remove(path: str) -> None:
