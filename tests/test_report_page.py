@@ -18,7 +18,7 @@ from headstart.cli import main
 from headstart.training.pages.album import Album
 from headstart.training.pages.elements import html, table
 from headstart.training.predicting import pictures
-from headstart.training.reporting.report import leave_report
+from headstart.training.reporting.report import leave_report, leave_training_report
 from headstart.training.runs.run_folder import Run
 from tests.conftest import small_backbone_flags
 from tests.pages import Page, alone
@@ -64,6 +64,18 @@ def test_a_page_of_very_many_answers_waits_until_it_is_asked_for(
     monkeypatch.setattr("headstart.training.reporting.report.AT_ONCE", 100)
     report.unlink(missing_ok=True)
     assert leave_report(str(evaluated), "test") == f"headstart report {evaluated}" and not report.exists()
+
+
+def test_a_training_that_can_not_be_measured_any_more_leaves_a_page_all_the_same(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps({**config, "store": "", "input": str(tmp_path / "gone")}), encoding="utf-8")
+    assert leave_training_report(Run.open(str(path))) == str(path / "report.html")
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("warning: the run is whole, and its page shows no evaluation: the images that") and "gone" in told
+    assert alone(path / "report.html").sections == ["result", "data", "learning", "augmentation", "repeat"]
 
 
 def test_training_leaves_a_page_of_what_chose_and_does_not_open_test(

@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
 from headstart.features import files
+from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.places.mirror import push_files
 from headstart.features.runtime import quietly
@@ -85,7 +87,8 @@ def leave_report(path: str, name: str = "") -> str:
 def leave_training_report(run: Run) -> str:
     """The page that a training leaves beside its run, with what its validation split can show: it is measured for that.
 
-    One that was fitted to is not, nor one of so many answers that it takes long: the page then says how.
+    One that was fitted to is not, nor one of so many answers that it takes long: the page then says how. Nor is it where its
+    images are gone, which stored maps can do without: a line on stderr says so.
 
     Returns:
         The page's path.
@@ -93,7 +96,11 @@ def leave_training_report(run: Run) -> str:
     chose = any(name.startswith("val_") for name in run.metrics)
     if not chose or len(run.class_names) * len(run.table.examples(CHOOSING)) > ANSWERS_AT_ONCE:
         return leave_report(run.home)
-    evaluate(EvaluateConfig(run.home, split=CHOOSING, unsafe=run.unsafe))
+    try:
+        evaluate(EvaluateConfig(run.home, split=CHOOSING, unsafe=run.unsafe))
+    except UserError as error:
+        print(f"warning: the run is whole, and its page shows no evaluation: {error}", file=sys.stderr)
+        return leave_report(run.home)
     return leave_report(run.home, CHOOSING)
 
 
