@@ -809,6 +809,18 @@ def test_the_older_run_stays_whole_until_the_new_one_is(
     assert Run.open(str(tuned_copy)).class_names == list(CLASSES)
 
 
+def test_a_run_that_is_there_already_is_left_alone(
+    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    settings = config(photos, maps_run, tmp_path / "run", epochs=1, unfreeze_last=1)
+    before = metrics_of(finetune.finetune(settings).path)
+    capsys.readouterr()
+    finetune.finetune(settings)
+    assert capsys.readouterr().err == f"{tmp_path / 'run'} already holds this: nothing to do\n"
+    assert metrics_of(tmp_path / "run") == before
+
+
 @pytest.fixture
 def images(photos: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of `photos` that a test may change."""

@@ -53,6 +53,13 @@ def test_fit_twice(photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.
     assert f"plots and predictions: {run / 'evaluation' / 'test'}" in told.out
     assert set(os.listdir(run)) == FILES
     store, metrics = snapshot(run / "store"), json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    held = snapshot(run)
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("already holds this: nothing to do") == 2
+    assert {name for name, state in snapshot(run).items() if held.get(name) != state} <= {
+        *(name for name in held if name.startswith("evaluation/test/")),
+        "report.html",
+    }
     assert main([*command, "--head", "mlp"]) == 0
     told = capsys.readouterr()
     assert "already holds this: nothing to do" in told.err

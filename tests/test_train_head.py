@@ -329,6 +329,24 @@ def test_training_again_removes_the_older_evaluation(run_copy: pathlib.Path, sto
     assert len(history_of(run_copy)["epoch"]) == 1
 
 
+def test_a_run_that_is_there_already_is_left_alone(
+    run: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    train(config(store, path, epochs=1))
+    (path / "evaluation" / "test").mkdir(parents=True)
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    capsys.readouterr()
+    assert train(config(store, path, epochs=1, unsafe=True)).home == str(path)
+    assert capsys.readouterr().err == f"{path} already holds this: nothing to do\n"
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+    train(config(store, path, epochs=2, patience=3))
+    told = f"{path}: the run there, which differs by epochs, patience, is replaced, and its evaluations go with it\n"
+    assert capsys.readouterr().err == told and metrics_of(path)["epochs"] == 2
+    train(config(store, path, epochs=2, patience=3), loss="categorical_crossentropy")
+    assert "differs by what it learns from or with, is replaced" in capsys.readouterr().err
+
+
 def nan_from(call: int) -> Any:
     """A loss that is NaN from its n-th batch on."""
     calls = tf.Variable(0)

@@ -64,12 +64,12 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
 
     if config.at_once and (head is not None or loss is not None):
         raise UserError("bad-flag", f"{config.at_once} is for the built-in linear head and loss: leave out one or the other")
-    with run_folder.claimed(config.run) as published:
-        return _train(config, head, loss, published)
+    with run_folder.claimed(config.run):
+        return _train(config, head, loss)
 
 
-def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: bool) -> Run:
-    """The training, in a folder that is locked; if what was published is this very one, there is nothing to do."""
+def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
+    """The training, in a folder that is locked; if it holds this very one, there is nothing to do."""
     import keras
 
     from headstart.features.store.feature_store import FeatureStore
@@ -80,7 +80,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
-    from headstart.training.runs.older_run import holds
+    from headstart.training.runs.older_run import leaves_alone
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
@@ -99,7 +99,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any, published: 
     recipe = _recipe(config, store, loss, everything)
     identity = None if own else _identity(config, store, tap, recipe)
     described = _described(config, store, tap, identity, custom=head is not None)
-    if published and identity and holds(config.run, described):
+    if leaves_alone(config.run, described):
         return run_folder.Run.open(config.run, config.unsafe)
     keras.utils.set_random_seed(config.seed)
     backbone = store.backbone(tap)

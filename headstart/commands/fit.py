@@ -49,7 +49,7 @@ class FitConfig:
 
 @quietly
 def fit(config: FitConfig) -> Evaluation:
-    """Extraction, training and evaluation; what exists already is not done again.
+    """Extraction, training and evaluation; a store and a run that are there already are not made again.
 
     Args:
         config: what `headstart fit` takes: `headstart extract`'s flags and `headstart train`'s.

@@ -52,12 +52,12 @@ def finetune(config: FinetuneConfig) -> Run:
     """
     from headstart.training.runs import run_folder
 
-    with run_folder.claimed(config.run) as published:
-        return _finetune(config, published)
+    with run_folder.claimed(config.run):
+        return _finetune(config)
 
 
-def _finetune(config: FinetuneConfig, published: bool) -> Run:
-    """The training, in a folder that is locked; if what was published is this very one and whole, there is nothing to do."""
+def _finetune(config: FinetuneConfig) -> Run:
+    """The training, in a folder that is locked; if it holds this very one and whole, there is nothing to do."""
     import keras
 
     from headstart.training.finetuning.starting_points import from_images, from_store
@@ -66,7 +66,7 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
-    from headstart.training.runs.older_run import holds
+    from headstart.training.runs.older_run import leaves_alone
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
 
@@ -80,14 +80,14 @@ def _finetune(config: FinetuneConfig, published: bool) -> Run:
         recipe = _recipe(config, begin, precision)
         identity = _identity(config, begin, recipe)
         decisions = {name: getattr(config, name) for name in DECISIONS}
-        if published and holds(config.run, {"identity": identity, "decisions": decisions}):
+        described = {"finetune": dataclasses.asdict(config), "identity": identity, "decisions": decisions, **begin.facts}
+        if leaves_alone(config.run, described):
             return run_folder.Run.open(config.run, config.unsafe)
         work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity))
         for line in describe(begin.network):
             print(line, file=sys.stderr, flush=True)
         begin.picture(work)
         fitted, first_step = _fit(begin, recipe, work, identity)
-    described = {"finetune": dataclasses.asdict(config), "identity": identity, "decisions": decisions, **begin.facts}
     _finish(config, work, begin, fitted, described, first_step, started)
     run_folder.publish(config.run)
     return run_folder.Run.open(config.run, config.unsafe)

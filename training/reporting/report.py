@@ -88,11 +88,13 @@ def leave_training_report(run: Run) -> str:
     """The page that a training leaves beside its run, with what its validation split can show: it is measured for that.
 
     One that was fitted to is not, nor one of so many answers that it takes long: the page then says how. Nor is it where its
-    images are gone, which stored maps can do without: a line on stderr says so.
+    images are gone, which stored maps can do without: a line on stderr says so. A run that had a page already keeps it.
 
     Returns:
         The page's path.
     """
+    if os.path.isfile(os.path.join(run.path, REPORT)):
+        return place.join(run.home, REPORT)
     chose = any(name.startswith("val_") for name in run.metrics)
     if not chose or len(run.class_names) * len(run.table.examples(CHOOSING)) > ANSWERS_AT_ONCE:
         return leave_report(run.home)
