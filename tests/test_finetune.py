@@ -42,7 +42,7 @@ from headstart.training.runs import run_folder, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, write_photos
+from tests.conftest import CLASSES, IMAGE_SIZE, after_epoch, raises, write_photos
 from tests.pages import alone
 from tests.test_train_head import history_of, metrics_of
 
@@ -809,8 +809,8 @@ def test_the_older_run_stays_whole_until_the_new_one_is(
     assert Run.open(str(tuned_copy)).class_names == list(CLASSES)
 
 
-def test_a_run_that_is_there_already_is_left_alone(
-    photos: pathlib.Path, maps_run: pathlib.Path, tmp_path: pathlib.Path, quick: None,
+def test_a_run_that_is_there_already_is_left_alone_and_another_command_s_too(
+    photos: pathlib.Path, maps_run: pathlib.Path, maps_store: pathlib.Path, tmp_path: pathlib.Path, quick: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     settings = config(photos, maps_run, tmp_path / "run", epochs=1, unfreeze_last=1)
@@ -819,6 +819,9 @@ def test_a_run_that_is_there_already_is_left_alone(
     finetune.finetune(settings)
     assert capsys.readouterr().err == f"{tmp_path / 'run'} already holds this: nothing to do\n"
     assert metrics_of(tmp_path / "run") == before
+    with raises("output-taken") as caught:
+        train(TrainConfig(store=str(maps_store), run=str(tmp_path / "run"), epochs=1))
+    assert "holds a run that `headstart finetune` made of" in str(caught.value)
 
 
 @pytest.fixture

@@ -101,6 +101,14 @@ def test_fit_refuses_before_the_long_part(photos: pathlib.Path, tmp_path: pathli
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
+def test_fit_refuses_to_replace_another_run_before_the_long_part(
+    photos: pathlib.Path, run_copy: pathlib.Path, one_line: Callable[[], str]
+) -> None:
+    assert main(["fit", str(photos), "--run", str(run_copy), *FLAGS]) == 2
+    assert "holds a run that `headstart train` made of" in one_line()
+    assert not (run_copy / "store").exists()
+
+
 def test_public_names(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(photos)

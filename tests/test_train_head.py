@@ -31,7 +31,7 @@ from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import generation, rewrite_manifest
+from tests.conftest import generation, raises, rewrite_manifest
 
 TAP = "top_activation:avg"
 CHANNELS = 1280  # of the stand-in's last map
@@ -345,6 +345,20 @@ def test_a_run_that_is_there_already_is_left_alone(
     assert capsys.readouterr().err == told and metrics_of(path)["epochs"] == 2
     train(config(store, path, epochs=2, patience=3), loss="categorical_crossentropy")
     assert "differs by what it learns from or with, is replaced" in capsys.readouterr().err
+
+
+def test_a_run_of_something_else_is_not_replaced(
+    run_copy: pathlib.Path, store: pathlib.Path, store_copy: pathlib.Path, lopsided: pathlib.Path, quick: None
+) -> None:
+    told = f"--run '{run_copy}' holds a run that `headstart train` made of '{store}', and this is `headstart train` of "
+    with raises("output-taken") as caught:
+        train(config(lopsided, run_copy, epochs=1))
+    assert str(caught.value) == f"{told}'{lopsided}': give another --run, or delete that one"
+    assert metrics_of(run_copy)["epochs"] == 20
+    assert train(config(store_copy, run_copy, epochs=1)).config["store"] == str(store_copy)  # the same features, elsewhere
+    changed = json.loads((run_copy / "config.json").read_text(encoding="utf-8")) | {"dataset_digest": "before it grew"}
+    (run_copy / "config.json").write_text(json.dumps(changed), encoding="utf-8")
+    assert train(config(store_copy, run_copy, epochs=2)).config["dataset_digest"] != "before it grew"
 
 
 def nan_from(call: int) -> Any:

@@ -80,7 +80,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
     from headstart.training.heads import attach_head
     from headstart.training.runs import run_folder
     from headstart.training.runs.agreement import check_agreement
-    from headstart.training.runs.older_run import leaves_alone
+    from headstart.training.runs.older_run import check_source, leaves_alone
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
@@ -99,6 +99,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
     recipe = _recipe(config, store, loss, everything)
     identity = None if own else _identity(config, store, tap, recipe)
     described = _described(config, store, tap, identity, custom=head is not None)
+    check_source(config.run, "train", described["store"], described["dataset_digest"], described["fingerprint"])
     if leaves_alone(config.run, described):
         return run_folder.Run.open(config.run, config.unsafe)
     keras.utils.set_random_seed(config.seed)

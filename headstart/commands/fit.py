@@ -17,6 +17,7 @@ from headstart.features.engines.options import has_openvino
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import limit_intra_op_threads, quietly
+from headstart.features.store.manifest import is_store
 from headstart.pipelines.extract_config import ExtractConfig, check_names
 from headstart.training.tasks.checks import check_training
 from headstart.training.train_config import TrainConfig
@@ -65,10 +66,12 @@ def fit(config: FitConfig) -> Evaluation:
     from headstart.training.evaluation.evaluate import evaluate
     from headstart.training.evaluation.evaluate_config import EvaluateConfig
     from headstart.training.runs import run_folder
+    from headstart.training.runs.older_run import check_source
     from headstart.training.train import train
 
     with run_folder.claimed(config.train.run):  # refused before the long part, if it must be
-        pass
+        if not is_store(config.extract.store):
+            check_source(config.train.run, "train", place.absolute(config.extract.store))
     store = extract(config.extract)
     run = train(config.train)
     print(train_command.describe(run))

@@ -60,17 +60,18 @@ def _finetune(config: FinetuneConfig) -> Run:
     """The training, in a folder that is locked; if it holds this very one and whole, there is nothing to do."""
     import keras
 
-    from headstart.training.finetuning.starting_points import from_images, from_store
+    from headstart.training.finetuning.starting_points import from_images, from_store, source_of
     from headstart.training.finetuning.unfreeze import describe
     from headstart.training.fitting.checkpoint import goes_on
     from headstart.training.fitting.devices import spread_over
     from headstart.training.heads import resolve_precision
     from headstart.training.runs import run_folder
-    from headstart.training.runs.older_run import leaves_alone
+    from headstart.training.runs.older_run import check_source, leaves_alone
     from headstart.training.scoring.goals import check_dataset
     from headstart.training.tasks.checks import check_training
 
     started = time.monotonic()
+    check_source(config.run, "finetune", *source_of(config))
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     with spread_over(config.devices):

@@ -77,6 +77,13 @@ def _opened(config: FinetuneConfig) -> Run:
     return run
 
 
+def source_of(config: FinetuneConfig) -> tuple[str, str]:
+    """The images or the store that a fine-tuning reads, and its dataset's digest, before either is read."""
+    if config.from_store:
+        return place.absolute(config.from_store), FeatureStore.open(config.from_store).manifest.dataset_digest
+    return absolute_input(config.input or ""), Run.open(config.init_from, config.unsafe).config["dataset_digest"]
+
+
 def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
     """A run, and the images that its features came from."""
     run = _opened(config)

@@ -1,6 +1,7 @@
 """What a run's folder holds already, and what a training that begins there may do with it.
 
-The very same run is left alone. Any other gives way, with a line.
+The very same run is left alone. One of the same command and the same store or images gives way, with a line: that is how a run
+is made better, or again when its dataset has grown. Any other stays, and the training is refused.
 """
 
 from __future__ import annotations
@@ -12,10 +13,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.features import files
-from headstart.features.places import mirror
-from headstart.training.runs.run_folder import CONFIG, METRICS
+from headstart.features.dataset.inputs import absolute_input
+from headstart.features.errors import UserError
+from headstart.features.places import mirror, place
+from headstart.training.runs.run_folder import CONFIG, METRICS, STORE
 
 WHERE = ("store", "from_store", "input", "run", "init_from", "unsafe")  # of flags: what lies there has digests
+
+
+def check_source(path: str, command: str, where: str, digest: str = "", fingerprint: str = "") -> None:
+    """Looks whether a run's folder holds a run of something else.
+
+    Args:
+        path: the run's folder.
+        command: `train` or `finetune`: what is to make a run there.
+        where: the store or the images that it reads, as an absolute path.
+        digest: of the dataset there.
+        fingerprint: of the features there; '' where any do.
+
+    Raises:
+        UserError: when a complete run of another command, store or dataset is there.
+    """
+    if not (kept := _kept(path)):
+        return
+    own, source = _source(kept)
+    moved = where == place.join(place.absolute(path), STORE) and not place.exists(source)
+    same = digest == kept["dataset_digest"] and fingerprint in ("", kept["fingerprint"])
+    if own == command and (source == where or same or moved):
+        return
+    raise UserError(
+        "output-taken",
+        f"--run {path!r} holds a run that `headstart {own}` made of {source!r}, and this is `headstart {command}` of "
+        f"{where!r}: give another --run, or delete that one",
+    )
 
 
 def leaves_alone(path: str, described: Mapping[str, Any]) -> bool:
@@ -46,6 +76,13 @@ def _kept(path: str) -> dict[str, Any]:
     if not os.path.isfile(os.path.join(folder, METRICS)):
         return {}
     return dict(files.read_json(os.path.join(folder, CONFIG)))
+
+
+def _source(kept: Mapping[str, Any]) -> tuple[str, str]:
+    """The command that made a run, and the store or the images that it read."""
+    if "finetune" not in kept:
+        return "train", kept["store"]
+    return "finetune", kept.get("from_store") or absolute_input(kept["finetune"]["input"])
 
 
 def _say(line: str) -> None:
