@@ -320,6 +320,12 @@ def test_copies_of_what_was_trained_on_are_counted_by_row(
     shutil.copy(photos / "test" / "fern" / "00.jpg", tmp_path / "copies" / "fern" / "new.jpg")
     metrics = evaluated(run_copy, tmp_path / "copies")
     assert metrics.seen_in_training == 9 and metrics.used_for_selection is True
+    assert metrics.unseen == {"examples": 1, "metric": "accuracy", "value": 1.0, "low": 0.025, "high": 1.0}
+    told = describe(metrics).splitlines()
+    assert told[1] == "  9 of them were trained on or chose the model; accuracy of the other 1: 100.00%  [2.50, 100.00]"
+    assert told[2].startswith("  accuracy")
+    seen = describe(evaluated(run_copy, split="train")).splitlines()
+    assert seen[1] == "  36 of them were trained on or chose the model, which flatters it"
 
 
 def test_digests_are_those_of_the_files(run_copy: pathlib.Path, photos: pathlib.Path, store: pathlib.Path) -> None:

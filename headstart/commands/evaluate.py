@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,8 @@ def outcome(run: str, evaluation: Evaluation) -> Outcome:
 
 def describe(evaluation: Evaluation) -> str:
     """The figures for a terminal."""
-    text = evaluation.words()
-    if evaluation.seen_in_training and not evaluation.used_for_selection:
-        text += f"\nwarning: {evaluation.seen_in_training} of these contents were trained on or chosen by"
+    head, _, figures = evaluation.words().partition("\n")
+    text = "\n".join([head, *_seen_lines(evaluation), figures])
     text += "".join(f"\n{line}" for line in _decision_lines(evaluation))
     text += "".join(f"\n{line}" for line in evaluation.lines_by())
     text += f"\nplots and predictions: {evaluation.folder}"
@@ -58,6 +58,20 @@ def describe(evaluation: Evaluation) -> str:
         first = evaluation.unreadable[0]
         text += f"\n{len(evaluation.unreadable)} images can't be read, such as {first.key} ({first.reason})"
     return text
+
+
+def _seen_lines(evaluation: Evaluation) -> list[str]:
+    """How many of the images the run has learned from, and what it is worth on the others."""
+    from headstart.training.evaluation.report import percent
+    from headstart.training.scoring.scores import Interval
+
+    if not evaluation.seen_in_training:
+        return []
+    line, others = f"  {evaluation.seen_in_training:,} of them were trained on or chose the model", evaluation.unseen
+    if not others:
+        return [f"{line}, which flatters it"]
+    figure = Interval(*(math.nan if others[end] is None else others[end] for end in ("value", "low", "high")))
+    return [f"{line}; {others['metric'].replace('_', ' ')} of the other {others['examples']:,}: {percent(figure).strip()}"]
 
 
 def _decision_lines(evaluation: Evaluation) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from headstart.features import files
 from headstart.features.dataset.examples import Example, drawn_together
 from headstart.features.dataset.inputs import absolute_input
@@ -53,6 +55,7 @@ class Evaluation(Shown):
         input: the store, folder or table, as an absolute path.
         used_for_selection: most of the contents were trained on or chosen by, so that the scores flatter the run.
         seen_in_training: how many of them.
+        unseen: where some were and some were not, of the others: `examples`, and the `value`, `low` and `high` of a `metric`.
         groups_declared: someone said which examples belong together.
         unreadable: images that there is no score of.
         dataset_digest: of the dataset that was measured on.
@@ -70,6 +73,7 @@ class Evaluation(Shown):
     input: str
     used_for_selection: bool
     seen_in_training: int
+    unseen: dict[str, Any]
     groups_declared: bool
     unreadable: list[UnreadableImage]
     dataset_digest: str
@@ -119,13 +123,15 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     found = (of_store if is_store(path) else by_images)(run, path, config.split)
     groups = drawn_together(found.examples)
     known = run.seen()
-    seen = sum(example.digest[:16] in known for example in found.examples)
+    is_seen = np.array([example.digest[:16] in known for example in found.examples])
+    seen = int(is_seen.sum())
     evaluation = Evaluation(
         folder=place.join(run.home, EVALUATION, found.name),
         split=found.split,
         input=absolute_input(path),
         used_for_selection=2 * seen > len(found.examples),
         seen_in_training=seen,
+        unseen=_unseen(config, run, found, groups, np.flatnonzero(~is_seen)) if seen else {},
         groups_declared=found.groups_declared,
         unreadable=found.unreadable,
         dataset_digest=found.dataset_digest,
@@ -160,6 +166,19 @@ def _measured_sets(config: EvaluateConfig, run: Run, found: Answers, groups: Seq
         "operating_point": {},
         "by": {by: set_subgroups(values, *answers, own, config.seed) for by, values, own in _values_by(config, found, groups)},
     }
+
+
+def _unseen(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str], rows: np.ndarray) -> dict[str, Any]:
+    """The figure of the examples that the run was neither trained on nor chosen by; nothing where there are none."""
+    if not len(rows):
+        return {}
+    labels, probabilities, own = found.labels[rows], found.probabilities[rows], [groups[row] for row in rows]
+    if run.label_delimiter:
+        sets = score_sets(labels, probabilities, own, run.class_names, thresholds_of(run.metrics), config.seed)
+        return {"examples": len(rows), "metric": "mean_average_precision", **sets.mean_average_precision.to_json()}
+    keys = [found.examples[row].key for row in rows]
+    scores = score(labels, probabilities, keys, own, run.class_names, config.seed)
+    return {"examples": len(rows), "metric": "accuracy", **scores.accuracy.to_json()}
 
 
 def _values_by(
