@@ -12,6 +12,7 @@ import numbers
 import os
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,12 @@ def _check_limits(field: dataclasses.Field[Any], value: Any) -> None:
         raise UserError("bad-flag", f"{_shown(field)} is one of {', '.join(choices)}, not {value!r}.{nearest(value, choices)}")
     if bounds and value is not None and value not in bounds:
         raise UserError("bad-flag", f"{_shown(field)} {bounds.demand} {value}")
+
+
+def given(config: Any, names: Iterable[str]) -> list[str]:
+    """Of some of a configuration's fields, those that are not at their defaults, as a person knows them."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    return [_shown(fields[name]) for name in names if getattr(config, name) != fields[name].default]
 
 
 _UNFIT = object()

@@ -60,7 +60,7 @@ OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text h
     ExtractConfig: EXTRACTION,
     TrainConfig: {**GOAL, "refit": st.just(False)},
     FinetuneConfig: {**FROM_IMAGES, "run": st.just("run")},
-    EvaluateConfig: {"by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
+    EvaluateConfig: {"input": NAMES, "by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
     BackbonesConfig: {"image_size": SIZES},
     NotebookConfig: {"image_size": SIZES},
     PredictConfig: {"output": st.sampled_from(["a b", "-/"]), "with_features": st.just(False), "review": st.just(0)},

@@ -216,6 +216,19 @@ def test_table(run_copy: pathlib.Path, photos: pathlib.Path, tmp_path: pathlib.P
         np.testing.assert_allclose(row, stored[key], atol=2e-3)
 
 
+def test_a_table_of_other_column_names(run_copy: pathlib.Path, flat: pathlib.Path, store: pathlib.Path) -> None:
+    rows = [f"{path.relative_to(flat)},{path.parent.name},roll-{path.stem}\n" for path in flat.rglob("*.*")]
+    (flat / "list.csv").write_text("file,kind,roll\n" + "".join(rows), encoding="utf-8")
+    names = {"image_column": "file", "label_column": "kind", "group_column": "roll"}
+    metrics = evaluated(run_copy, flat / "list.csv", **names)
+    assert metrics.scores.examples == 12 and metrics.scores.groups == 4
+    with raises("bad-flag") as caught:
+        evaluated(run_copy, store, **names)
+    assert f"--image_column says how images are read, and '{store}' is a store" in str(caught.value)
+    with raises("bad-flag"):
+        evaluated(run_copy, label_column="kind")
+
+
 def test_fewer_classes_than_the_run_keep_their_ids(run_copy: pathlib.Path, flat: pathlib.Path) -> None:
     shutil.rmtree(flat / "anemone")  # the folder's first class is the run's second
     metrics = evaluated(run_copy, flat)

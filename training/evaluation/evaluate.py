@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from headstart.features import files
+from headstart.features.config import given
 from headstart.features.dataset.examples import Example, drawn_together
 from headstart.features.dataset.inputs import absolute_input
 from headstart.features.dataset.record_inputs import is_record_input
+from headstart.features.dataset.sources import SourceOptions
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import quietly
 from headstart.features.shown import Shown, plots
 from headstart.features.store.manifest import is_store
 from headstart.training.evaluation import report, set_report
-from headstart.training.evaluation.evaluate_config import EvaluateConfig
+from headstart.training.evaluation.evaluate_config import READING, EvaluateConfig
 from headstart.training.evaluation.evaluation_folder import written_whole
 from headstart.training.plots.confused_pairs import confused_pairs
 from headstart.training.plots.confusion_matrix import confusion_matrix
@@ -119,8 +120,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     run = Run.open(config.run, config.unsafe)
     check_evaluation(config, run.label_delimiter)
     path = config.input or data_source(run)
-    by_images = functools.partial(of_images, label_delimiter=config.label_delimiter)
-    found = (of_store if is_store(path) else by_images)(run, path, config.split)
+    found = _answers(config, run, path)
     groups = drawn_together(found.examples)
     known = run.seen()
     is_seen = np.array([example.digest[:16] in known for example in found.examples])
@@ -142,6 +142,16 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     with written_whole(run, found.name) as folder:
         _write(folder, evaluation, found, groups, run)
     return evaluation
+
+
+def _answers(config: EvaluateConfig, run: Run, path: str) -> Answers:
+    """What the run says of a store, or of images."""
+    if not is_store(path):
+        options = SourceOptions(**{name: getattr(config, name) for name in READING})
+        return of_images(run, path, config.split, options)
+    if extra := given(config, READING):
+        raise UserError("bad-flag", f"{extra[0]} says how images are read, and {path!r} is a store: leave it out")
+    return of_store(run, path, config.split)
 
 
 def _measured(config: EvaluateConfig, run: Run, found: Answers, groups: Sequence[str]) -> dict[str, Any]:

@@ -94,14 +94,14 @@ def check_same_task(run: Run, label_delimiter: str, path: str) -> None:
         raise UserError("other-dataset", f"{run.home!r} was trained on {learned} an image, and {path!r} holds {held} an image")
 
 
-def of_images(run: Run, path: str, asked: str, label_delimiter: str = "") -> Answers:
+def of_images(run: Run, path: str, asked: str, options: SourceOptions = SourceOptions()) -> Answers:
     """A folder or table of images, the run's own or another, or one of its splits.
 
     Args:
         run: the one that answers.
         path: the folder or table.
         asked: the split, or '' for test, or for all where there are no splits.
-        label_delimiter: of images with several labels, what parts them there; the run's own when it is ''.
+        options: how it is read; of images with several labels, what parts them is the run's own when it is ''.
 
     Raises:
         UserError: for a split that does not exist, classes that the run does not know, images of the run's own that have
@@ -109,7 +109,8 @@ def of_images(run: Run, path: str, asked: str, label_delimiter: str = "") -> Ans
     """
     own = not run.config.get("store") and absolute_input(path) == run.config["input"]
     several = bool(run.label_delimiter)
-    images = own_images(run, asked or "test") if own else _other_images(path, asked, label_delimiter or run.label_delimiter)
+    options = dataclasses.replace(options, label_delimiter=options.label_delimiter or run.label_delimiter)
+    images = own_images(run, asked or "test") if own else _other_images(path, asked, options)
     examples, rows, unreadable = _classified(run, images.chosen, images.digests)
     if own and (changed := [example.key for example in examples if example.digest != images.digests[example.key]]):
         raise UserError(
@@ -195,13 +196,13 @@ def own_images(run: Run, split: str) -> Images:
     return Images(chosen, split, run.config["groups_declared"], digests)
 
 
-def _other_images(path: str, asked: str, label_delimiter: str) -> Images:
+def _other_images(path: str, asked: str, options: SourceOptions) -> Images:
     """All of another folder or table, or one of its splits."""
     if not is_record_input(path) and not place.exists(path):
         raise UserError(
             "missing-input", f"the input {path!r} does not exist: give a folder or table of images, or a feature store"
         )
-    source = read_united(path, SourceOptions(label_delimiter=label_delimiter), least_classes=1)
+    source = read_united(path, options, least_classes=1)
     for note in source.notes:
         print(note, file=sys.stderr)
     splits = sorted({image.split for image in source.images})
