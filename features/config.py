@@ -129,6 +129,12 @@ def given(config: Any, names: Iterable[str]) -> list[str]:
     return [_shown(fields[name]) for name in names if getattr(config, name) != fields[name].default]
 
 
+def refuse_given(config: Any, names: Iterable[str], why: str) -> None:
+    """Raises UserError when one of some fields is not at its default: nothing would read it."""
+    if found := given(config, names):
+        raise UserError("bad-flag", f"{found[0]} {why}: leave it out")
+
+
 _UNFIT = object()
 
 

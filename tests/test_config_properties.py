@@ -48,6 +48,8 @@ FROM_IMAGES = {
     **GOAL,
     "from_store": st.just(""),
     "devices": st.just(1),
+    "head": st.just("linear"),
+    "dropout": st.just(0.5),
     **{f"unfreeze_{end}": st.just("") for end in ("from", "after")},
 }
 FROM_IMAGES |= {
@@ -58,7 +60,7 @@ FROM_IMAGES |= {
 }
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text has a grammar, or fields depend on each other
     ExtractConfig: EXTRACTION,
-    TrainConfig: {**GOAL, "refit": st.just(False)},
+    TrainConfig: {**GOAL, "refit": st.just(False), "head": st.just("mlp")},
     FinetuneConfig: {**FROM_IMAGES, "run": st.just("run")},
     EvaluateConfig: {"input": NAMES, "by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
     BackbonesConfig: {"image_size": SIZES},

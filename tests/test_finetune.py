@@ -942,6 +942,8 @@ def test_another_order_of_classes_is_refused(
         (["--augment", "strange"], "--augment"),
         (["--from_store", "store", "--unfreeze_after", "a_add"], "give INPUT with --init_from, or --from_store, not both"),
         (["--layout", "class"], "has the classes"),
+        (["--head", "mlp"], "--head is of a head to train first, and that of --init_from is there: leave it out"),
+        (["--layer_decay", "0.1"], "--layer_decay is of layers of the backbone, and none is unfrozen: leave it out"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -977,6 +979,11 @@ def test_bad_flags(
             "not every path of the backbone leads through 'c_conv'",
         ),
         (["--from_store", "STORE", "--unfreeze_after", "c_add"], "has no unpooled tap c_add:none"),
+        (
+            ["--from_store", "STORE", "--unfreeze_after", "a_add", "--label_column", "kind"],
+            "--label_column says how INPUT is read, and --from_store reads what is stored: leave it out",
+        ),
+        (["--from_store", "STORE", "--unfreeze_after", "a_add", "--dropout", "0.9"], "--dropout is of the mlp"),
         (["--from_store", "nowhere", "--unfreeze_after", "a_add"], "headstart extract INPUT --store nowhere"),
     ],
 )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.config import check_fields, flag, positional, refuse_given, required
 from headstart.features.errors import UserError
 from headstart.training.scoring.goals import check_flags
 
 HEADS = ("linear", "mlp")
 SOLVERS = ("adam", "lbfgs")
-OF_ADAM = ("batch_size", "learning_rate")  # flags that no other solver reads
+OF_ADAM = ("batch_size", "learning_rate", "precision")  # flags that no other solver reads
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
+OF_EPOCHS = ("epochs", "patience", "batch_size", "learning_rate", "monitor", "precision")
 DECISIONS = ("no_calibrate", "operating_point", "positive_class")  # made when the training is over
 
 
@@ -65,10 +66,12 @@ class TrainConfig:
         if self.solver != "adam" and (self.head != "linear" or self.refit):
             other = "--refit has a solver of its own" if self.refit else f"--head is {self.head}"
             raise UserError("bad-flag", f"--solver {self.solver} is for the linear head, and {other}: leave one of them out")
+        if self.refit:
+            refuse_given(self, OF_EPOCHS, "is of training by epochs, and --refit finds the optimum without")
         if self.solver != "adam":
-            for name in OF_ADAM:
-                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                    raise UserError("bad-flag", f"--{name} is of --solver adam: {self.solver} has none, leave it out")
+            refuse_given(self, OF_ADAM, f"is of --solver adam, and --solver {self.solver} has none")
+        if self.head != "mlp":
+            refuse_given(self, ("dropout",), "is of the mlp, and --head is linear")
         if self.refit and self.operating_point:
             raise UserError("bad-flag", "--operating_point is chosen by validation, which --refit trains on: leave one out")
 

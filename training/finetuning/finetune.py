@@ -19,7 +19,7 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.runtime import quietly
 from headstart.features.spec import FeatureSpec
-from headstart.training.finetuning.finetune_config import HEAD_RATE, UNFROZEN_RATE, FinetuneConfig
+from headstart.training.finetuning.finetune_config import HEAD_RATE, READING, UNFROZEN_RATE, FinetuneConfig
 from headstart.training.train_config import DECISIONS
 
 if TYPE_CHECKING:
@@ -207,17 +207,6 @@ def _recipe(config: FinetuneConfig, begin: StartingPoint, precision: str) -> Rec
 
 
 PLACES = ("run", "input", "init_from", "from_store")  # what lies there decides, and has digests
-READING = (  # images, labels and splits are compared with the run's
-    "layout",
-    "image_column",
-    "label_column",
-    "label_delimiter",
-    "split_column",
-    "image_field",
-    "label_field",
-    "label_names",
-    "data_dir",
-)  # images, labels and splits are compared with the run's
 INDIFFERENT = (
     *PLACES,
     *READING,

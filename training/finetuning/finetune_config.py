@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
-from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.config import check_fields, flag, positional, refuse_given, required
 from headstart.features.dataset.inputs import LAYOUTS
 from headstart.features.errors import UserError
 from headstart.features.places import place
@@ -15,6 +15,10 @@ from headstart.training.scoring.goals import check_flags
 from headstart.training.train_config import CLASS_WEIGHTS, HEADS, MONITORS, PRECISIONS
 
 HEAD_RATE, UNFROZEN_RATE = 1e-4, 1e-5
+READING = (  # how images are read, whose labels and splits are compared with the run's
+    *("layout", "image_column", "label_column", "label_delimiter", "split_column"),
+    *("image_field", "label_field", "label_names", "data_dir"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,9 @@ class FinetuneConfig:
         self._check_source()
         if not self.augment and not self.from_store:
             object.__setattr__(self, "augment", "standard")
-        _ = self.unfreezing  # it refuses what it must
+        unfreezing = self.unfreezing  # it refuses what it must
+        if unfreezing == Unfreezing():
+            refuse_given(self, ("layer_decay",), "is of layers of the backbone, and none is unfrozen")
 
     def _check_source(self) -> None:
         if self.from_store and self.input:
@@ -109,6 +115,12 @@ class FinetuneConfig:
             raise UserError(
                 "bad-flag", "--from_store reads what is stored: leave --augment and --no_... out, and extract with --views"
             )
+        if self.from_store:
+            refuse_given(self, READING, "says how INPUT is read, and --from_store reads what is stored")
+        if self.init_from:
+            refuse_given(self, ("head", "dropout"), "is of a head to train first, and that of --init_from is there")
+        if self.head != "mlp":
+            refuse_given(self, ("dropout",), "is of the mlp, and --head is linear")
         if self.init_from and _same(self.init_from, self.run):
             raise UserError("bad-flag", f"--run {self.run!r} is where the training begins (--init_from): give another folder")
         if self.from_store and not self.unfreeze_after:
