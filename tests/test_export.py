@@ -28,8 +28,8 @@ from headstart.training.exporting.export import Exported, export
 from headstart.training.exporting.export_config import ExportConfig
 from headstart.training.exporting.formats import FLOAT, FORMATS, INT8
 from headstart.training.exporting.kept_images import kept_images
-from headstart.training.exporting.kinds import OneClass
-from headstart.training.exporting.model_card import in_one_line
+from headstart.training.exporting.kinds import OneClass, SetOfClasses
+from headstart.training.exporting.model_card import _making, in_one_line
 from headstart.training.runs.run_folder import Run
 from tests.conftest import CLASSES, raises
 
@@ -152,6 +152,33 @@ def test_each_format_is_called_as_its_card_says(
 def test_the_encoded_signature_takes_what_rest_sends(loaded: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(loaded["served"], expected["saved_model"], atol=FLOAT.largest)
     assert loaded["classes"].tolist() == [[name.encode() for name in CLASSES]] * 2
+
+
+def training_line(run: pathlib.Path, config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """What a card says of the training of a run with other facts."""
+    for name, facts in (("config.json", config), ("metrics.json", metrics)):
+        held = json.loads((run / name).read_text(encoding="utf-8"))
+        (run / name).write_text(json.dumps({**held, **facts}), encoding="utf-8")
+    return _making(Run.open(str(run)), {"model_sha256": ""})[3]
+
+
+def test_a_card_tells_of_the_training_what_is_true(run_copy: pathlib.Path) -> None:
+    told = training_line(run_copy, {}, {"epochs": 20, "best_epoch": 19})
+    assert told == "- training: 20 epochs, the weights of epoch 19, head linear, batch_size 12, learning_rate 0.0003, seed 0"
+    tuned = {"learning_rate": None, "batch_size": 8, "seed": 1, "dropout": 0.5, "head": "linear", "augment": "light"}
+    config = {"finetune": tuned, "identity": {"learning_rate": 1e-5}, "head": "mlp", "unfrozen": ["c_conv"]}
+    told = training_line(run_copy, config, {})
+    assert "head mlp, batch_size 8, learning_rate 1e-05, augment light, seed 1, dropout 0.5" in told
+    refit = {"examples": 48, "penalty": 0.1, "splits": ["train", "validation"]}
+    told = training_line(run_copy, {}, {"refit": refit, "cross_validated_accuracy": 1.0})
+    where = "48 images of train and validation, penalty 0.1 (chosen by cross-validation over 5 folds)"
+    assert told == f"- training: a linear head at its optimum on {where}"
+
+
+def test_a_card_says_by_what_thresholds_were_chosen() -> None:
+    chosen = [{"name": "red", "threshold": 0.4, "f1": 0.9}]
+    assert "chosen on validation for" in SetOfClasses(chosen).lines()[0]
+    assert "chosen out of fold for" in SetOfClasses(chosen, out_of_fold=True).lines()[0]
 
 
 @pytest.mark.slow

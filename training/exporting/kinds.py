@@ -101,6 +101,7 @@ class SetOfClasses:
         "probabilities are of these classes only, each for itself, and do not sum to 1."
     )
     chosen: Sequence[Mapping[str, Any]]  # a training's thresholds, as its metrics.json has them
+    out_of_fold: bool = False  # by images of the training split, each left out in its turn, and not by validation
 
     @property
     def thresholds(self) -> Floats:
@@ -130,8 +131,9 @@ class SetOfClasses:
             f"`{printable(each['name'])}` {each['threshold']:.6g}" + (" (not chosen)" if each["f1"] is None else "")
             for each in self.chosen
         ]
+        where = "out of fold" if self.out_of_fold else "on validation"
         return [
-            "- an image has each class whose probability is its threshold or more. They were chosen on validation for the "
+            f"- an image has each class whose probability is its threshold or more. They were chosen {where} for the "
             f"largest F1, and `export.json` has all of them: {shortened(shown, MANY)}"
         ]
 
@@ -139,7 +141,8 @@ class SetOfClasses:
 def kind_of(run: Run) -> Kind:
     """What is asked of a run's images."""
     if run.label_delimiter:
-        return SetOfClasses(run.metrics["thresholds"])
+        metrics = run.metrics
+        return SetOfClasses(metrics["thresholds"], bool(metrics["calibration"].get("out_of_fold")))
     point = OperatingPoint.of_run(run)
     return OneClass(point.to_json() if point else None)
 

@@ -15,6 +15,7 @@ from headstart.training.exporting.kinds import MANY, Kind, kind_of
 from headstart.training.exporting.licences import licence_of
 from headstart.training.exporting.requirements import evaluations
 from headstart.training.runs.run_folder import Run
+from headstart.training.scoring.folds import FOLDS
 
 if TYPE_CHECKING:
     from headstart.training.exporting.agreements import Compared
@@ -87,18 +88,35 @@ def _data(run: Run) -> list[str]:
 
 
 def _making(run: Run, facts: Mapping[str, Any]) -> list[str]:
-    spec, how = run.spec, run.config.get("finetune") or run.config["train"]
-    unfrozen = run.config.get("unfrozen") or []
-    shown = {name: how[name] for name in ("head", "epochs", "batch_size", "learning_rate", "dropout", "seed") if name in how}
+    spec, unfrozen = run.spec, run.config.get("unfrozen") or []
     return [
         f"- backbone: {spec.backbone}, weights `{spec.weights_digest[:16]}`, "
         f"{len(unfrozen)} of its layers trained further" + ("" if unfrozen else ", as it was"),
         f"- read at {run.tap.name}; {run.title} head",
         f"- images: {spec.image_size[0]}x{spec.image_size[1]} (`{spec.resize_mode}`, {spec.interpolation}, antialiased), "
         f"preprocessing `{spec.preprocessing}`",
-        f"- training: {', '.join(f'{name} {value}' for name, value in shown.items())}",
+        f"- training: {', '.join(_refitted(run.metrics) if 'refit' in run.metrics else _trained(run))}",
         f"- fingerprint of its features: `{run.config['fingerprint']}`; sha256 of model.keras: `{facts['model_sha256']}`",
     ]
+
+
+def _refitted(metrics: Mapping[str, Any]) -> list[str]:
+    """How a head came to its optimum: there were no epochs."""
+    refit = metrics["refit"]
+    folds = min(FOLDS, metrics["calibration"].get("groups", FOLDS))
+    chosen = f" (chosen by cross-validation over {folds} folds)" if "cross_validated_accuracy" in metrics else ""
+    where = f"{refit['examples']:,} images of {' and '.join(refit['splits'])}"
+    return [f"a linear head at its optimum on {where}", f"penalty {refit['penalty']:g}{chosen}"]
+
+
+def _trained(run: Run) -> list[str]:
+    """How a head, and layers of the backbone with it, were trained by epochs: what decided that, and nothing else."""
+    how, metrics = run.config.get("finetune") or run.config["train"], run.metrics
+    settled = {**how, **(run.config.get("identity") or {}), "head": run.head}  # the rate that was taken, not None
+    names = ["batch_size", "learning_rate", *["layer_decay"] * bool(run.config.get("unfrozen")), "augment", "seed"]
+    names = [*["head"] * bool(run.head), *names, *["dropout"] * (run.head == "mlp")]
+    epochs = f"{metrics['epochs']} epochs, the weights of epoch {metrics['best_epoch']}"
+    return [epochs, *(f"{name} {settled[name]}" for name in names if settled.get(name) not in (None, ""))]
 
 
 def _metrics(run: Run, kind: Kind) -> list[str]:

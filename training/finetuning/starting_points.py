@@ -123,7 +123,7 @@ def from_images(config: FinetuneConfig, precision: str) -> StartingPoint:
         return check_images(after, network.trained, below, run.spec, some, run.config["max_pixels"])
 
     facts = {name: run.config[name] for name in ("dataset_digest", "groups_declared", "max_pixels", "splits")}
-    facts |= _several(run.label_delimiter)
+    facts |= {"head": run.head, **_several(run.label_delimiter)}
     if network.unfrozen or not run.config.get("store"):
         facts["input"] = absolute_input(config.input or "")
     else:
@@ -149,6 +149,7 @@ def from_store(config: FinetuneConfig, precision: str) -> StartingPoint:
         return check_agreement(after, store, boundary, network.trained, network.frozen_model(store.spec))
 
     facts = {
+        "head": Run.open(config.init_from).head if config.init_from else config.head,
         "input": store.manifest.provenance.input,
         "from_store": place.absolute(config.from_store),
         "splits": store.splits,

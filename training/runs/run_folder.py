@@ -134,6 +134,11 @@ class Run(Shown):
         return "fine-tuned" if "finetune" in self.config else self.config["train"]["head"]
 
     @property
+    def head(self) -> str:
+        """The kind of its head; '' of a fine-tuning that an older version made."""
+        return str(self.config.get("head") or self.config.get("train", {}).get("head", ""))
+
+    @property
     def data_source(self) -> str:
         """Where its splits are: the store of its features, or the images, where its backbone is its own."""
         return self.config.get("store") or self.config["input"]
