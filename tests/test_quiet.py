@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -71,6 +72,22 @@ assert settings() == before
     assert (done.returncode, done.stdout) == (0, "11\n"), done.stderr
     ours = ("extract: ", "engine ", "time ", "store: ", "split ", "class")
     assert [line for line in done.stderr.splitlines() if not line.startswith(ours)] == []
+
+
+def test_a_store_that_grows_in_another_process_is_as_quiet(photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    images = pathlib.Path(shutil.copytree(photos / "test", tmp_path / "images"))
+    code = """
+from headstart import ExtractConfig, extract
+extract(ExtractConfig(input="images", store="store", image_size="32", splits="train=1"))
+"""
+    for _ in range(2):  # the second time it copies, and the network is kept
+        done = in_a_process(code, tmp_path)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        ours = ("extract: ", "engine ", "time ", "store: ", "split ", "class")
+        assert [line for line in done.stderr.splitlines() if not line.startswith(ours)] == []
+        for path in list((photos / "validation").rglob("*.*")):
+            shutil.copy(path, images / path.parent.name / f"more-{path.name}")
+    assert "12 to copy" in done.stderr
 
 
 def test_the_public_names_are_listed() -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headstart.features.errors import UserError
+from headstart.features.runtime import load_tensorflow
 from headstart.features.spec import DTYPE_BYTES, FeatureSpec, Tap
 from headstart.features.tfrecord import HEADER_BYTES, framed_length, unframed_length
 
@@ -176,6 +177,15 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+@functools.cache
+def parser() -> Any:
+    """`tf.train.Example`; TensorFlow is loaded for it as quietly as elsewhere, by whoever comes here first."""
+    load_tensorflow()
+    import tensorflow as tf
+
+    return tf.train.Example
+
+
 def packed_features(record: bytes, taps: tuple[Tap, ...], store_dtype: str) -> dict[str, bytes]:
     """The taps' bytes of a record, to be copied as they are."""
     return {name: record[place] for name, place in _places(taps, store_dtype, len(record)).items()}
@@ -207,9 +217,7 @@ class StoredExample(NamedTuple):
 
 def decode(record: bytes, spec: FeatureSpec) -> StoredExample:
     """A record's key, digest, labels and features."""
-    import tensorflow as tf
-
-    field = tf.train.Example.FromString(record).features.feature
+    field = parser().FromString(record).features.feature
     key, digest = (field[name].bytes_list.value[0] for name in ("key", "digest"))
     dtype = numpy_dtype(spec.store_dtype)
     features = {tap.name: np.frombuffer(field[tap.name].bytes_list.value[0], dtype).reshape(tap.shape) for tap in spec.taps}

@@ -42,10 +42,8 @@ def read_sample(path: str) -> Iterator[SampleImage]:
     Raises:
         ValueError: at the first record that is damaged.
     """
-    import tensorflow as tf
-
     for content in tfrecord.read_records(path):
-        field = tf.train.Example.FromString(content).features.feature
+        field = record.parser().FromString(content).features.feature
         key, digest, encoded = (field[name].bytes_list.value[0] for name in ("key", "digest", "encoded"))
         labels = tuple(field["label"].int64_list.value)
         yield SampleImage(key.decode("utf-8", "surrogateescape"), digest.decode(), labels, encoded)

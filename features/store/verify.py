@@ -18,6 +18,7 @@ from headstart.features.places import place
 from headstart.features.places.claim import CLAIMS
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.manifest import GENERATIONS, MANIFEST, Manifest, is_unfinished, no_store, read_manifest
+from headstart.features.store.record import parser
 from headstart.features.store.sample import SAMPLE
 from headstart.features.store.store_files import BACKBONE, SPEC
 
@@ -120,13 +121,11 @@ def _split_faults(store: FeatureStore, split: str) -> Iterator[str]:
 def _shard_faults(
     store: FeatureStore, name: str, records: Iterable[bytes], examples: list[Example | None], views: int
 ) -> Iterator[str]:
-    import tensorflow as tf
-
     count = 0
     for number, content in enumerate(records):
         count += 1
         example = examples[number // views] if number < len(examples) * views else None
-        field = tf.train.Example.FromString(content).features.feature
+        field = parser().FromString(content).features.feature
         if example is None or not _is_of(store, field, example, number % views):
             yield f"{name}: record {number} is not the example that {TABLE} has in its place"
             return
