@@ -10,10 +10,11 @@ from itertools import islice
 from headstart.features.engines.base import Engine
 from headstart.features.engines.factory import shared_engine
 from headstart.features.engines.stream import ImageToRead, stream_features
-from headstart.features.formatting import counted, pace
+from headstart.features.formatting import counted, pace, printable
 from headstart.features.spec import FeatureSpec
 from headstart.pipelines.extraction_plan import ExtractionPlan
 
+FIRST_PROBLEMS = 3  # that are named
 PASSES = 2  # of an estimate
 LONG_PASS_S = 1.0  # an estimate that takes this long is not taken twice
 
@@ -39,14 +40,26 @@ def describe(plan: ExtractionPlan) -> list[str]:
     ]
     if spec.views > 1:
         lines.append(f"views     {spec.views} of each training image, augmented ({spec.augmentation.policy})")
-    if plan.problems:
-        lines.append(f"unread    {len(plan.problems)} files will be dead letters")
+    lines += _problem_lines(plan)
     done = len(plan.examples) - plan.to_compute - plan.to_copy
     computed = f"{f'{done:,} done already, ' if done else ''}{plan.to_compute:,} to compute, {plan.to_copy:,} to copy"
     return [
         *lines,
         f"extract: {counted(plan.planned, 'image')} ({computed}), {counted(len(plan.units), 'shard')}, "
         f"{size / 1e6:,.1f} MB of features",
+    ]
+
+
+def _problem_lines(plan: ExtractionPlan) -> list[str]:
+    """The files that are known to be no images, and how many more may turn out to be none."""
+    if not plan.problems:
+        return []
+    count, most = len(plan.problems), plan.job.max_dead
+    such = "; ".join(f"{printable(key)} ({problem})" for key, problem in sorted(plan.problems.items())[:FIRST_PROBLEMS])
+    more = f"{most - count:,} more may fail when decoded" if most > count else "one more that can't be decoded stops it"
+    return [
+        f"unread    {counted(count, 'file')} will be dead letters: {such}{'; ...' if count > FIRST_PROBLEMS else ''}",
+        f"          the job goes on with {most:,} at most (--max_bad_fraction): {more}",
     ]
 
 
