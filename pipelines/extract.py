@@ -80,7 +80,7 @@ def extract(config: ExtractConfig) -> FeatureStore:
         store = FeatureStore.open(config.store)
         if any(letter.stage == "read" for letter in store.dead_letters):
             place.remove([place.join(config.store, CACHE)])  # what could not be read is surveyed anew next time
-        for line in (*closing_lines(store, plan, time.monotonic() - started), *work_lines(markers)):
+        for line in (*closing_lines(store, plan, time.monotonic() - started), *work_lines(markers, plan.done.values())):
             _log(line)
     return store
 

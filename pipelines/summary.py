@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headstart.features.dataset.dataset_table import DEAD_LETTERS, split_counts
 from headstart.features.dataset.dead_letter import by_class
@@ -47,12 +47,19 @@ def uneven_dead_letters(planned: Counter[str], dead: dict[str, int]) -> list[str
     return lines
 
 
-def work_lines(markers: Sequence[ShardMarker]) -> list[str]:
-    """How many images were computed and copied, and where the time of all threads of all workers went, if it was long."""
+def work_lines(markers: Sequence[ShardMarker], earlier: Iterable[ShardMarker] = ()) -> list[str]:
+    """How many images were computed and copied, and where the time of all threads of all workers went, if it was long.
+
+    Args:
+        markers: of all units.
+        earlier: those of them that earlier starts of the job finished.
+    """
     seconds = {step: sum(marker.seconds.get(step, 0.0) for marker in markers) for step in STEPS}
     if sum(seconds.values()) < LONG_S:
         return []
     computed = sum(marker.computed for marker in markers)
     copied = sum(marker.shard.examples for marker in markers) - computed
+    before = sum(marker.shard.examples for marker in earlier)
+    whose = f" ({before:,} images by earlier starts, whose time counts too)" if before else ""
     parts = ", ".join(f"{step} {taken:,.1f} s" for step, taken in seconds.items() if taken >= 0.05)
-    return [f"work       {computed:,} images computed, {copied:,} copied; of all threads together: {parts}"]
+    return [f"work       {computed:,} images computed, {copied:,} copied{whose}; of all threads together: {parts}"]
