@@ -49,9 +49,9 @@ def _change(path: pathlib.Path, **values: Any) -> None:
 
 def test_runs_stand_best_first(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list_runs(str(folder))
-    assert [row.run for row in rows] == ["better", "deep/first", "worse", "unevaluated"]
-    assert [row.technique for row in rows] == ["fine-tuned, from block", "linear head", "augmented, frozen", "linear head"]
-    first, last = rows[1], rows[3]
+    assert [row.run for row in rows] == ["better", "deep/first", "unevaluated", "worse"]
+    assert [row.technique for row in rows] == ["fine-tuned, from block", "linear head", "linear head", "augmented, frozen"]
+    first, last = rows[1], rows[2]
     scores = json.loads((folder / "deep/first/evaluation/test/metrics.json").read_text())
     assert first.accuracy == scores["accuracy"]["value"] and first.low == scores["accuracy"]["low"] and first.examples == 12
     assert first.model_bytes == (folder / "deep/first/model.keras").stat().st_size and first.seconds > 0
@@ -59,8 +59,19 @@ def test_runs_stand_best_first(folder: pathlib.Path, capsys: pytest.CaptureFixtu
     assert main(["runs", str(folder)]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert len(lines) == 5 and "100.00%" in lines[1] and "not evaluated" in lines[4]
+    assert len(lines) == 5 and "100.00%" in lines[1] and "not evaluated" in lines[3]
+    assert lines[0].split()[:2] == ["run", "dataset"] and "store ffffffff" in lines[4] and f"store {first.data}" in lines[1]
     assert err.count("several datasets") == 1 and len(err.splitlines()) == 1
+
+
+def test_a_mean_average_precision_stands_by_itself(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(folder / "deep" / "first", tmp_path / "one")
+    shutil.copytree(folder / "worse", tmp_path / "several")
+    _change(tmp_path / "several" / "config.json", label_delimiter="|")
+    precision = {"value": 0.9999, "low": None, "high": None}
+    _change(tmp_path / "several" / "evaluation/test/metrics.json", mean_average_precision=precision)
+    _change(tmp_path / "one" / "evaluation/test/metrics.json", accuracy={**precision, "value": 0.5})
+    assert [(row.run, row.accuracy) for row in list_runs(str(tmp_path))] == [("one", 0.5), ("several", 0.9999)]
 
 
 def test_what_a_split_was_used_for_is_told(folder: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""headstart runs: every run below a folder in one table, the best one first."""
+"""headstart runs: every run below a folder in one table, dataset by dataset, the best one first."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _warnings(rows: Sequence[RunRow]) -> Iterator[str]:
     """What the accuracies may not be taken for."""
     evaluated = [row for row in rows if row.accuracy is not None]
     if len({row.data for row in evaluated}) > 1:
-        yield "warning: these runs are of several datasets, and their accuracies do not compare"
+        yield "warning: these runs are of several datasets (the column `dataset`), between which accuracies do not compare"
     if chosen := sum(bool(row.used_for_selection) for row in evaluated):
         yield f"warning: {chosen} of {len(rows)} runs were trained on this split or chosen by it, which flatters them"
 

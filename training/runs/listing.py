@@ -21,7 +21,8 @@ class RunRow:
 
     Of several labels an image, that is the mean average precision, and label_delimiter is not ''.
 
-    run is the path below the folder that was listed; data the beginning of the dataset's digest; model_bytes the size of
+    run is the path below the folder that was listed; data the beginning of the dataset's digest, source the name of the store
+    or of the images that it was trained on; model_bytes the size of
     model.keras; seconds those of the training. used_for_selection says that the run was trained on the split or chosen by it.
     """
 
@@ -40,10 +41,16 @@ class RunRow:
     model_bytes: int
     seconds: float
     label_delimiter: str = ""
+    source: str = ""
+
+    @property
+    def dataset(self) -> str:
+        """What it was trained on, for people."""
+        return f"{self.source} {self.data}".strip()
 
 
 def list_runs(folder: str, split: str = "test") -> list[RunRow]:
-    """Every complete run below a folder, the best one first, those that were not evaluated on the split last.
+    """Every complete run below a folder, dataset by dataset, of each the best one first, those without that evaluation last.
 
     Args:
         folder: of this machine or in an object store; it may be a run itself.
@@ -61,7 +68,17 @@ def list_runs(folder: str, split: str = "test") -> list[RunRow]:
     found = [_row(folder, prefix, sizes, split) for prefix in complete]
     if not found:
         raise UserError("missing-input", f"no run lies below {folder!r}: make one with `headstart train STORE --run RUN`")
-    return sorted(found, key=lambda row: (row.accuracy is None, -(row.accuracy or 0), row.run))
+    return _by_dataset(found)
+
+
+def _by_dataset(rows: Sequence[RunRow]) -> list[RunRow]:
+    """The rows of one dataset side by side, that of the best run first; after those of one label an image, of several."""
+
+    def rank(row: RunRow) -> tuple[bool, float, str]:
+        return row.accuracy is None, -(row.accuracy or 0), row.run
+
+    best = {row.data: rank(row) for row in sorted(rows, key=rank, reverse=True)}
+    return sorted(rows, key=lambda row: (bool(row.label_delimiter), best[row.data], rank(row)))
 
 
 def _row(folder: str, prefix: str, sizes: dict[str, int], split: str) -> RunRow:
@@ -88,6 +105,7 @@ def _row(folder: str, prefix: str, sizes: dict[str, int], split: str) -> RunRow:
         model_bytes=sizes.get(prefix + MODEL, 0),
         seconds=metrics["seconds"],
         label_delimiter=delimiter,
+        source=str(config.get("store") or config.get("from_store") or config.get("input", "")).rstrip("/").rpartition("/")[2],
     )
 
 
@@ -101,7 +119,7 @@ def _technique(config: dict[str, Any]) -> str:
     return "fine-tuned, all" if asked["unfreeze_all"] else "augmented, frozen"
 
 
-COLUMNS = ("run", "backbone", "tap", "technique", "accuracy", "95% interval", "examples", "MB", "seconds")
+COLUMNS = ("run", "dataset", "backbone", "tap", "technique", "accuracy", "95% interval", "examples", "MB", "seconds")
 
 
 def cells(rows: Sequence[RunRow]) -> list[tuple[str, ...]]:
@@ -109,6 +127,7 @@ def cells(rows: Sequence[RunRow]) -> list[tuple[str, ...]]:
     return [
         (
             row.run,
+            row.dataset,
             f"{row.backbone} {'x'.join(map(str, row.image_size))}",
             row.tap,
             row.technique,
