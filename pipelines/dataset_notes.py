@@ -5,7 +5,7 @@ from __future__ import annotations
 from headstart.features.dataset.dataset_table import CONFLICTS, count_lines, label_lines, split_counts, thin_lines
 from headstart.features.dataset.examples import Example, Examples, conflicts, copies_across_splits, groups_across_splits
 from headstart.features.dataset.sources import Source
-from headstart.features.dataset.splits import Division
+from headstart.features.dataset.splits import Division, doubtful_names
 
 
 def dataset_notes(source: Source, examples: Examples, division: Division) -> tuple[str, ...]:
@@ -14,6 +14,7 @@ def dataset_notes(source: Source, examples: Examples, division: Division) -> tup
     of_labels = label_lines(examples) if source.label_delimiter else []
     splits = list(division.splits or examples.splits.counts())
     notes = [*source.notes, *of_labels, *count_lines(counts, splits), *thin_lines(counts, splits, division.min_per_split)]
+    notes += doubtful_names(splits, source.class_names)
     if across := copies_across_splits(examples):
         notes.append(f"warning: {len(across)} identical files are in more than one split; scores will flatter")
     if overlapping := groups_across_splits(examples):

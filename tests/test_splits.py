@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pathlib
 import random
+import shutil
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -14,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.features.dataset.dividing import divide
-from headstart.features.dataset.examples import Example, copies_across_splits, drawn_together, groups_across_splits
-from headstart.features.dataset.splits import parse_splits
+from headstart.features.dataset.examples import Example, Examples, copies_across_splits, drawn_together, groups_across_splits
+from headstart.features.dataset.sources import read_source
+from headstart.features.dataset.splits import Division, doubtful_names, parse_splits
 from headstart.features.errors import UserError
+from headstart.pipelines.dataset_notes import dataset_notes
 
 THREE = {"train": 0.8, "validation": 0.1, "test": 0.1}
 PROPORTIONS = st.sampled_from(
@@ -388,3 +392,20 @@ def test_splits_are_parsed() -> None:
 def test_bad_splits_are_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_splits(text)
+
+
+def test_names_that_look_misspelled_are_told() -> None:
+    assert doubtful_names(["train", "validation", "test", "hospital_b"], ["cat", "dog"]) == []
+    (told,) = doubtful_names(["trian", "test"], ["cat", "dog"])
+    assert told.startswith("warning: the split 'trian' is none of train, validation, test") and "Did you mean train?" in told
+    (told,) = doubtful_names(["train"], ["train", "tset"])
+    assert told.startswith("warning: a class is called 'train': where top folders are to be splits")
+
+
+def test_an_extraction_tells_of_them(flat: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copytree(flat, tmp_path / "photos" / "train")
+    shutil.copytree(flat, tmp_path / "photos" / "tset")
+    source = read_source(str(tmp_path / "photos"))
+    examples = Examples.of(Example(image.key, "0" * 64, image.labels, "train") for image in source.images)
+    assert any("a class is called 'train'" in note for note in dataset_notes(source, examples, Division(True)))

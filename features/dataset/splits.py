@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.features.errors import UserError
+from headstart.features.errors import UserError, nearest
 
 SPLIT_NAMES = {
     "train": "train",
@@ -16,6 +16,28 @@ SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
+
+
+def split_hint(asked: str, splits: Collection[str]) -> str:
+    """Which split may have been meant, such as '. Did you mean validation?'; '' when none is near."""
+    known = SPLIT_NAMES.get(asked.lower(), "")
+    hint = f" Did you mean {known}?" if known in splits else nearest(asked, splits)
+    return f".{hint}" if hint else ""
+
+
+def doubtful_names(splits: Iterable[str], class_names: Iterable[str]) -> list[str]:
+    """A warning for each split that is nearly called as those that commands know, and for each class that is called as one."""
+    known = list(dict.fromkeys(SPLIT_NAMES.values()))
+    lines = [
+        f"warning: the split {split!r} is none of {', '.join(known)}, and no command takes it by itself.{hint}"
+        for split in splits
+        if split not in known and (hint := nearest(split, known))
+    ]
+    return lines + [
+        f"warning: a class is called {name!r}: where top folders are to be splits, each is called train, validation or test"
+        for name in class_names
+        if name.lower() in SPLIT_NAMES
+    ]
 
 
 def in_line(splits: Iterable[str]) -> list[str]:
