@@ -159,7 +159,11 @@ def test_killed_it_leaves_the_older_evaluation_whole(run_copy: pathlib.Path, mon
 def test_unknown_split_lists_what_there_is(given: str, run: pathlib.Path, store: pathlib.Path, photos: pathlib.Path) -> None:
     with pytest.raises(UserError, match="no split 'tset'; it has") as caught:
         evaluated(run, {"store": store, "photos": photos}[given], split="tset")
-    assert all(name in str(caught.value) for name in ("train", "validation", "test"))
+    assert all(name in str(caught.value) for name in ("train", "validation", "test")) and "Did you mean test?" in str(
+        caught.value
+    )
+    with pytest.raises(UserError, match=r"no split 'val'; it has .*\. Did you mean validation\?"):
+        evaluated(run, {"store": store, "photos": photos}[given], split="val")
 
 
 def test_folder_gives_what_the_stored_features_do(run_copy: pathlib.Path, flat: pathlib.Path) -> None:

@@ -235,6 +235,8 @@ def test_a_table_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("", "no column 'path'"),
         ("path,label\n", "lists no images: it has no rows below its header"),
         ("path,label\n\n1.jpg,a\n\n\n2.jpg,\n", "line 6: the column 'label' is empty"),
+        ("path,circle,square\n1.jpg,1,0\n", r"It looks like a column for each class \(circle, square\).*--label_delimiter"),
+        ("path,label\n1.jpg,\n", r"the column 'label' is empty.*where some have none, or several: --label_delimiter"),
         ("path,label\n1.jpg,a\n2.jpg,b\n./1.jpg,a\n", r"lists '.*1.jpg' more than once .1 paths in all."),
         ("path,label\n1.jpg,a\n2.jpg,\n", "line 3: the column 'label' is empty"),
         ("path,label\n1.jpg,a\n2.jpg\n", "line 3: the column 'label' is empty"),
@@ -279,7 +281,7 @@ def test_one_class_no_class_no_folder(tmp_path: Path) -> None:
     with raises("bad-input"):
         read_source(folder(tmp_path, "cat/1.jpg"))
     assert read_source(str(tmp_path), least_classes=1).class_names == ("cat",)
-    with raises("bad-input"):
+    with pytest.raises(UserError, match=r"holds no class folders, only 2 files: expected .*/CLASS/image.jpg"):
         read_source(folder(tmp_path / "flat", "1.jpg", "2.jpg"))
 
 

@@ -329,6 +329,13 @@ def test_training_again_removes_the_older_evaluation(run_copy: pathlib.Path, sto
     assert len(history_of(run_copy)["epoch"]) == 1
 
 
+def test_the_tap_that_was_taken_is_told_where_there_are_several(
+    maps_store: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(maps_store, tmp_path / "run", epochs=1))
+    assert "tap c_add:avg, the deepest of 3: --tap names another\n" in capsys.readouterr().err
+
+
 def test_a_run_that_is_there_already_is_left_alone(
     run: pathlib.Path, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

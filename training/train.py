@@ -179,6 +179,8 @@ def _assign(model: keras.Model, values: Sequence[np.ndarray]) -> None:
 
 def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
     held = ", ".join(store.splits) or "none"
+    if not config.tap and len(store.spec.taps) > 1:
+        print(f"tap {store.tap(None).name}, the deepest of {len(store.spec.taps)}: --tap names another", file=sys.stderr)
     if "train" not in store.splits:
         raise UserError("missing-split", f"{config.store!r} has no examples in a train split; it has {held}")
     if "validation" not in store.splits and not config.refit:

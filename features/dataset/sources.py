@@ -20,7 +20,7 @@ from headstart.features.dataset.labels import labels_in
 from headstart.features.dataset.record_files import RecordImage, read_all
 from headstart.features.dataset.record_inputs import RecordInput, RecordOptions, is_record_input, record_input
 from headstart.features.dataset.splits import SPLIT_NAMES
-from headstart.features.dataset.table_rows import read_numbered
+from headstart.features.dataset.table_rows import one_hot_hint, read_numbered
 from headstart.features.errors import UserError, nearest
 from headstart.features.places import place
 
@@ -128,8 +128,9 @@ def read_source(path: str, options: SourceOptions = SourceOptions(), least_class
         check_exists(path)
         raise UserError("bad-input", f"the input {path!r} is neither a folder of images nor a CSV table")
     if not source.images:
+        what = f"no class folders, only {source.left_out} files" if source.left_out else "no images"
         raise UserError(
-            "bad-input", f"{path!r} holds no images: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg"
+            "bad-input", f"{path!r} holds {what}: expected {path}/CLASS/image.jpg, or {path}/train/CLASS/image.jpg"
         )
     return _checked(path, source, options, least_classes)
 
@@ -225,7 +226,9 @@ def _read_table(path: str, options: SourceOptions) -> Source:
     for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
         if name not in columns:
             raise UserError(
-                "bad-input", f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
+                "bad-input",
+                f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
+                f"{one_hot_hint(columns, next(rows, ("", {}))[1])}",
             )
     images = Images.of(_from_row(path, where, row, options) for where, row in rows)
     if not images:
@@ -255,9 +258,8 @@ def _from_row(path: str, where: str, row: dict[str, str | None], options: Source
         )
     if not key or not (label or options.label_delimiter):
         missing = options.image_column if not key else options.label_column
-        raise UserError(
-            "bad-input", f"{path!r}, {where}: the column {missing!r} is empty; every image needs a path and a label"
-        )
+        told = f"{path!r}, {where}: the column {missing!r} is empty; every image needs a path and a label"
+        raise UserError("bad-input", f"{told} (where some have none, or several: --label_delimiter)" if key else told)
     split = SPLIT_NAMES.get(split.lower(), split)
     if split and not split.isidentifier():
         raise UserError("bad-input", f"{path!r}, {where}: a split's name is made of letters, digits and _, not {split!r}")

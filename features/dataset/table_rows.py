@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from headstart.features.dataset.columns import AT_ONCE
 from headstart.features.errors import UserError
+from headstart.features.formatting import shortened
 from headstart.features.places import place
 
 DELIMITERS = ",;\t|"
@@ -40,6 +41,17 @@ def read_numbered(path: str, wanted: set[str]) -> tuple[list[str], Iterator[tupl
         return list(reader.fieldnames or ()), _csv_rows(path, reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise _no_table(path, error) from error
+
+
+def one_hot_hint(columns: Sequence[str], row: Row) -> str:
+    """How to make a column of labels of a table with a column for each class; '' where a row does not look like one's."""
+    classes = [name for name in columns if row.get(name) in ("0", "1")]
+    if len(classes) < 2:
+        return ""
+    return (
+        f". It looks like a column for each class ({shortened(classes, 3)}), which is not read: write the names of those with "
+        f"1 into one column `label`, parted by |, and say --label_delimiter '|'"
+    )
 
 
 def _csv_rows(path: str, reader: csv.DictReader) -> Iterator[tuple[str, Row]]:

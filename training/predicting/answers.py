@@ -15,6 +15,7 @@ from headstart.features.dataset.inputs import absolute_input, image_root
 from headstart.features.dataset.labels import label_array
 from headstart.features.dataset.record_inputs import RecordOptions, is_record_input
 from headstart.features.dataset.sources import ImageFile, SourceOptions, image_paths
+from headstart.features.dataset.splits import split_hint
 from headstart.features.dataset.uniting import read_united
 from headstart.features.engines.stream import Unreadable
 from headstart.features.errors import UserError
@@ -68,7 +69,9 @@ def of_store(run: Run, path: str, asked: str) -> Answers:
     split = asked or "test"
     if split not in store.splits:
         raise UserError(
-            "missing-split", f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
+            "missing-split",
+            f"{store.path!r} has no split {split!r}; it has {', '.join(store.splits)}: name one with --split"
+            f"{split_hint(split, store.splits)}",
         )
     check_same_task(run, store.label_delimiter, path)
     labels, probabilities = classify_split(run, store, split)
@@ -185,7 +188,8 @@ def own_images(run: Run, split: str) -> Images:
     if split not in splits:
         raise UserError(
             "missing-split",
-            f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split",
+            f"{run.config['input']!r} has no split {split!r}; it has {', '.join(splits)}: name one with --split"
+            f"{split_hint(split, splits)}",
         )
     paths = _record_paths(run) if is_record_input(run.config["input"]) else {}
     chosen = [
@@ -209,7 +213,10 @@ def _other_images(path: str, asked: str, options: SourceOptions) -> Images:
     split = (asked or "test") if source.has_splits else ""
     if (source.has_splits or asked) and (asked or split) not in splits:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
-        raise UserError("missing-split", f"{path!r} has no split {asked or split!r}; it has {held}")
+        raise UserError(
+            "missing-split",
+            f"{path!r} has no split {asked or split!r}; it has {held}.{split_hint(asked, splits)}".removesuffix("."),
+        )
     return Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
 
