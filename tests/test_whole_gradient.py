@@ -159,8 +159,8 @@ def test_ctrl_c_keeps_the_best_so_far(
     [
         (["--head", "mlp"], "--solver lbfgs is for the linear head, and --head is mlp"),
         (["--refit"], "--solver lbfgs is for the linear head, and --refit has a solver of its own"),
-        (["--learning_rate", "0.1"], "--learning_rate is of --solver adam"),
-        (["--batch_size", "64"], "--batch_size is of --solver adam"),
+        (["--learning_rate", "0.1"], "learning_rate is of --solver adam, and --solver lbfgs has none: leave it out"),
+        (["--batch_size", "64"], "batch_size is of --solver adam"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(

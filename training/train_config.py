@@ -10,10 +10,10 @@ from headstart.training.scoring.goals import check_flags
 
 HEADS = ("linear", "mlp")
 SOLVERS = ("adam", "lbfgs")
-OF_ADAM = ("batch_size", "learning_rate", "precision")  # flags that no other solver reads
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
+OF_ADAM = ("batch_size", "learning_rate", "precision")  # flags that no other solver reads
 OF_EPOCHS = ("epochs", "patience", "batch_size", "learning_rate", "monitor", "precision")
 DECISIONS = ("no_calibrate", "operating_point", "positive_class")  # made when the training is over
 

@@ -225,10 +225,11 @@ def _read_table(path: str, options: SourceOptions) -> Source:
     columns, rows = read_numbered(path, {options.image_column, options.label_column})
     for name, flag in ((options.image_column, "--image_column"), (options.label_column, "--label_column")):
         if name not in columns:
+            _, first = next(rows, ("", {}))
             raise UserError(
                 "bad-input",
                 f"{path!r} has no column {name!r} ({flag}).{nearest(name, columns)} It has: {', '.join(columns)}"
-                f"{one_hot_hint(columns, next(rows, ("", {}))[1])}",
+                f"{one_hot_hint(columns, first)}",
             )
     images = Images.of(_from_row(path, where, row, options) for where, row in rows)
     if not images:
