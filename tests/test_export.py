@@ -165,7 +165,10 @@ def training_line(run: pathlib.Path, config: dict[str, Any], metrics: dict[str, 
 def test_a_card_tells_of_the_training_what_is_true(run_copy: pathlib.Path) -> None:
     told = training_line(run_copy, {}, {"epochs": 20, "best_epoch": 19})
     assert told == "- training: 20 epochs, the weights of epoch 19, head linear, batch_size 12, learning_rate 0.0003, seed 0"
-    whole = {"train": {"head": "linear", "solver": "lbfgs", "batch_size": 32, "learning_rate": 3e-4, "seed": 0}}
+    whole = {
+        "train": {"head": "linear", "solver": "lbfgs", "batch_size": 32, "learning_rate": 3e-4},
+        "identity": {"solver": "lbfgs"},
+    }
     told = training_line(run_copy, whole, {"epochs": 14, "best_epoch": 4})
     assert told == "- training: 14 epochs, the weights of epoch 4, head linear, solver lbfgs"
     tuned = {"learning_rate": None, "batch_size": 8, "seed": 1, "dropout": 0.5, "head": "linear", "augment": "light"}
