@@ -60,7 +60,7 @@ FROM_IMAGES |= {
 }
 OWN: dict[type, dict[str, st.SearchStrategy[Any]]] = {  # where a field's text has a grammar, or fields depend on each other
     ExtractConfig: EXTRACTION,
-    TrainConfig: {**GOAL, "refit": st.just(False), "head": st.just("mlp")},
+    TrainConfig: {**GOAL, "refit": st.just(False), "head": st.just("mlp"), "solver": st.just("adam")},
     FinetuneConfig: {**FROM_IMAGES, "run": st.just("run")},
     EvaluateConfig: {"input": NAMES, "by": st.lists(NAMES, min_size=1, max_size=3).map(tuple)},
     BackbonesConfig: {"image_size": SIZES},
