@@ -16,6 +16,7 @@ from headstart.cli import main
 from headstart.features.dataset.examples import Example
 from headstart.features.store.feature_store import FeatureStore
 from headstart.pipelines.extract import extract
+from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.auditing import duplicates, group_names, label_errors, shortcuts, small_classes
 from headstart.training.auditing.audit import read_images
 from headstart.training.auditing.findings import Images
@@ -172,7 +173,7 @@ def faulty(table: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pat
     rows.append([str(folder / "conflict.png"), "blue|red", "train"])
     with open(folder / "table.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
-    extract(several_config(folder / "table.csv", folder / "store", splits="train=0.8,test=0.2"))
+    extract(several_config(folder / "table.csv", folder / "store", splits=ExtractConfig.splits))
     return folder
 
 

@@ -107,6 +107,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
     begin = _built_in(config, store, tap, loss) if head is None else _custom(head, loss, tap, store)
     learner = begin(everything)
     work = run_folder.begin(config.run, keep=lambda file: goes_on(file, identity or {}))  # an older run stays whole meanwhile
+    _tell_tap(config, store, tap)
     files.write_json(os.path.join(work, run_folder.CONFIG), described)
     run = run_folder.Run(work, described, config.unsafe)
     if config.refit:
@@ -177,10 +178,13 @@ def _assign(model: keras.Model, values: Sequence[np.ndarray]) -> None:
         variable.assign(value)
 
 
+def _tell_tap(config: TrainConfig, store: FeatureStore, tap: Tap) -> None:
+    if not config.tap and len(store.spec.taps) > 1:
+        print(f"tap {tap.name}, the deepest of {len(store.spec.taps)}: --tap names another", file=sys.stderr)
+
+
 def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
     held = ", ".join(store.splits) or "none"
-    if not config.tap and len(store.spec.taps) > 1:
-        print(f"tap {store.tap(None).name}, the deepest of {len(store.spec.taps)}: --tap names another", file=sys.stderr)
     if "train" not in store.splits:
         raise UserError("missing-split", f"{config.store!r} has no examples in a train split; it has {held}")
     if "validation" not in store.splits and not config.refit:
