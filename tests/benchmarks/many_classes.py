@@ -24,7 +24,7 @@ def features(count: int, classes: int, size: int, seed: int) -> tuple[np.ndarray
     """float16 [count, size], and class ids."""
     shared = np.random.default_rng(0)
     spread = (1 + np.arange(size, dtype=np.float32)) ** -0.5
-    centres = shared.normal(size=(classes, size)).astype(np.float32) * spread * 0.3
+    centres = shared.normal(size=(classes, size)).astype(np.float32) * spread * 0.18
     turn = np.linalg.qr(shared.normal(size=(size, size)))[0].astype(np.float32)
     generator = np.random.default_rng(seed)
     labels, found = generator.integers(0, classes, count), np.empty((count, size), np.float16)
