@@ -39,7 +39,7 @@ OF_LIBRARIES = (
     "__autograph_generated_file",
     "beam-pipeline-temp",
 )  # a killed process leaves them, and nobody can know of them
-TIMES = ("seconds", "run", "first_step", "files")  # and what a run says of its last process alone: a first step, its logs
+TIMES = ("seconds", "run", "folder", "first_step", "files")  # and where it is, and what is of its last process alone
 
 
 @dataclasses.dataclass
