@@ -215,7 +215,7 @@ def _other_images(path: str, asked: str, options: SourceOptions) -> Images:
         held = ", ".join(splits) if source.has_splits else "no splits; leave --split out and all of it is used"
         raise UserError(
             "missing-split",
-            f"{path!r} has no split {asked or split!r}; it has {held}.{split_hint(asked, splits)}".removesuffix("."),
+            f"{path!r} has no split {asked or split!r}; it has {held}{split_hint(asked, splits)}",
         )
     return Images([image for image in source.images if image.split == split], split, source.has_groups, {})
 
