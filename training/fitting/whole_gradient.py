@@ -97,15 +97,15 @@ class _Descent:
 
     def cost(self, flat: Floats) -> tuple[float, Floats]:
         """The mean loss of the training split with what the weights cost, and its gradient."""
-        weights, bias = self.space.place(flat * self.unit)
+        self.place = weights, bias = self.space.place(flat * self.unit)
         self.seen = seen = sums(self.training, weights, bias, self.several, with_gradient=True)
         seen.loss += seen.images * self.space.penalty / 2 * float(np.square(weights).sum())
         slopes = self.space.slopes(seen.weights / seen.images + self.space.penalty * weights, seen.bias / seen.images)
         return seen.loss / seen.images, slopes * self.unit
 
-    def take(self, flat: Floats) -> None:
+    def take(self, _: Floats) -> None:
         """Ends an epoch, at the place that was looked at last."""
-        weights, bias = self.space.place(flat * self.unit)
+        weights, bias = self.place
         self.layer.set_weights([weights, bias])
         figures = self.seen.figures("", self.several)
         if self.validation is not None:
