@@ -79,8 +79,7 @@ def stream_features(
         views: views of each image; files then carry their digests, which decide how they are augmented.
         watch: adds up what each step takes.
 
-    Raises:
-        UserError: when a place of files fails.
+    Raises UserError when a place of files fails.
     """
     watch = watch or Stopwatch()
     load, turns = image_loader(spec, max_pixels, watch), threading.Semaphore(engine.streams)

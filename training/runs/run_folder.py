@@ -198,8 +198,8 @@ def check_output_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def claimed(path: str) -> Iterator[bool]:
-    """A run's folder, locked for one training; whether one that had been finished was put in its place first.
+def claimed(path: str) -> Iterator[None]:
+    """A run's folder, locked for one training; one that had been finished is put in its place first.
 
     Raises:
         UserError: when the folder holds something else, or another training is writing to it.
@@ -208,13 +208,15 @@ def claimed(path: str) -> Iterator[bool]:
     if place.is_remote(path):
         with claim.claimed(path, "training", "--run"):
             mirror.pull(path, METRICS, NOT_OF_IT)
-            yield publish(path)
+            publish(path)
+            yield
         return
     existed = os.path.isdir(path)
     try:
         message = f"another training is writing to {path!r}: wait for it, or give another --run"
         with files.locked(os.path.join(path, LOCK), message):
-            yield publish(path)
+            publish(path)
+            yield
     finally:
         if not existed:
             with contextlib.suppress(OSError):  # it holds something
@@ -255,18 +257,17 @@ def finish(work: str, metrics: dict[str, Any], without: Sequence[str] = ()) -> N
     files.sync_folder(work)
 
 
-def publish(path: str) -> bool:
-    """Puts a finished training in the place of the older run; False when there is none.
+def publish(path: str) -> None:
+    """Puts a finished training in the place of the older run, if there is one.
 
     The older run's marker goes first and the new one comes last: a run that is opened is whole.
     """
     folder = mirror.here(path)
     if not os.path.isfile(os.path.join(folder, WORK_FOLDER, METRICS)):
-        return False
+        return
     with files.held(folder):  # an evaluation that is being put into the older run comes before, or not at all
         _publish(folder, os.path.join(folder, WORK_FOLDER))
     mirror.push(path, METRICS, NOT_OF_IT)
-    return True
 
 
 def _publish(path: str, work: str) -> None:
