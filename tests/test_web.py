@@ -25,8 +25,9 @@ from tests.test_record_inputs import features_of
 
 @pytest.fixture
 def site(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
-    """A copy of the photos behind http, every fifth request failing; the address, and what was asked for."""
+    """A copy of the photos behind http, every fifth request failing, none twice running; the address, and what was asked."""
     asked: list[str] = []
+    failed: set[str] = set()
     shutil.copytree(photos, tmp_path / "site")
 
     class Handler(SimpleHTTPRequestHandler):
@@ -36,8 +37,10 @@ def site(photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.Monke
             super().__init__(*arguments, directory=str(tmp_path / "site"))
 
         def send_head(self) -> Any:
-            asked.append(f"{self.command} {self.path}")
-            if len(asked) % 5 == 0 or "down" in self.path:
+            asked.append(request := f"{self.command} {self.path}")
+            fails = len(asked) % 5 == 0 and request not in failed
+            (failed.add if fails else failed.discard)(request)
+            if fails or "down" in self.path:
                 self.send_error(503)
                 return None
             if self.command == "HEAD" and (refused := re.search(r"head=(\d+)", self.path)):
