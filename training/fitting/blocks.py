@@ -47,7 +47,8 @@ class Blocks:
         for block in read:
             found.append(block)
             if (size := size + block[0].nbytes) > KEPT_BYTES:
-                yield from found
+                while found:
+                    yield found.pop(0)
                 yield from read
                 return
         self.kept = _merged(found)
