@@ -8,7 +8,11 @@ Source: Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning",
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -92,8 +96,7 @@ def first_step(training: Blocks, validation: Blocks | None, size: int, classes: 
 
     ridge, length = size / moments.images, 1.0
     if validation is not None:
-        steps = [step(ridge)[1].astype(np.float32) for ridge in RIDGES]
-        ridge, length = _best(steps, bias.astype(np.float32), validation, several)
+        ridge, length = _chosen(lambda ridge: step(ridge)[1], ridge, bias, validation, several)
     factor, weights = step(ridge)
     return Space(weights * length, bias, 1 / np.sqrt(curvature), factor, ridge * float(curvature.mean()))
 
@@ -101,28 +104,50 @@ def first_step(training: Blocks, validation: Blocks | None, size: int, classes: 
 def _moments(blocks: Blocks, size: int, classes: int, several: bool) -> Moments:
     """One pass over the training split."""
     products = np.zeros((size, size)) if size <= LARGEST else None
-    total, by_class, counts, images = np.zeros(size), np.zeros((size, classes)), np.zeros(classes), 0
+    total, by_class, counts, images = np.zeros(size), np.zeros((classes, size)), np.zeros(classes), 0
     for feature, label, weight in blocks:
-        rows = (label if several else np.eye(classes, dtype=np.float32)[label]) * weight[:, None]
-        total += weight @ feature
-        by_class += feature.T @ rows
-        counts += rows.sum(0)
+        weighted = feature * weight[:, None]
+        total += weighted.sum(0)
+        if several:
+            by_class += label.T @ weighted
+            counts += weight @ label
+        else:
+            _add_by_class(by_class, weighted, label)
+            counts += np.bincount(label, weight, classes)
         images += len(feature)
         if products is not None:
-            products += (feature * weight[:, None]).T @ feature
+            root = feature * np.sqrt(weight)[:, None]
+            products += root.T @ root  # one array by itself: half the work of two
     if not np.isfinite(total).all():
         raise UserError("bad-numbers", "a feature of the training split is not finite: check the features")
     shares = (counts + UNSEEN) / (images + UNSEEN * (2 if several else classes))
-    slopes = (total[:, None] * shares - by_class) / (images * (classes if several else 1))
+    slopes = (total[:, None] * shares - by_class.T) / (images * (classes if several else 1))
     return Moments(images, shares, slopes, None if products is None else products / images)
 
 
-def _best(steps: list[Floats], bias: Floats, validation: Blocks, several: bool) -> tuple[float, float]:
-    """Of steps by RIDGES the one, and of its LENGTHS that, whose loss on the validation split is the least."""
-    losses = np.zeros((len(RIDGES), len(LENGTHS)))
-    for feature, label, weight in validation:
-        for of_step, step in zip(losses, steps):
-            moved = feature @ step
-            of_step += [weight @ cross_entropy(moved * np.float32(length) + bias, label, several)[0] for length in LENGTHS]
-    ridge, length = divmod(int(losses.argmin()), len(LENGTHS))
-    return RIDGES[ridge], LENGTHS[length]
+def _add_by_class(totals: Floats, rows: Floats, label: Any) -> None:
+    """Adds rows [B, D] to those of their classes [C, D]."""
+    order = np.argsort(label, kind="stable")
+    found, starts = np.unique(label[order], return_index=True)
+    totals[found] += np.add.reduceat(rows[order], starts)
+
+
+def _chosen(
+    step: Callable[[float], Floats], near: float, bias: Floats, validation: Blocks, several: bool
+) -> tuple[float, float]:
+    """Of RIDGES and LENGTHS the two whose loss on the validation split is the least, downhill from the ridge near by."""
+
+    @functools.cache
+    def losses(at: int) -> Floats:  # one for each length
+        weights, shift, found = step(RIDGES[at]).astype(np.float32), bias.astype(np.float32), np.zeros(len(LENGTHS))
+        for feature, label, weight in validation:
+            moved = feature @ weights
+            found += [weight @ cross_entropy(moved * np.float32(length) + shift, label, several)[0] for length in LENGTHS]
+        return found
+
+    best = int(np.abs(np.log(RIDGES) - math.log(near)).argmin())
+    while True:
+        last, around = best, range(max(0, best - 1), min(len(RIDGES), best + 2))
+        best = min(around, key=lambda at: losses(at).min())
+        if best == last:
+            return RIDGES[best], LENGTHS[losses(best).argmin()]

@@ -90,13 +90,18 @@ class _Descent:
         validation = validation_pipeline(source, labels)
         self.validation = None if validation is None else Blocks(body, validation, asked)
         self.space = first_step(self.training, self.validation, size, classes, self.several)
+        self.first: tuple[float, Floats] | None = None
         self.start, self.unit = np.zeros((size + 1) * classes), 1.0
+        loss, slopes = self.cost(self.start)
         # L-BFGS's first step has the length 1: in this unit, what the gradient is long.
-        self.unit = float(np.linalg.norm(self.cost(self.start)[1])) or 1.0
+        self.unit = float(np.linalg.norm(slopes)) or 1.0
+        self.first = loss, slopes * self.unit  # asked for again: a pass over all features less
         self.take(self.start)
 
     def cost(self, flat: Floats) -> tuple[float, Floats]:
         """The mean loss of the training split with what the weights cost, and its gradient."""
+        if self.first and not flat.any():
+            return self.first
         self.place = weights, bias = self.space.place(flat * self.unit)
         self.seen = seen = sums(self.training, weights, bias, self.several, with_gradient=True)
         seen.loss += seen.images * self.space.penalty / 2 * float(np.square(weights).sum())
