@@ -390,9 +390,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: str) -> None:
     change_features(monkeypatch, change)
 
 
+@pytest.mark.parametrize("loop_steps", [0, fitting.LOOP_STEPS])
 def test_nan_features_are_told_at_the_first_step(
-    store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    loop_steps: int, store: pathlib.Path, tmp_path: pathlib.Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fitting, "LOOP_STEPS", loop_steps)
     spoil(monkeypatch, "train")
     with pytest.raises(UserError, match=r"the loss is nan at step 1 \(epoch 1, batch 1\)"):
         train(config(store, tmp_path / "run"))
@@ -408,10 +410,10 @@ def test_nan_in_validation_is_told_too(
 
 
 @pytest.mark.parametrize(
-    ("call", "told"), [(3, "step 2 (epoch 1, batch 2)"), (6, "step 4 (epoch 2, batch 1)")], ids=["epoch-1", "epoch-2"]
+    ("call", "told"), [(2, "step 2 (epoch 1, batch 2)"), (5, "step 4 (epoch 2, batch 1)")], ids=["epoch-1", "epoch-2"]
 )
 def test_nan_names_its_step(call: int, told: str, store: pathlib.Path, tmp_path: pathlib.Path, quick: None) -> None:
-    # One call makes the training, then 3 batches to train on and 1 to validate in an epoch: the 6th is the 4th step.
+    # 3 batches to train on and 1 to validate in an epoch: the 5th call is the 4th step.
     with pytest.raises(UserError) as caught:
         train(config(store, tmp_path / "run"), loss=nan_from(call))
     assert told in str(caught.value) and "--learning_rate" in str(caught.value)

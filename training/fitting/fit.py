@@ -23,6 +23,7 @@ from headstart.training.fitting.whole_gradient import fit_whole
 from headstart.training.runs import run_folder
 
 FIRST_RATE = 0.1  # of the learning rate, where the warm-up begins
+LOOP_STEPS = 200  # that many steps one at a time take less than making a loop of them
 CHECKPOINT_SHARE = 0.05  # of the time: an epoch may be over sooner than a checkpoint is written
 
 
@@ -117,19 +118,20 @@ def _is_interrupted(
 
 
 def _compile(learner: Any, recipe: Recipe, steps: int, labels: Labels) -> None:
-    """Makes all of the training now: else Keras takes a batch of the pipeline to do it, and an epoch lacks one."""
+    """Makes all of the training now: on several devices, or by JAX, Keras would take a batch of the pipeline to do it."""
     learner.compile(
         adam(_rate(recipe, steps), recipe.precision, recipe.rates),
         loss=recipe.loss,
         metrics=recipe.metrics,
         jit_compile=jit_here(),
-        steps_per_execution=min(steps, recipe.max_steps_at_once),
+        steps_per_execution=min(steps, recipe.max_steps_at_once) if steps * recipe.epochs > LOOP_STEPS else 1,
     )
-    rows = recipe.one_hot or recipe.task.several
-    label = np.eye(1, labels.classes, dtype=np.float32) if rows else np.zeros(1, np.int64)
-    learner.test_on_batch(np.zeros((1, *learner.inputs[0].shape[1:]), np.float32), label)
-    learner.reset_metrics()
     learner.optimizer.build(learner.trainable_variables)
+    if recipe.devices > 1 or keras.backend.backend() != "tensorflow":
+        rows = recipe.one_hot or recipe.task.several
+        label = np.eye(1, labels.classes, dtype=np.float32) if rows else np.zeros(1, np.int64)
+        learner.test_on_batch(np.zeros((1, *learner.inputs[0].shape[1:]), np.float32), label)
+        learner.reset_metrics()
 
 
 def _rate(recipe: Recipe, steps: int) -> Any:
