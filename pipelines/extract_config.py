@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from headstart.features.augmentation import OPERATIONS, POLICIES, Augmentation
 from headstart.features.backbones.source import BackboneSource, check_preprocessing
-from headstart.features.config import check_fields, flag, positional, required
+from headstart.features.config import check_fields, flag, positional, refuse_given, required
 from headstart.features.dataset.inputs import LAYOUTS, check_exists
 from headstart.features.dataset.record_inputs import is_record_input
 from headstart.features.engines.options import ENGINES
@@ -157,18 +157,13 @@ def _check_used(config: ExtractConfig) -> None:
         raise UserError(
             "bad-flag", "--augment, --augment_seed and --no_... are of --views 2 or more: say it, or leave them out"
         )
-    of_records = [f"--{name}" for name in OF_RECORDS if getattr(config, name)]
-    if of_records and not is_record_input(config.input):
-        raise UserError(
-            "bad-flag", f"{of_records[0]} is of records, as in tfrecord:GLOB, and INPUT is {config.input!r}: leave it out"
-        )
+    if not is_record_input(config.input):
+        refuse_given(config, OF_RECORDS, f"is of records, as in tfrecord:GLOB, and INPUT is {config.input!r}")
 
 
 def check_ready_made(config: ExtractConfig) -> None:
     """Raises UserError for flags that divide, where splits came with the input."""
-    for field in fields(config):
-        if field.name in OF_DIVISION and getattr(config, field.name) != field.default:
-            raise UserError("bad-flag", f"{config.input!r} comes with splits of its own: leave --{field.name} out")
+    refuse_given(config, OF_DIVISION, f"divides images, and {config.input!r} comes with splits of its own")
 
 
 def check_names(config: ExtractConfig) -> None:

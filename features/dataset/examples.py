@@ -27,6 +27,11 @@ class Example:
     split: str
     group: str = ""
 
+    @property
+    def content(self) -> str:
+        """A short name of the content, 16 characters, the same for copies."""
+        return self.digest[:16]
+
 
 class Examples(Columns[Example]):
     """A table of examples."""

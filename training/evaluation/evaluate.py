@@ -123,7 +123,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     found = _answers(config, run, path)
     groups = drawn_together(found.examples)
     known = run.seen()
-    is_seen = np.array([example.digest[:16] in known for example in found.examples])
+    is_seen = np.array([example.content in known for example in found.examples])
     seen = int(is_seen.sum())
     evaluation = Evaluation(
         folder=place.join(run.home, EVALUATION, found.name),

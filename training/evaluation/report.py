@@ -28,7 +28,6 @@ FIRST_CLASSES = 20  # rows of the terminal's table
 FIRST_MISTAKES = 3
 FIRST_VALUES = 10  # of a table by a column
 ROW_WIDTH = 65  # of a class's row
-CONTENT = 16  # characters of a digest, as many as seen.txt has
 FEW_GROUPS = 10  # below, an interval is not to be taken at its word
 
 RATES = {  # shown as percent
@@ -203,13 +202,8 @@ def write_predictions(
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["key", "group", "content", "truth", "predicted", *(f"p:{name}" for name in class_names)])
         for i, (example, row) in enumerate(zip(examples, scores)):
-            named = [example.key, example.group, content_of(example), class_names[truth[i]], class_names[predicted[i]]]
+            named = [example.key, example.group, example.content, class_names[truth[i]], class_names[predicted[i]]]
             table.writerow(named + [f"{probability:.9g}" for probability in row.tolist()])
-
-
-def content_of(example: Example) -> str:
-    """A name of an image's content, the same for copies of it."""
-    return example.digest[:CONTENT]
 
 
 @contextlib.contextmanager

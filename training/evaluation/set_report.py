@@ -11,7 +11,6 @@ from headstart.features.dataset.examples import Example
 from headstart.features.dataset.labels import in_a_cell
 from headstart.training.evaluation.report import (
     FIRST_CLASSES,
-    content_of,
     fitted,
     groups_note,
     head_line,
@@ -98,7 +97,7 @@ def write_predictions(
         {
             "key": example.key,
             "group": example.group,
-            "content": content_of(example),
+            "content": example.content,
             "truth": in_a_cell(example.labels, delimiter),
             "predicted": in_a_cell(answer, delimiter),
             **{f"p:{name}": f"{share:.9g}" for name, share in zip(class_names, row.tolist())},

@@ -51,8 +51,10 @@ def save_classifier(run: Run, classifier: keras.Model) -> None:
 def save_dataset(run: Run, table: DatasetTable, splits: Sequence[str]) -> None:
     """A copy of the dataset's table, and the contents that the run was trained on or chosen by."""
     table.copy_to(run.path)
-    digests = {example.digest[:16] for split in set(splits) for example in table.examples(split)}
-    files.write_bytes(os.path.join(run.path, run_folder.SEEN), "".join(f"{digest}\n" for digest in sorted(digests)).encode())
+    contents = {example.content for split in set(splits) for example in table.examples(split)}
+    files.write_bytes(
+        os.path.join(run.path, run_folder.SEEN), "".join(f"{content}\n" for content in sorted(contents)).encode()
+    )
 
 
 def _csv(history: dict[str, list[float]]) -> bytes:
