@@ -38,7 +38,7 @@ NOT_COMPARED = {
 OF_LIBRARIES = (
     "__autograph_generated_file",
     "beam-pipeline-temp",
-)  # a killed process leaves them, and nobody can know of them
+)  # of a killed process
 TIMES = ("seconds", "run", "folder", "first_step", "files")  # and where it is, and what is of its last process alone
 
 
@@ -94,7 +94,13 @@ def finish(command: Command, folder: pathlib.Path, temporary: pathlib.Path) -> l
     else:
         return [f"does not go on: exit {process.returncode}: {said.strip().splitlines()[-1:]}"]
     wrong = [f"other: {name}" for name in differences(contents(folder), contents(command.expected))]
-    return wrong + [f"left: {name}" for name in os.listdir(temporary) if not name.startswith(OF_LIBRARIES)]
+    return wrong + [f"left: {path.name}" for path in temporary.iterdir() if not of_libraries(path)]
+
+
+def of_libraries(path: pathlib.Path) -> bool:
+    """Whether a library left it, whose names nobody else can know: Keras makes a folder, without files, to save a model."""
+    without_files = path.is_dir() and not any(inner.is_file() for inner in path.rglob("*"))
+    return path.name.startswith(OF_LIBRARIES) or (path.name.startswith("tmp") and without_files)
 
 
 def disturb(command: Command, how: str, draw: random.Random, folder: pathlib.Path, temporary: pathlib.Path) -> str:
