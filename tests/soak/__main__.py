@@ -199,6 +199,7 @@ def main() -> int:
     for name, count in (("kills", 20), ("interrupts", 10), ("full", 5), ("twice", 2), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=count, help="of each command" if name != "seed" else "of all draws")
     parser.add_argument("--only", default="", choices=("", *OPERATIONS))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and what they start
     with tempfile.TemporaryDirectory(prefix="headstart soak ") as folder:
         return int(soak(parser.parse_args(), pathlib.Path(folder)) > 0)
 
