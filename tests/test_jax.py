@@ -40,7 +40,7 @@ def in_jax(**commands: list[object]) -> Told:
     arguments = json.dumps({name: list(map(str, each)) for name, each in commands.items()})
     quickly = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # most of the time would be compiling
     environment, code = {**os.environ, "KERAS_BACKEND": "jax", **quickly}, [sys.executable, "-c", COMMANDS]
-    done = subprocess.run(code, input=arguments, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(code, input=arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
