@@ -75,6 +75,23 @@ def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest
     assert ("accuracy" in result.history) is not several and not result.interrupted
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_ridge_is_the_same_from_wherever_it_is_looked_for(seed: int) -> None:
+    one, other = examples(40, seed), examples(60, seed + 100)
+    training, validation = ([(*split, np.ones(len(split[1]), np.float32))] for split in (one, other))
+    found = first_step._moments(training, SIZE, CLASSES, False)  # type: ignore[arg-type]
+    assert found.products is not None and found.images == 40
+    np.testing.assert_allclose(found.products, one[0].T @ one[0] / 40, rtol=1e-5, atol=1e-6)
+
+    def step(ridge: float) -> np.ndarray:
+        assert found.products is not None
+        return np.linalg.solve(found.products + ridge * np.eye(SIZE), found.slopes) / -found.shares
+
+    shares = np.log(found.shares)
+    chosen = {first_step._chosen(step, near, shares, validation, False) for near in first_step.RIDGES}  # type: ignore[arg-type]
+    assert len(chosen) == 1
+
+
 def test_the_best_epoch_is_kept_and_patience_ends_it() -> None:
     few, many = examples(40), examples(2000, seed=1)
     head, result = fitted({"train": few, "validation": many}, patience=3)
