@@ -87,8 +87,8 @@ def test_the_ridge_is_the_same_from_wherever_it_is_looked_for(seed: int) -> None
         assert found.products is not None
         return np.linalg.solve(found.products + ridge * np.eye(SIZE), found.slopes) / -found.shares
 
-    shares = np.log(found.shares)
-    chosen = {first_step._chosen(step, near, shares, validation, False) for near in first_step.RIDGES}  # type: ignore[arg-type]
+    bias = np.log(found.shares)
+    chosen = {first_step._chosen(step, near, bias, validation, False) for near in first_step.RIDGES}  # type: ignore[arg-type]
     assert len(chosen) == 1
 
 
