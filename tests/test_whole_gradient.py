@@ -56,9 +56,9 @@ def fitted(
 
 
 @pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("largest", [0, first_step.LARGEST])
+@pytest.mark.parametrize("largest", [4, first_step.LARGEST])
 def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a covariance there is no ridge; with one, and nothing to choose it by, it is SIZE / images."""
+    """Where nothing chooses the ridge, it is SIZE / images. Of 4 directions the covariance is known, of the others guessed."""
     monkeypatch.setattr(first_step, "LARGEST", largest)
     features, labels = examples(3000, several=several)
     head, result = fitted({"train": (features, labels)}, SEVERAL if several else ONE)
@@ -66,7 +66,7 @@ def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest
     standard = (features - mean) / deviation
     shares = labels.mean(0) if several else np.full(CLASSES, 1 / CLASSES)
     curvature = (shares * (1 - shares)).mean() if several else 1 / CLASSES
-    known = LogisticRegression(C=1 / SIZE / curvature if largest else np.inf, max_iter=10_000, tol=1e-8)
+    known = LogisticRegression(C=1 / SIZE / curvature, max_iter=10_000, tol=1e-8)
     if several:
         theirs = np.stack([known.fit(standard, column).predict_proba(standard)[:, 1] for column in labels.T], 1)
     else:
@@ -75,16 +75,32 @@ def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest
     assert ("accuracy" in result.history) is not several and not result.interrupted
 
 
+@pytest.mark.parametrize("count", [3, 40, 250])
+def test_many_numbers_are_as_good_as_few(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same features, turned in a room of 300 numbers: images span what is to be known, 100 of them as well as all."""
+    monkeypatch.setattr(first_step, "LARGEST", 100)
+    few, many = examples(count), examples(2000, seed=1)
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(300, SIZE)))[0].T  # [SIZE, 300]
+    splits = {"train": few, "validation": many}
+    turned = {name: (features @ turn, labels) for name, (features, labels) in splits.items()}
+    ones = np.zeros(300, np.float32), np.ones(300, np.float32)
+    losses = []
+    for data, size in ((splits, SIZE), (turned, 300)):
+        head = build_head("linear", Tap("x", "avg", (size,)), CLASSES, (ones[0][:size], ones[1][:size]))
+        recipe = Recipe(epochs=100, patience=100, monitor="val_loss", learning_rate=1.0, solver="lbfgs")
+        losses.append(min(fit_head(head, ArraySource(data, 32, 0), recipe).history["val_loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_ridge_is_the_same_from_wherever_it_is_looked_for(seed: int) -> None:
     one, other = examples(40, seed), examples(60, seed + 100)
     training, validation = ([(*split, np.ones(len(split[1]), np.float32))] for split in (one, other))
-    found = first_step._moments(training, SIZE, CLASSES, False)  # type: ignore[arg-type]
-    assert found.products is not None and found.images == 40
+    found = first_step._moments(training, 40, (SIZE, CLASSES), False)  # type: ignore[arg-type]
+    assert found.span is None
     np.testing.assert_allclose(found.products, one[0].T @ one[0] / 40, rtol=1e-5, atol=1e-6)
 
     def step(ridge: float) -> np.ndarray:
-        assert found.products is not None
         return np.linalg.solve(found.products + ridge * np.eye(SIZE), found.slopes) / -found.shares
 
     bias = np.log(found.shares)

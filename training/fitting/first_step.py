@@ -3,7 +3,11 @@
 Where every image is answered with the classes' shares, the loss's curvature is the product of the features' covariance and of
 the shares, so that Newton's step is ridge regression; the validation split chooses the ridge, and how far to go.
 
-Source: Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", sections 3.4.1 and 4.4, https://hastie.su.domains/ElemStatLearn
+Where images are fewer than the numbers of a feature, the covariance is taken in the directions that they span, where the
+optimum lies; where both are many, in those that some of the images span.
+
+Source: Hastie, Tibshirani and Friedman, "The Elements of Statistical Learning", sections 3.4.1, 4.4 and 18.3.5,
+https://hastie.su.domains/ElemStatLearn
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import numpy as np
 from headstart.features.errors import UserError
 from headstart.training.fitting.blocks import Blocks, Floats, cross_entropy
 
-LARGEST = 4096  # numbers of a feature whose covariance is taken: 128 MB in float64
+LARGEST = 4096  # directions whose covariance is taken: 128 MB in float64
+ROUNDING = 1e-5  # of the images' mean square: below it, what is left of an image tells no direction
 RIDGES = tuple(10.0 ** (step / 2) for step in range(4, -7, -1))  # what is added to the features' variances, which are about 1
 LENGTHS = tuple(2.0**step for step in range(-3, 4))  # of the step, in Newton's
 UNSEEN = 0.5  # images that each class counts beside those it has
@@ -29,32 +34,47 @@ UNSEEN = 0.5  # images that each class counts beside those it has
 class Space:
     """Where a fit begins, and how far a step goes in each direction of `flat`, float64 [(D + 1) * C], its curvature about 1.
 
-    weights [D, C] and bias [C] are those of the beginning; reach [C] is what a class's weights move by; factor is the lower
-    triangular root [D, D] of the features' covariance and a ridge, None for that of the identity; penalty is what half of the
-    weights' squares costs.
+    weights [D, C] and bias [C] are those of the beginning; reach [C] is what a class's weights move by; scale tells how far in
+    each direction; penalty is what half of the weights' squares costs.
     """
 
     weights: Floats
     bias: Floats
     reach: Floats
-    factor: Floats | None
+    scale: Scale
     penalty: float
 
     def place(self, flat: Floats) -> tuple[Floats, Floats]:
         """The last layer's weights and bias there."""
         steps = flat.reshape(-1, len(self.bias)) * self.reach
-        return self.weights + _solved(self.factor, steps[:-1], transposed=True), self.bias + steps[-1]
+        return self.weights + self.scale.of(steps[:-1], transposed=True), self.bias + steps[-1]
 
     def slopes(self, weights: Floats, bias: Floats) -> Floats:
         """A gradient for weights and bias as one for `flat`."""
-        return (np.concatenate([_solved(self.factor, weights, transposed=False), bias[None]]) * self.reach).ravel()
+        return (np.concatenate([self.scale.of(weights, transposed=False), bias[None]]) * self.reach).ravel()
 
 
-def _solved(factor: Floats | None, columns: Floats, transposed: bool) -> Floats:
+@dataclass(frozen=True)
+class Scale:
+    """The inverse root of a covariance with a ridge: factor [M, M], lower triangular, is its root in the directions of span
+    [D, M], at right angles to which it is `beside` times the identity; of no span, in all directions."""
+
+    factor: Floats
+    span: Floats | None
+    beside: float
+
+    def of(self, columns: Floats, transposed: bool) -> Floats:
+        """That root, or its transpose, times columns [D, C]."""
+        if self.span is None:
+            return _solved(self.factor, columns, transposed)
+        along = self.span.T @ columns.astype(np.float32)
+        more = _solved(self.factor, along, transposed) - along / self.beside
+        return columns / self.beside + self.span @ more.astype(np.float32)
+
+
+def _solved(factor: Floats, columns: Floats, transposed: bool) -> Floats:
     from scipy.linalg import solve_triangular
 
-    if factor is None:
-        return columns
     solved: Floats = solve_triangular(factor, columns, trans=int(transposed), lower=True, check_finite=False)
     return solved
 
@@ -62,49 +82,57 @@ def _solved(factor: Floats | None, columns: Floats, transposed: bool) -> Floats:
 @dataclass(frozen=True)
 class Moments:
     """What one pass over images tells: how many, each class's share [C], the slope of the loss in the weights [D, C] where
-    everybody is answered with the shares, and the features' mean products [D, D], None where these would be too many."""
+    everybody is answered with the shares, the features' mean products [M, M] in the directions of span [D, M], None for their
+    own, and their mean square in the others."""
 
     images: int
     shares: Floats
     slopes: Floats
-    products: Floats | None
+    products: Floats
+    span: Floats | None
+    beside: float
+
+    def scale(self, ridge: float) -> Scale:
+        """The root of the covariance and a ridge."""
+        factor = np.linalg.cholesky(self.products + ridge * np.eye(len(self.products)))
+        return Scale(factor, self.span, math.sqrt(self.beside + ridge))
 
 
-def first_step(training: Blocks, validation: Blocks | None, size: int, classes: int, several: bool) -> Space:
+def first_step(training: Blocks, images: int, validation: Blocks | None, shape: tuple[int, int], several: bool) -> Space:
     """From the classes' shares to where the curvature there says that the optimum lies.
 
     Args:
         training: the split to learn from.
+        images: how many it has.
         validation: what chooses the ridge and the length; None: numbers in a feature over images, and Newton's own.
-        size: numbers in what the last layer sees, D. Of more than LARGEST there is no step, only the shares.
-        classes: how many there are, C.
+        shape: numbers in what the last layer sees, and classes, (D, C).
         several: whether an image may have several labels.
 
     Raises:
         UserError: for a feature that is not finite.
     """
-    moments = _moments(training, size, classes, several)
-    shares, products = moments.shares, moments.products
+    moments = _moments(training, images, shape, several)
+    shares, classes = moments.shares, shape[1]
     bias = np.log(shares / (1 - shares) if several else shares)
     curvature = shares * (1 - shares) / classes if several else shares  # [C], of each class's weights
-    if products is None:
-        return Space(np.zeros((size, classes)), bias, 1 / np.sqrt(curvature), None, 0.0)
 
-    def step(ridge: float) -> tuple[Floats, Floats]:
-        factor = np.linalg.cholesky(products + ridge * np.eye(size))
-        return factor, _solved(factor, _solved(factor, moments.slopes, transposed=False), transposed=True) / -curvature
+    def step(ridge: float) -> tuple[Scale, Floats]:
+        scale = moments.scale(ridge)
+        return scale, scale.of(scale.of(moments.slopes, transposed=False), transposed=True) / -curvature
 
-    ridge, length = size / moments.images, 1.0
+    ridge, length = shape[0] / images, 1.0
     if validation is not None:
         ridge, length = _chosen(lambda ridge: step(ridge)[1], ridge, bias, validation, several)
-    factor, weights = step(ridge)
-    return Space(weights * length, bias, 1 / np.sqrt(curvature), factor, ridge * float(curvature.mean()))
+    scale, weights = step(ridge)
+    return Space(weights * length, bias, 1 / np.sqrt(curvature), scale, ridge * float(curvature.mean()))
 
 
-def _moments(blocks: Blocks, size: int, classes: int, several: bool) -> Moments:
+def _moments(blocks: Blocks, images: int, shape: tuple[int, int], several: bool) -> Moments:
     """One pass over the training split."""
-    products = np.zeros((size, size)) if size <= LARGEST else None
-    total, by_class, counts, images = np.zeros(size), np.zeros((classes, size)), np.zeros(classes), 0
+    size, classes = shape
+    few = min(images, LARGEST) < size
+    products, some, apart = np.zeros((0, 0) if few else (size, size)), list[Floats](), math.ceil(images / LARGEST)
+    total, by_class, counts, squares, seen = np.zeros(size), np.zeros((classes, size)), np.zeros(classes), 0.0, 0
     for feature, label, weight in blocks:
         weighted = feature * weight[:, None]
         total += weighted.sum(0)
@@ -114,15 +142,31 @@ def _moments(blocks: Blocks, size: int, classes: int, several: bool) -> Moments:
         else:
             _add_by_class(by_class, weighted, label)
             counts += np.bincount(label, weight, classes)
-        images += len(feature)
-        if products is not None:
-            root = feature * np.sqrt(weight)[:, None]
+        root = feature * np.sqrt(weight)[:, None]
+        if few:
+            some.append(root[-seen % apart :: apart])
+            squares += float(np.square(root).sum())
+        else:
             products += root.T @ root  # one array by itself: half the work of two
+        seen += len(feature)
     if not np.isfinite(total).all():
         raise UserError("bad-numbers", "a feature of the training split is not finite: check the features")
     shares = (counts + UNSEEN) / (images + UNSEEN * (2 if several else classes))
     slopes = (total[:, None] * shares - by_class.T) / (images * (classes if several else 1))
-    return Moments(images, shares, slopes, None if products is None else products / images)
+    if few:
+        products, span = _spanned(np.concatenate(some))
+        beside = (squares / images - np.trace(products)) / (size - len(products))
+        return Moments(images, shares, slopes, products, span, max(beside, 0.0))
+    return Moments(images, shares, slopes, products / images, None, 0.0)
+
+
+def _spanned(rows: Floats) -> tuple[Floats, Floats]:
+    """The mean products [M, M] of M images' features, float32 [M, D], in directions that span them, and these, [D, M]."""
+    products = (rows @ rows.T).astype(np.float64)
+    products += max(ROUNDING * np.trace(products) / len(rows), ROUNDING) * np.eye(len(rows))
+    factor = np.linalg.cholesky(products)
+    span = _solved(factor.astype(np.float32), rows, transposed=False).T  # at right angles, for rows are factor @ span.T
+    return factor.T @ factor / len(rows), span
 
 
 def _add_by_class(totals: Floats, rows: Floats, label: Any) -> None:

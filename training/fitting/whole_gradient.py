@@ -89,7 +89,7 @@ class _Descent:
         self.training = Blocks(body, source.whole(labels.of), asked)
         validation = validation_pipeline(source, labels)
         self.validation = None if validation is None else Blocks(body, validation, asked)
-        self.space = first_step(self.training, self.validation, size, classes, self.several)
+        self.space = first_step(self.training, source.size.examples, self.validation, (size, classes), self.several)
         self.first: tuple[float, Floats] | None = None
         self.start, self.unit = np.zeros((size + 1) * classes), 1.0
         loss, slopes = self.cost(self.start)
