@@ -479,7 +479,7 @@ def test_ctrl_c_leaves_the_best_so_far_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         after_epoch(patch, 2, press_ctrl_c)
         assert main(flags(settings("run"))) == 130
-    assert "interrupted: this is the best so far; the same command goes on" in capsys.readouterr().out
+    assert "interrupted: this is the best so far; the same command ends it" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
     assert metrics_of(tmp_path / "run")["interrupted"] is True and metrics_of(tmp_path / "run")["epochs"] == 2
     assert probabilities(tmp_path / "run", photos).shape == (12, 3)
@@ -633,29 +633,30 @@ def test_two_devices_end_when_a_callback_fails(
     assert ("Traceback" in done.stderr) is (status == 1)
 
 
+@pytest.mark.parametrize(("kind", "dtype", "solver"), [("linear", "float32", "lbfgs"), ("mlp", "bfloat16", "adam")])
 def test_a_head_is_pretrained_as_it_is_asked_to_be(
-    maps_store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, dtype: str, solver: str, maps_store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headstart.features.backbones.feature_extractor import build_feature_extractor
     from headstart.features.spec import Tap
     from headstart.training.fitting import sources
 
     given: list[Any] = []
-    original = head_pretraining.fit_network
+    original = head_pretraining.fit_head
 
     def fit(head: keras.Model, source: Any, recipe: Any) -> Any:
-        given.append((head.get_layer("logits").compute_dtype, recipe.class_weight, source.validation_size))
+        given.append((head.get_layer("logits").compute_dtype, recipe.solver, recipe.class_weight, source.validation_size))
         return original(head, source, recipe)
 
-    monkeypatch.setattr(head_pretraining, "fit_network", fit)
+    monkeypatch.setattr(head_pretraining, "fit_head", fit)
     monkeypatch.setattr(head_pretraining, "EPOCHS", 1)
     monkeypatch.setattr(sources, "Counter", lambda labels: {"anemone": 24, "fern": 6, "gentian": 6})
     store = FeatureStore.open(str(maps_store))
-    settings = from_store(maps_store, None, tmp_path / "run", class_weight="balanced")
+    settings = from_store(maps_store, None, tmp_path / "run", head=kind, class_weight="balanced")
     boundary = store.tap("a_add:none")
     backbone, (tap,) = build_feature_extractor(store.base(), [Tap("")], store.spec.preprocessing, store.spec.image_size)
     head = head_pretraining.pretrain_head(settings, "mixed_bfloat16", store, backbone, boundary, tap)
-    assert given == [("bfloat16", {0: 0.5, 1: 2.0, 2: 2.0}, (12, 32))]
+    assert given == [(dtype, solver, {0: 0.5, 1: 2.0, 2: 2.0}, (12, 32))]
     assert {layer.dtype_policy.name for layer in head.layers} == {"float32"}
 
 

@@ -27,7 +27,6 @@ FILES = {
     "history.csv",
     "learning_curve.png",
     "command.toml",
-    "logs",
     "metrics.json",
     "report.html",
     "seen.txt",

@@ -117,7 +117,7 @@ def test_a_run_s_model_that_was_asked_before_answers_the_same_without_tensorflow
     photos: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     run = tmp_path / "run"
-    train = ["train", tmp_path / "store", "--run", run, "--epochs", "1", "--tap", "top_activation"]
+    train = ["train", tmp_path / "store", "--run", run, "--epochs", "1", "--tap", "top_activation", "--solver", "adam"]
     extracted(photos, tmp_path / "store")
     assert main([*map(str, train)]) == 0
     shutil.rmtree(os.environ[CACHE])

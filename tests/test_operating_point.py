@@ -117,7 +117,7 @@ def test_predictions_say_what_is_decided(
     decided, image = tmp_path / "run", str(photos / "test" / "fern")
     assert main(["train", str(two), "--run", str(decided), "--operating_point", "recall@precision=0.5", "--epochs", "3"]) == 0
     metrics = json.loads((decided / "metrics.json").read_text())
-    for threshold, decision in ((0.0, "fern"), (1.0, "anemone")):
+    for threshold, decision in ((0.0, "fern"), (1.5, "anemone")):
         metrics["operating_point"]["threshold"] = threshold
         (decided / "metrics.json").write_text(json.dumps(metrics))
         capsys.readouterr()

@@ -116,7 +116,7 @@ def test_the_page_says_what_evaluation_found(evaluated: pathlib.Path) -> None:
     assert "By folder" in page.texts["classes"] and "test/fern" in page.texts["classes"]
     assert re.search(r"fern\s*12\s*4\s*4\s*20", page.texts["data"])  # train, validation, test, all
     assert "there is no dead letter" in page.texts["data"]
-    assert "headstart train" in page.texts["repeat"] and "--epochs 20 --batch_size 12" in page.texts["repeat"]
+    assert "headstart train" in page.texts["repeat"] and "--epochs 20 --solver adam --batch_size 12" in page.texts["repeat"]
     points = [found for found in page.all("input") if found["type"] == "radio"]
     assert len(points) == 12
     wrong = 12 - round(12 * metrics["accuracy"]["value"])

@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_the_best_head_so_far_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         after_epoch(patch, 2, lambda: signal.getsignal(signal.SIGINT)(signal.SIGINT, None))  # type: ignore[operator,misc]
         assert main([*argv, str(tmp_path / "run")]) == 130
-    assert "interrupted: this is the best so far; the same command goes on" in capsys.readouterr().out
+    assert "interrupted: this is the best so far; the same command ends it" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is handler
     assert metrics_of(tmp_path / "run")["interrupted"] is True and metrics_of(tmp_path / "run")["epochs"] == 2
     assert Run.open(str(tmp_path / "run")).model().output_shape == (None, 3)

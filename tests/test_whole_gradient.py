@@ -191,7 +191,7 @@ def test_ctrl_c_keeps_the_best_so_far(
     ("flags", "told"),
     [
         (["--head", "mlp"], "--solver lbfgs is for the linear head, and --head is mlp"),
-        (["--refit"], "--solver lbfgs is for the linear head, and --refit has a solver of its own"),
+        (["--refit"], "solver is of training by epochs, and --refit finds the optimum without: leave it out"),
         (["--learning_rate", "0.1"], "learning_rate is of --solver adam, and --solver lbfgs has none: leave it out"),
         (["--batch_size", "64"], "batch_size is of --solver adam"),
     ],
@@ -201,6 +201,23 @@ def test_what_does_not_go_with_it_is_refused(
 ) -> None:
     assert main(["train", str(store), "--run", str(tmp_path / "run"), "--solver", "lbfgs", *flags]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "plain", "solver"),
+    [
+        ({}, True, "lbfgs"),
+        ({}, False, "adam"),
+        ({"head": "mlp"}, True, "adam"),
+        ({"learning_rate": 0.1}, True, "adam"),
+        ({"epochs": 3, "patience": 2}, True, "lbfgs"),
+        ({"solver": "adam"}, True, "adam"),
+        ({"solver": "lbfgs"}, False, "lbfgs"),
+    ],
+)
+def test_it_is_what_auto_means_for_a_linear_head(flags: dict[str, Any], plain: bool, solver: str) -> None:
+    settled = TrainConfig(store="store", run="run", **flags).settled(plain)
+    assert settled.solver == solver and settled.precision_asked == ("float32" if solver == "lbfgs" else "auto")
 
 
 def test_a_head_of_one_s_own_is_not_for_it(store: pathlib.Path, tmp_path: pathlib.Path) -> None:

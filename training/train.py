@@ -88,6 +88,7 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
 
     started, own = time.monotonic(), head is not None or loss is not None
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
+    config = config.settled(plain=not own and store.spec.views_of("train") == 1)
     tap = store.tap(config.tap or None)
     _check_splits(config, store)
     check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
@@ -223,7 +224,7 @@ def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> 
             plain.set_weights(head.get_weights())
             return plain
 
-        head = build(resolve_precision(config.precision))
+        head = build(resolve_precision(config.precision_asked))
         if task.several:
             begin_at_shares(head, store.labels("train")[learned])
         return _Learner(head, export)
@@ -260,7 +261,7 @@ def _recipe(config: TrainConfig, store: FeatureStore, loss: Any, learned: np.nda
         patience=config.patience if has_validation else config.epochs,
         monitor=config.monitor if has_validation else config.monitor.removeprefix("val_"),
         learning_rate=config.learning_rate,
-        precision=resolve_precision(config.precision),
+        precision=resolve_precision(config.precision_asked),
         max_steps_at_once=MAX_STEPS_AT_ONCE,
         class_weight=class_weights(config.class_weight, store.examples("train").take(learned), store.class_names),
         loss=loss,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from headstart.features.config import check_fields, flag, positional, refuse_given, required
+from headstart.features.config import check_fields, flag, given, positional, refuse_given, required
 from headstart.features.errors import UserError
 from headstart.training.scoring.goals import check_flags
 
 HEADS = ("linear", "mlp")
-SOLVERS = ("adam", "lbfgs")
+SOLVERS = ("auto", "adam", "lbfgs")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 CLASS_WEIGHTS = ("none", "balanced")
 MONITORS = ("val_loss", "val_accuracy", "loss", "accuracy")
 OF_ADAM = ("batch_size", "learning_rate", "precision")  # flags that no other solver reads
-OF_EPOCHS = ("epochs", "patience", "batch_size", "learning_rate", "monitor", "precision")
+OF_EPOCHS = ("epochs", "patience", "solver", "batch_size", "learning_rate", "monitor", "precision")
 DECISIONS = ("no_calibrate", "operating_point", "positive_class")  # made when the training is over
 
 
@@ -29,8 +30,9 @@ class TrainConfig:
     epochs: int = flag(100, "at most; early stopping ends sooner where there is a validation split", least=1)
     patience: int = flag(10, "epochs without a better --monitor before it stops", least=1)
     solver: str = flag(
-        "adam",
-        "lbfgs: a linear head by whole gradients, ten epochs or so, and no rate to choose: for many classes and images",
+        "auto",
+        "lbfgs: a linear head by whole gradients, ten epochs or so, and no rate to choose; auto: that for a linear head, "
+        "and adam for an mlp, for augmented views, or where a flag of Adam's is given",
         choices=SOLVERS,
     )
     batch_size: int = flag(32, "examples a step of Adam", least=1)
@@ -63,13 +65,13 @@ class TrainConfig:
         check_flags(self.operating_point, self.positive_class)
         if self.refit and self.head != "linear":
             raise UserError("bad-flag", f"--refit is for the linear head, and --head is {self.head}: leave one of them out")
-        if self.solver != "adam" and (self.head != "linear" or self.refit):
-            other = "--refit has a solver of its own" if self.refit else f"--head is {self.head}"
-            raise UserError("bad-flag", f"--solver {self.solver} is for the linear head, and {other}: leave one of them out")
         if self.refit:
             refuse_given(self, OF_EPOCHS, "is of training by epochs, and --refit finds the optimum without")
-        if self.solver != "adam":
-            refuse_given(self, OF_ADAM, f"is of --solver adam, and --solver {self.solver} has none")
+        if self.solver == "lbfgs":
+            if self.head != "linear":
+                told = f"--solver lbfgs is for the linear head, and --head is {self.head}: leave one of them out"
+                raise UserError("bad-flag", told)
+            refuse_given(self, OF_ADAM, "is of --solver adam, and --solver lbfgs has none")
         if self.head != "mlp":
             refuse_given(self, ("dropout",), "is of the mlp, and --head is linear")
         if self.refit and self.operating_point:
@@ -78,4 +80,17 @@ class TrainConfig:
     @property
     def at_once(self) -> str:
         """The flag by which the built-in linear head is fitted to all plain images at once; '' where it is not."""
-        return "--refit" if self.refit else f"--solver {self.solver}" if self.solver != "adam" else ""
+        return "--refit" if self.refit else "--solver lbfgs" if self.solver == "lbfgs" else ""
+
+    @property
+    def precision_asked(self) -> str:
+        """Of what the head is computed in: whole gradients have float32 alone."""
+        return "float32" if self.solver == "lbfgs" else self.precision
+
+    def settled(self, plain: bool) -> TrainConfig:
+        """The same with the solver that `auto` means; plain says that head and loss are built in, and no image has augmented
+        views."""
+        if self.refit or self.solver != "auto":
+            return self
+        whole = plain and self.head == "linear" and not given(self, OF_ADAM)
+        return dataclasses.replace(self, solver="lbfgs" if whole else "adam")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.training.runs.run_folder import Run
 
 LAST_IS_BEST = "the best epoch is the last one allowed: more --epochs may do better"
-INTERRUPTED = "interrupted: this is the best so far; the same command goes on"
+INTERRUPTED = "interrupted: this is the best so far; the same command ends it"
 
 
 def main(argv: Sequence[str]) -> int | None:

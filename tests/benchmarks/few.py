@@ -1,8 +1,8 @@
-"""What `--solver lbfgs` and `--refit` gain where images are few: draws of N images a class from a store's training split.
+"""What whole gradients and `--refit` gain where images are few: draws of N images a class from a store's training split.
 
-Three heads for each: one is trained as `headstart train` does, and one by whole gradients, a fifth of the draw deciding; the
-third is at its optimum on all of the draw, its regularisation chosen by cross-validation. All are scored on the store's test
-split, or validation where it has none, which decides nothing.
+Three heads for each: one is trained as `headstart train --solver adam` does, and one by whole gradients, its default, a fifth
+of the draw deciding; the third is at its optimum on all of the draw, its regularisation chosen by cross-validation. All are
+scored on the store's test split, or validation where it has none, which decides nothing.
 
     python -m tests.benchmarks.few STORE [--tap TAP] [--draws 5] [--per_class 5 10 20 50]
 """

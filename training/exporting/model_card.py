@@ -115,7 +115,7 @@ def _trained(run: Run) -> list[str]:
     settled = {**how, **(run.config.get("identity") or {}), "head": run.head}  # the rate that was taken, not None
     names = ["batch_size", "learning_rate", *["layer_decay"] * bool(run.config.get("unfrozen")), "augment", "seed"]
     names = [*["head"] * bool(run.head), *names, *["dropout"] * (run.head == "mlp")]
-    if how.get("solver", "adam") != "adam":  # it has no rate, no batches and no chance
+    if how.get("solver") == "lbfgs":  # it has no rate, no batches and no chance
         names = ["head", "solver"]
     epochs = f"{metrics['epochs']} epochs, the weights of epoch {metrics['best_epoch']}"
     return [epochs, *(f"{name} {settled[name]}" for name in names if settled.get(name) not in (None, ""))]

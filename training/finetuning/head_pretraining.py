@@ -10,7 +10,7 @@ import numpy as np
 from headstart.features.spec import Tap
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.finetuning.unfreeze import Unfreezing, split_network
-from headstart.training.fitting.fit import fit_network
+from headstart.training.fitting.fit import fit_head
 from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import AT_ONCE, ArraySource, class_weights, moments
 from headstart.training.heads import begin_at_shares, build_head
@@ -37,10 +37,13 @@ def pretrain_head(
     features, classes = data["train"][0], len(store.class_names)
     standard = moments(features[start : start + AT_ONCE] for start in range(0, len(features), AT_ONCE))
     task = task_of(store.label_delimiter)
+    solver = "lbfgs" if config.head == "linear" else "adam"  # as `headstart train --solver auto` has it
+    if solver == "lbfgs":
+        precision = "float32"
     head = build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
     if task.several:
         begin_at_shares(head, data["train"][1])
-    fitted = fit_network(head, ArraySource(data, BATCH, config.seed), _recipe(config, precision, store))
+    fitted = fit_head(head, ArraySource(data, BATCH, config.seed), _recipe(config, solver, precision, store))
     if fitted.interrupted:
         raise KeyboardInterrupt
     plain = build_head(config.head, tap, classes, standard, config.dropout, activation=task.activation)
@@ -48,7 +51,7 @@ def pretrain_head(
     return plain
 
 
-def _recipe(config: FinetuneConfig, precision: str, store: FeatureStore) -> Recipe:
+def _recipe(config: FinetuneConfig, solver: str, precision: str, store: FeatureStore) -> Recipe:
     has_validation, task = "validation" in store.splits, task_of(store.label_delimiter)
     return Recipe(
         epochs=EPOCHS,
@@ -61,6 +64,7 @@ def _recipe(config: FinetuneConfig, precision: str, store: FeatureStore) -> Reci
         loss=task.loss(),
         task=task,
         from_nothing=True,
+        solver=solver,
     )
 
 

@@ -154,9 +154,9 @@ def _moments(blocks: Blocks, images: int, shape: tuple[int, int], several: bool)
     shares = (counts + UNSEEN) / (images + UNSEEN * (2 if several else classes))
     slopes = (total[:, None] * shares - by_class.T) / (images * (classes if several else 1))
     if few:
-        products, span = _spanned(np.concatenate(some))
-        beside = (squares / images - np.trace(products)) / (size - len(products))
-        return Moments(images, shares, slopes, products, span, max(beside, 0.0))
+        spanned, span = _spanned(np.concatenate(some))
+        beside = (squares / images - np.trace(spanned)) / (size - len(spanned))
+        return Moments(images, shares, slopes, spanned, span, max(beside, 0.0))
     return Moments(images, shares, slopes, products / images, None, 0.0)
 
 
