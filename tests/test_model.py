@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -18,7 +19,8 @@ from headstart.features.keras_internals import every_layer
 from headstart.features.spec import FeatureSpec, Tap
 from headstart.training.heads import attach_head, build_head, resolve_precision, wrap_head
 from headstart.training.runs.run_folder import Run
-from tests.conftest import draw
+from headstart.training.runs.shared_model import shared_model
+from tests.conftest import draw, raises
 
 ALONE = """
 import json, sys
@@ -61,6 +63,19 @@ def test_saved_model_takes_a_batch_of_any_size(run: pathlib.Path) -> None:
     answers = model.predict(batch, verbose=0)
     assert answers.shape == (3, 3) and answers.dtype == np.float32
     np.testing.assert_allclose(answers, np.repeat(model.predict(batch[:1], verbose=0), 3, axis=0), atol=1e-5)
+
+
+def test_a_model_is_shared_until_its_file_is_another(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    here, moved = tmp_path / "here", tmp_path / "moved"
+    shutil.copytree(run, here)
+    model = shared_model(Run.open(str(here)))
+    here.rename(moved)  # as a training is, from where it works to where it is published
+    assert shared_model(Run.open(str(moved))) is model
+    (moved / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    assert shared_model(Run.open(str(moved))) is not model
+    (moved / "model.keras").unlink()
+    with raises("bad-model"):
+        shared_model(Run.open(str(moved)))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from headstart.features.engines.stream import ImageToRead, Unreadable, stream_fe
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.training.runs.run_folder import MODEL, Run
+from headstart.training.runs.shared_model import shared_model
 
 FEATURES_AT_ONCE, FILES_AT_ONCE = 256, 32  # for the head
 
@@ -40,7 +41,7 @@ class Classifier:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        kept, model = self._kept(), functools.cache(run.model)
+        kept, model = self._kept(), functools.partial(shared_model, run)
         self.engine = kept_engine(
             kept["backbone"], lambda: model().get_layer("backbone"), EngineOptions(), run.spec.model_dtype
         )
@@ -101,7 +102,7 @@ def classify_split(run: Run, store: FeatureStore, split: str) -> tuple[np.ndarra
             f"{store.path!r} holds other features than the run was trained on ({'; '.join(store.spec.differences(run.spec))})",
         )
     labels_as_run = class_ids(run, store.class_names)
-    head = run.model().get_layer("head")
+    head = shared_model(run).get_layer("head")
     labels, answers = [], []
     for features, ids in store.dataset(split, FEATURES_AT_ONCE, tap=run.tap.name).as_numpy_iterator():
         answers.append(head.predict_on_batch(features.astype(np.float32)))

@@ -42,6 +42,7 @@ from headstart.training.reporting.result_section import result_section
 from headstart.training.reporting.set_sections import label_classes, set_examples, sets_result
 from headstart.training.reporting.trained_section import trained_section
 from headstart.training.runs.run_folder import EVALUATION, Run
+from headstart.training.runs.shared_model import shared_model
 
 ANSWERS_AT_ONCE = 2_000_000  # probabilities of which a command leaves a page by itself
 AT_ONCE = 13 * ANSWERS_AT_ONCE  # bytes of the predictions.csv that has them
@@ -167,7 +168,7 @@ def _of_sets(run: Run, evaluated: Predictions) -> list[Markup]:
 
 def with_network(evaluated: Evaluated, pictures: Pictures, album: Album) -> list[Markup]:
     """The map of the features, and where the network looks, which has the first choice of the room for pictures."""
-    model = evaluated.run.model()
+    model = shared_model(evaluated.run)
     looks = attention(evaluated, pictures, model, album)
     return [map_section(evaluated, pictures, model, album), looks]
 
