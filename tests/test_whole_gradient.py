@@ -79,6 +79,7 @@ def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest
 def test_many_numbers_are_as_good_as_few(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same features, turned in a room of 300 numbers: images span what is to be known, 100 of them as well as all."""
     monkeypatch.setattr(first_step, "LARGEST", 100)
+    monkeypatch.setattr(first_step, "SPANNING", 90 * 300)
     few, many = examples(count), examples(2000, seed=1)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(300, SIZE)))[0].T  # [SIZE, 300]
     splits = {"train": few, "validation": many}

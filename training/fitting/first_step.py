@@ -24,7 +24,8 @@ from headstart.features.errors import UserError
 from headstart.training.fitting.blocks import Blocks, Floats, cross_entropy
 
 LARGEST = 4096  # directions whose covariance is taken: 128 MB in float64
-ROUNDING = 1e-5  # of the images' mean square: below it, what is left of an image tells no direction
+SPANNING = 1 << 26  # numbers of the images that they are taken from: 256 MB
+ROUNDING = 1e-4  # of the images' mean square: below it, what is left of an image tells no direction
 RIDGES = tuple(10.0 ** (step / 2) for step in range(4, -7, -1))  # what is added to the features' variances, which are about 1
 LENGTHS = tuple(2.0**step for step in range(-3, 4))  # of the step, in Newton's
 UNSEEN = 0.5  # images that each class counts beside those it has
@@ -130,8 +131,8 @@ def first_step(training: Blocks, images: int, validation: Blocks | None, shape: 
 def _moments(blocks: Blocks, images: int, shape: tuple[int, int], several: bool) -> Moments:
     """One pass over the training split."""
     size, classes = shape
-    few = min(images, LARGEST) < size
-    products, some, apart = np.zeros((0, 0) if few else (size, size)), list[Floats](), math.ceil(images / LARGEST)
+    few, apart = min(images, LARGEST) < size, math.ceil(images / min(LARGEST, max(1, SPANNING // size)))
+    products, some = np.zeros((0, 0) if few else (size, size)), list[Floats]()
     total, by_class, counts, squares, seen = np.zeros(size), np.zeros((classes, size)), np.zeros(classes), 0.0, 0
     for feature, label, weight in blocks:
         weighted = feature * weight[:, None]
@@ -144,7 +145,7 @@ def _moments(blocks: Blocks, images: int, shape: tuple[int, int], several: bool)
             counts += np.bincount(label, weight, classes)
         root = feature * np.sqrt(weight)[:, None]
         if few:
-            some.append(root[-seen % apart :: apart])
+            some.append(root[-seen % apart :: apart].copy())
             squares += float(np.square(root).sum())
         else:
             products += root.T @ root  # one array by itself: half the work of two
