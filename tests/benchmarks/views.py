@@ -62,7 +62,7 @@ def _pair(options: argparse.Namespace, policy: str, head: str, seed: int) -> tup
         store = _store(options, policy if views > 1 else "light", views, seed)
         run = os.path.join(FOLDER.name, f"run-{os.path.basename(store)}-{head}")
         if not os.path.exists(run):
-            train(TrainConfig(store=store, run=run, head=head, seed=seed))
+            train(TrainConfig(store=store, run=run, head=head, solver="adam", seed=seed))
         found.append(evaluate(EvaluateConfig(run=run, split="test")).scores.accuracy.value)
     return found[0], found[1]
 
