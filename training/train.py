@@ -43,8 +43,8 @@ def train(config: TrainConfig, head: keras.Layer | None = None, loss: Any = None
     """Trains a head, keeps its best epoch, and saves `model.keras`: images of 0..255 in, probabilities out.
 
     Killed at any moment and called again, it goes on from its last checkpoint and ends with the same run; Ctrl-C leaves the
-    best so far as a complete run, and the same call goes on. With a head or a loss of the caller's own, which no other
-    process could know again, it begins anew.
+    best so far as a complete run, and the same call ends it. By whole gradients, and with a head or a loss of the
+    caller's own, which no other process could know again, it begins anew.
 
     Args:
         config: what `headstart train` takes.
