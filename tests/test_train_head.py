@@ -574,6 +574,14 @@ def test_other_answers_from_images_are_a_disagreement(
         Run.open(str(tmp_path / "run"))
 
 
+def test_what_lies_around_the_network_is_checked_too(
+    store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_in_0_to_255", lambda images: images * 0.2)
+    with pytest.raises(UserError, match="model.keras and the features it was trained on disagree"):
+        train(config(store, tmp_path / "run", epochs=1))
+
+
 def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     opened = FeatureStore.open(str(store_copy))
     path = generation(store_copy) / "sample.tfrecord"

@@ -23,8 +23,6 @@ from headstart.training.runs.run_folder import Run
 from headstart.training.runs.shared_model import shared_model
 from headstart.training.tasks.task import Task, task_of
 
-IMAGES_AT_ONCE = 8
-
 
 def check_agreement(
     run: Run, store: FeatureStore, tap: Tap, head: keras.Model, backbone: keras.Model | None = None
@@ -190,13 +188,16 @@ def classify_images(model: keras.Model, images: Iterable[np.ndarray]) -> np.ndar
     """A saved model's probabilities for images of any size, uint8 [any, any, 3], float32 [n, classes]."""
     import tensorflow as tf
 
-    resizing, backbone, head = (model.get_layer(name) for name in ("resizing", "backbone", "head"))
-    # One trace for all sizes, by TensorFlow as in a tf.data pipeline: another backend would compile anew for each.
-    resize = tf.function(
-        lambda image: resizing(tf.cast(image, tf.float32)), input_signature=[tf.TensorSpec((1, None, None, 3), tf.uint8)]
-    )
-    pixels = np.concatenate([resize(tf.constant(image[None])).numpy() for image in images])
-    return _answers(head, backbone.predict(pixels, IMAGES_AT_ONCE, verbose=0))
+    def of_any_size(layer: Callable[[Any], Any]) -> np.ndarray:
+        signature = [tf.TensorSpec((1, None, None, 3), tf.uint8)]  # one trace for all sizes
+        traced = tf.function(layer, input_signature=signature)
+        return np.concatenate([traced(tf.constant(image[None])).numpy() for image in images])
+
+    if keras.backend.backend() == "tensorflow":
+        return of_any_size(lambda image: model(image, training=False))
+    # another backend compiles anew for each size of image: TensorFlow resizes, as Keras has it do in a tf.data pipeline
+    resized = of_any_size(lambda image: model.get_layer("resizing")(tf.cast(image, tf.float32)))
+    return _answers(model.get_layer("head"), model.get_layer("backbone").predict(resized, verbose=0))
 
 
 def _answers(head: keras.Model, features: np.ndarray) -> np.ndarray:
