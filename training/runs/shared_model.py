@@ -22,9 +22,10 @@ def shared_model(run: Run) -> keras.Model:
         return run.model()  # says so
     key = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, run.unsafe)
     model = _last.get(key)
-    if model is None:
-        model = run.model()
-        _last.clear()
-        _last[key] = model
-    run.check_same()
+    if model is not None:
+        run.check_same()
+        return model
+    model = run.model()  # which checks that, too
+    _last.clear()
+    _last[key] = model
     return model
