@@ -22,6 +22,8 @@ from headstart.features import files
 from headstart.features.errors import UserError
 from headstart.features.places import place
 from headstart.features.runtime import quietly
+from headstart.training.scoring.goals import check_dataset
+from headstart.training.tasks.checks import check_training
 from headstart.training.train_config import DECISIONS, TrainConfig
 
 if TYPE_CHECKING:
@@ -82,17 +84,13 @@ def _train(config: TrainConfig, head: keras.Layer | None, loss: Any) -> Run:
     from headstart.training.runs.agreement import check_agreement
     from headstart.training.runs.older_run import check_source, leaves_alone
     from headstart.training.runs.save_run import save_classifier, save_command, save_dataset, save_history
-    from headstart.training.scoring.goals import check_dataset
-    from headstart.training.tasks.checks import check_training
     from headstart.training.tasks.task import task_of
 
     started, own = time.monotonic(), head is not None or loss is not None
     store = FeatureStore.open(config.store, unsafe=config.unsafe)
     config = config.settled(plain=not own and store.spec.views_of("train") == 1)
     tap = store.tap(config.tap or None)
-    _check_splits(config, store)
-    check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
-    check_training(config, store.label_delimiter)
+    _check(config, store)
     task = task_of(store.label_delimiter)
     loss = keras.losses.get(loss or task.loss())
     task.check_loss(loss)
@@ -184,7 +182,7 @@ def _tell_tap(config: TrainConfig, store: FeatureStore, tap: Tap) -> None:
         print(f"tap {tap.name}, the deepest of {len(store.spec.taps)}: --tap names another", file=sys.stderr)
 
 
-def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
+def _check(config: TrainConfig, store: FeatureStore) -> None:
     held = ", ".join(store.splits) or "none"
     if "train" not in store.splits:
         raise UserError("missing-split", f"{config.store!r} has no examples in a train split; it has {held}")
@@ -200,6 +198,8 @@ def _check_splits(config: TrainConfig, store: FeatureStore) -> None:
     if config.at_once and store.spec.views_of("train") > 1:
         views = f"the augmented views of {config.store}"
         print(f"warning: {config.at_once} learns from plain images alone, not from {views}", file=sys.stderr)
+    check_dataset(config.operating_point, config.positive_class, store.class_names, store.splits)
+    check_training(config, store.label_delimiter)
 
 
 def _built_in(config: TrainConfig, store: FeatureStore, tap: Tap, loss: Any) -> Begin:
