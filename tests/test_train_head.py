@@ -578,7 +578,7 @@ def test_what_lies_around_the_network_is_checked_too(
     store: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "_in_0_to_255", lambda images: images * 0.2)
-    with pytest.raises(UserError, match="model.keras and the features it was trained on disagree"):
+    with pytest.raises(UserError, match=r"model\.keras and the features it was trained on disagree"):
         train(config(store, tmp_path / "run", epochs=1))
 
 

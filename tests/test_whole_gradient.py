@@ -77,17 +77,17 @@ def test_it_ends_at_the_optimum(several: bool, largest: int, monkeypatch: pytest
 
 @pytest.mark.parametrize("count", [3, 40, 250])
 def test_many_numbers_are_as_good_as_few(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same features, turned in a room of 300 numbers: images span what is to be known, 100 of them as well as all."""
+    """The same features, turned in a room of 300 numbers: images span what is to be known, some as well as all."""
     monkeypatch.setattr(first_step, "LARGEST", 100)
     monkeypatch.setattr(first_step, "SPANNING", 90 * 300)
     few, many = examples(count), examples(2000, seed=1)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(300, SIZE)))[0].T  # [SIZE, 300]
     splits = {"train": few, "validation": many}
     turned = {name: (features @ turn, labels) for name, (features, labels) in splits.items()}
-    ones = np.zeros(300, np.float32), np.ones(300, np.float32)
+    mean, deviation = np.zeros(300, np.float32), np.ones(300, np.float32)
     losses = []
     for data, size in ((splits, SIZE), (turned, 300)):
-        head = build_head("linear", Tap("x", "avg", (size,)), CLASSES, (ones[0][:size], ones[1][:size]))
+        head = build_head("linear", Tap("x", "avg", (size,)), CLASSES, (mean[:size], deviation[:size]))
         recipe = Recipe(epochs=100, patience=100, monitor="val_loss", learning_rate=1.0, solver="lbfgs")
         losses.append(min(fit_head(head, ArraySource(data, 32, 0), recipe).history["val_loss"]))
     assert losses[1] == pytest.approx(losses[0], rel=0.05)

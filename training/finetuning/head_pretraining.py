@@ -37,9 +37,8 @@ def pretrain_head(
     features, classes = data["train"][0], len(store.class_names)
     standard = moments(features[start : start + AT_ONCE] for start in range(0, len(features), AT_ONCE))
     task = task_of(store.label_delimiter)
-    solver = "lbfgs" if config.head == "linear" else "adam"  # as `headstart train --solver auto` has it
-    if solver == "lbfgs":
-        precision = "float32"
+    # As `headstart train --solver auto` has it.
+    solver, precision = ("lbfgs", "float32") if config.head == "linear" else ("adam", precision)
     head = build_head(config.head, tap, classes, standard, config.dropout, precision, task.activation)
     if task.several:
         begin_at_shares(head, data["train"][1])
