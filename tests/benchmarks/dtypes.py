@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("side", type=int)
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--photos", default="")
+    parser.add_argument("--tap", default="", help="of the features on photos; default: the last map, averaged")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     limit_intra_op_threads()
@@ -94,6 +95,7 @@ def _learned(options: argparse.Namespace, dtypes: list[str]) -> dict[str, str]:
                     backbone=options.backbone,
                     weights=options.weights,
                     image_size=str(options.side),
+                    taps=(options.tap,) if options.tap else (),
                     compute_dtype=dtype,
                     engine="openvino",
                 )
