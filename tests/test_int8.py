@@ -206,3 +206,10 @@ def test_a_network_that_does_not_stand_it_is_refused_before_anything_is_computed
     with pytest.raises(UserError, match=r"int8 moves the features of own:little by \d+% of their size, expected at most 0%"):
         extract(config(photos, tmp_path / "store", base))
     assert not (tmp_path / "store").exists()
+
+
+def test_no_sum_overflows_on_a_processor_that_adds_pairs_in_16_bits(small: FeatureStore) -> None:
+    network = quantized.read((generation(small.path) / QUANTIZED).read_bytes())
+    constants = [each for each in network.get_ordered_ops() if each.get_type_name() == "Constant"]
+    weights = [each.get_data() for each in constants if each.get_element_type().get_type_name() == "i8"]
+    assert weights and all(np.abs(each.astype(int)).max() * 255 * 2 < 2**15 for each in weights)
