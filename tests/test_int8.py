@@ -188,6 +188,22 @@ def test_what_it_can_not_be_had_with(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "fast"),
+    [
+        ("flags : fpu sse4_2 avx", False),
+        ("flags : fpu sse4_2 avx fma avx2", True),  # twice as fast as float32 with most networks: docs/benchmarks.md
+        ("flags : fpu avx2 avx512f avx512_vnni", True),
+        ("Features : fp asimd", False),
+        ("Features : fp asimd asimddp", True),
+    ],
+)
+def test_processors_that_it_is_fast_on(line: str, fast: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n")
+    monkeypatch.setattr(engine_options, "CPUINFO", str(tmp_path / "cpuinfo"))
+    assert engine_options.has_int8() is fast
+
+
 def test_where_nncf_is_missing(photos: pathlib.Path, base: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantized, "has_nncf", lambda: False)
     with pytest.raises(UserError, match=r"int8 needs NNCF: pip install 'headstart\[int8\]'"):

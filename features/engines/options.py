@@ -24,7 +24,7 @@ INSTRUCTION_SETS = (  # those that decide how a sum is taken, as Linux writes th
     *("sse4_1", "sse4_2", "avx", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
 )
-INT8 = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+INT8 = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")  # products of 8-bit integers, added up
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def has_bfloat16() -> bool:
 
 
 def has_int8() -> bool:
-    """Whether the processor has products of 8-bit integers."""
+    """Whether the processor has products of 8-bit integers; assumed where it cannot be found out."""
     return not os.path.exists(CPUINFO) or any(name in INT8 for name in instruction_sets())
 
 
