@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,17 @@ from headstart.features.backbones.backbone import Backbone
 from headstart.features.dataset.columns import Below, Text
 from headstart.features.dataset.examples import Examples
 from headstart.features.engines.factory import network_engine
-from headstart.features.engines.noise import check_noise
+from headstart.features.engines.noise import check_noise, noise_of
 from headstart.features.engines.options import EngineOptions
-from headstart.features.engines.quantized import CALIBRATION_IMAGES, QUANTIZED, check_nncf, quantize, read, remembered
+from headstart.features.engines.quantized import (
+    CALIBRATION_IMAGES,
+    QUANTIZED,
+    check_nncf,
+    quantize,
+    ranges_to_try,
+    read,
+    remembered,
+)
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader
 from headstart.features.errors import UserError
 from headstart.features.runtime import cores
@@ -24,6 +32,7 @@ from headstart.features.store.store_files import read_verified
 if TYPE_CHECKING:
     import openvino
 
+    from headstart.features.engines.base import Engine
     from headstart.features.store.feature_store import FeatureStore
 
 COMPARED = 32  # of the images: how far their features move
@@ -60,8 +69,10 @@ def quantized_network(
 
     images = _training_images(spec, examples, paths, max_pixels)
     exact = network_of(lambda: backbone.extractor, backbone.kept)
-    network = quantize(exact, images)
-    noise = max(_noises(exact, network, images[:COMPARED], spec))
+    tried = [quantize(exact, images, halved) for halved in ranges_to_try()]
+    noises = _noises(exact, tried, images[:COMPARED])
+    noise = check_noise(min(noises), "int8", spec.backbone)
+    network = remembered(tried[noises.index(noise)])
     told = f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size"
     return network, told
 
@@ -78,15 +89,18 @@ def _training_images(spec: FeatureSpec, examples: Examples, paths: Text | Below,
     return images
 
 
-def _noises(exact: openvino.Model, network: bytes, images: Sequence[np.ndarray], spec: FeatureSpec) -> Iterator[float]:
-    """How far each tap's features move."""
+def _noises(exact: openvino.Model, networks: Sequence[bytes], images: Sequence[np.ndarray]) -> list[float]:
+    """How far each network in int8 moves the features of its worst tap."""
     options = EngineOptions("openvino")
-    engines = network_engine(exact, options, "float32"), network_engine(read(network), options, "int8")
-    few = engines[0].batch_size
-    batches = [np.stack(images[start : start + few]) for start in range(0, len(images), few)]
-    features, moved = (list(zip(*(engine(batch) for batch in batches))) for engine in engines)
-    for one, other in zip(features, moved):
-        yield check_noise(np.concatenate(one), np.concatenate(other), "int8", spec.backbone)
+    engine = network_engine(exact, options, "float32")
+    batches = [np.stack(images[start : start + engine.batch_size]) for start in range(0, len(images), engine.batch_size)]
+
+    def features(engine: Engine) -> list[np.ndarray]:
+        """Of each tap."""
+        return [np.concatenate(batch) for batch in zip(*(engine(batch) for batch in batches))]
+
+    expected, small = features(engine), (features(network_engine(read(each), options, "int8")) for each in networks)
+    return [max(map(noise_of, expected, found)) for found in small]
 
 
 def network_in(store: FeatureStore) -> bytes:

@@ -21,7 +21,7 @@ from headstart.features.engines.quantized import QUANTIZED
 from headstart.features.errors import UserError
 from headstart.features.store.feature_store import FeatureStore
 from headstart.features.store.verify import faults
-from headstart.pipelines import growth
+from headstart.pipelines import growth, quantizing
 from headstart.pipelines.compact import compact
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
@@ -137,7 +137,9 @@ def test_a_run_on_it_computes_in_float32_and_says_how_far_that_is(
     small: FeatureStore, photos: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     run = train(TrainConfig(store=small.path, run=str(tmp_path / "run"), epochs=5))
-    assert 0 < run.metrics["agreement"]["compute_noise"] < 0.3
+    agreement = run.metrics["agreement"]
+    assert 0 < agreement["compute_noise"] < 0.3 and 0 < agreement["compute_difference"] < 0.3
+    assert agreement["largest_difference"] <= agreement["tolerance"] < 0.01  # the saved model, as strictly as in float32
     files = sorted(str(path) for path in (photos / "test").rglob("*.*"))
     from_images = np.stack([np.asarray(row) for row in classify_files(run, files)])
     assert run.spec.compute_dtype == "int8" and run.spec.model_dtype == "float32"
@@ -224,8 +226,39 @@ def test_a_network_that_does_not_stand_it_is_refused_before_anything_is_computed
     assert not (tmp_path / "store").exists()
 
 
-def test_no_sum_overflows_on_a_processor_that_adds_pairs_in_16_bits(small: FeatureStore) -> None:
-    network = quantized.read((generation(small.path) / QUANTIZED).read_bytes())
-    constants = [each for each in network.get_ordered_ops() if each.get_type_name() == "Constant"]
-    weights = [each.get_data() for each in constants if each.get_element_type().get_type_name() == "i8"]
-    assert weights and all(np.abs(each.astype(int)).max() * 255 * 2 < 2**15 for each in weights)
+@pytest.mark.parametrize(
+    ("sets", "tried"),
+    [
+        (("avx2", "avx512f"), [False, True]),
+        (("avx2", "avx_vnni"), [False]),
+        (("avx2", "avx512f", "avx512_vnni"), [False]),
+        (("asimddp",), [False]),
+    ],
+)
+def test_where_sums_of_16_bits_may_overflow_half_the_range_of_weights_is_tried_and_the_nearer_taken(
+    sets: tuple[str, ...],
+    tried: list[bool],
+    photos: pathlib.Path,
+    base: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made, noises = dict[bool, bytes](), iter([0.2, 0.1])
+
+    def quantize(network: Any, images: Any, halved: bool) -> bytes:
+        made[halved] = quantized.quantize(network, images, halved)
+        return made[halved]
+
+    monkeypatch.setattr(quantized, "instruction_sets", lambda: sets)
+    monkeypatch.setattr(quantizing, "quantize", quantize)
+    monkeypatch.setattr(quantizing, "noise_of", lambda exact, found: next(noises))
+    store = extract(config(photos, tmp_path / "store", base))
+    assert list(made) == tried and store.spec.quantized == hashlib.sha256(made[tried[-1]]).hexdigest()
+    assert f"features move by {'10.0' if True in tried else '20.0'}% of their size" in "".join(capsys.readouterr())
+    assert list(faults(store.path)) == []
+    if True in tried:
+        operations = quantized.read(made[True]).get_ordered_ops()
+        constants = [each for each in operations if each.get_type_name() == "Constant"]
+        weights = [each.get_data() for each in constants if each.get_element_type().get_type_name() == "i8"]
+        assert weights and all(np.abs(each.astype(int)).max() * 255 * 2 < 2**15 for each in weights)

@@ -9,19 +9,27 @@ from headstart.features.errors import UserError
 MAX_NOISE = 0.3  # of the features' root mean square: MobileNetV2, which stands bfloat16 and int8 worst, has 0.18 and 0.22
 
 
-def check_noise(exact: np.ndarray, found: np.ndarray, compute_dtype: str, backbone: str) -> float:
+def noise_of(exact: np.ndarray, found: np.ndarray) -> float:
     """The root mean square of the difference, as a share of that of the features.
 
     Args:
         exact: features in float32, [n, *shape].
         found: the same in another dtype.
-        compute_dtype: its name.
-        backbone: the network's.
+    """
+    return float(np.sqrt(np.square(exact - found).mean() / max(float(np.square(exact).mean()), 1e-30)))
+
+
+def check_noise(noise: float, compute_dtype: str, backbone: str) -> float:
+    """A noise that is rounding's.
+
+    Args:
+        noise: of `noise_of`.
+        compute_dtype: whose.
+        backbone: the network's name.
 
     Raises:
-        UserError: when they are so far apart that it can't be rounding, or the network does not stand it.
+        UserError: when features are so far apart that it can't be rounding, or the network does not stand it.
     """
-    noise = float(np.sqrt(np.square(exact - found).mean() / max(float(np.square(exact).mean()), 1e-30)))
     if not noise <= MAX_NOISE:  # NaN is not either
         raise UserError(
             "bad-numbers",

@@ -19,6 +19,7 @@ import numpy as np
 
 from headstart.features import files
 from headstart.features.engines.freeze import FEATURE, PIXELS
+from headstart.features.engines.options import instruction_sets
 from headstart.features.errors import UserError
 from headstart.features.places import place
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 QUANTIZED = "backbone_int8.zip"  # its name in a store
 PARTS = ("network.xml", "network.bin")  # as OpenVINO writes and reads them
 CALIBRATION_IMAGES = 128  # twice as many take 2 to 4 seconds more, and change features and accuracy by nothing
+VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")  # products of 8 bits added up in 32
 
 _last = b""  # for the next in this process who asks for the same
 
@@ -43,24 +45,32 @@ def check_nncf() -> None:
         raise UserError("not-available", "--compute_dtype int8 needs NNCF: pip install 'headstart[int8]'")
 
 
-def quantize(network: openvino.Model, images: Sequence[np.ndarray]) -> bytes:
-    """A network's weights and maps in int8, its outputs in float32: the content of a file of OpenVINO's.
+def ranges_to_try() -> tuple[bool, ...]:
+    """Whether weights may need half of int8's range on this processor: what to give `quantize`, the nearest to be kept.
 
-    Weights take half of int8's range: where a processor has no VNNI, products are added up in pairs in 16 bits, which two of
-    the whole range (127 * 255 each) overflow, and features would move twice as far there as elsewhere.
+    Where a processor has no VNNI, products are added up in pairs in 16 bits, which two of the whole range (127 * 255 each)
+    overflow. Half of it never does, but is coarser: which of both is nearer to float32 hangs on the network.
+    """
+    found = instruction_sets()
+    return (False, True) if "avx2" in found and not any(name in found for name in VNNI) else (False,)
+
+
+def quantize(network: openvino.Model, images: Sequence[np.ndarray], halved: bool = False) -> bytes:
+    """A network's weights and maps in int8, its outputs in float32: the content of a file of OpenVINO's.
 
     Args:
         network: of `openvino_engine.network_of`; it stays as it is.
         images: float32 [H, W, 3], 0..255, resized: what decides the ranges. The same ones give the same bytes here.
+        halved: whether weights take half of int8's range alone.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # it draws bars
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
         calibration, mixed = nncf.Dataset(images, lambda image: image[None]), nncf.QuantizationPreset.MIXED
-        halved = AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE)
-        small = nncf.quantize(network.clone(), calibration, preset=mixed, subset_size=len(images), advanced_parameters=halved)
-    return remembered(_packed(_renamed(small)))
+        ranges = AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE if halved else OverflowFix.FIRST_LAYER)
+        small = nncf.quantize(network.clone(), calibration, preset=mixed, subset_size=len(images), advanced_parameters=ranges)
+    return _packed(_renamed(small))
 
 
 def remembered(content: bytes) -> bytes:

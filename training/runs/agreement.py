@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from headstart.features.engines.factory import make_engine
-from headstart.features.engines.noise import check_noise
+from headstart.features.engines.noise import check_noise, noise_of
 from headstart.features.engines.options import EngineOptions
 from headstart.features.engines.stream import ImageToRead, Unreadable, image_loader, stream_features
 from headstart.features.errors import UserError
@@ -32,6 +32,9 @@ def check_agreement(
     What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
     dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
 
+    The saved model computes in float32. Where the store's features were computed in another dtype, both are compared with
+    features that the backbone gives now: by features the stored ones, which may differ by noise; by answers the saved model.
+
     Args:
         run: whose `model.keras` it is.
         store: what it was trained on.
@@ -40,10 +43,12 @@ def check_agreement(
         backbone: from pixels to them, where the saved model's backbone goes further.
 
     Returns:
-        Number of images, the largest difference in probability, and the tolerance.
+        Number of images, the largest difference in probability, and the tolerance; how far the compute dtype moved features,
+        as a share of their size, and with another than float32 the most that it moves a probability.
 
     Raises:
-        UserError: when a probability differs by more, or a class does where its margin is larger than that.
+        UserError: when a probability differs by more, or a class does where its margin is larger than that; when features
+            differ by more than noise.
     """
     keys = [image.key for image in store.sample()]
     if not keys:
@@ -58,11 +63,16 @@ def check_agreement(
         decode = decoder(store.spec, store.manifest.max_pixels)
         return (decode(image.encoded) for image in store.sample())
 
-    noise = compute_noise(backbone or model.get_layer("backbone"), images(), stored, store.spec)
-    because = f"{store.spec.compute_dtype} stored as {store.spec.store_dtype}"
-    seen = _Seen(keys, images, stored)
-    compared = _compare(model, head, seen, store.spec.store_dtype, noise, because, task_of(run.label_delimiter))
-    return {**compared, "compute_noise": noise}
+    task = task_of(run.label_delimiter)
+    if store.spec.compute_dtype == "float32":
+        because = f"float32 stored as {store.spec.store_dtype}"
+        seen = _Seen(keys, images, stored)
+        return {**_compare(model, head, seen, store.spec.store_dtype, because, task), "compute_noise": 0.0}
+    exact = _exact_features(backbone or model.get_layer("backbone"), images(), store.spec)
+    noise = check_noise(noise_of(exact, stored), store.spec.compute_dtype, store.spec.backbone)
+    compared = _compare(model, head, _Seen(keys, images, exact), "float32", "rounding", task)
+    moved = float(np.abs(_answers(head, exact) - _answers(head, stored)).max())
+    return {**compared, "compute_noise": noise, "compute_difference": moved}
 
 
 def check_images(
@@ -103,7 +113,7 @@ def check_images(
         return (decode(place.read(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
-    return _compare(shared_model(run), trained, seen, "float32", 0.0, "rounding", task_of(run.label_delimiter))
+    return _compare(shared_model(run), trained, seen, "float32", "rounding", task_of(run.label_delimiter))
 
 
 class _Seen(NamedTuple):
@@ -114,9 +124,7 @@ class _Seen(NamedTuple):
     features: np.ndarray
 
 
-def _compare(
-    model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, noise: float, because: str, task: Task
-) -> dict[str, Any]:
+def _compare(model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: str, because: str, task: Task) -> dict[str, Any]:
     from_features = _answers(head, seen.features)  # [n, classes]
     several = task.several
     sums_to_1 = several or np.abs(from_features.sum(axis=1) - 1).max() <= 1e-3
@@ -125,7 +133,7 @@ def _compare(
             "bad-value",
             f"the head's outputs are not probabilities: end it with a {task.activation}, or take a loss with from_logits=True",
         )
-    tolerance = storage_tolerance(head, seen.features, from_features, store_dtype, noise)
+    tolerance = storage_tolerance(head, seen.features, from_features, store_dtype)
     from_images = classify_images(model, seen.images())
     difference = np.abs(from_features - from_images).max(axis=1)
     worst = int(difference.argmax())
@@ -150,36 +158,22 @@ def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.n
     return store.features("train", tap.name).take(np.array([rows[key] * views for key in keys])).astype(np.float32)
 
 
-def compute_noise(backbone: keras.Model, images: Iterable[np.ndarray], stored: np.ndarray, spec: FeatureSpec) -> float:
-    """How far features computed in another dtype than float32 lie from those of the saved model, which computes in float32.
-
-    Returns:
-        The root mean square of the difference, as a share of that of the features; 0 where they were computed in float32.
-
-    Raises:
-        UserError: when they are so far apart that it can't be rounding, or the network does not stand it.
-    """
-    if spec.compute_dtype == "float32":
-        return 0.0
+def _exact_features(backbone: keras.Model, images: Iterable[np.ndarray], spec: FeatureSpec) -> np.ndarray:
+    """Features as the saved model computes them, in float32, of images uint8 [any, any, 3]."""
     resize = resizer(spec)
-    exact = np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
-    return check_noise(exact, stored, spec.compute_dtype, spec.backbone)
+    return np.concatenate([np.asarray(backbone(resize(image)[None], training=False)) for image in images])
 
 
 def storage_tolerance(
-    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, noise: float = 0.0, draws: int = 8
+    head: keras.Model, stored: np.ndarray, probabilities: np.ndarray, store_dtype: str, draws: int = 8
 ) -> float:
-    """How far a head's probabilities move when its features move by what storing and computing them may have moved them.
-
-    Storing moves a number by up to half a step of the dtype; computing, by `noise` times the features' root mean square.
-    """
+    """How far a head's probabilities move when its features move by what storing them may: half a step of the dtype."""
     half_step = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}[store_dtype]
-    computed = noise * np.sqrt(np.square(stored).mean(tuple(range(1, stored.ndim)), keepdims=True))
     generator = np.random.default_rng(0)
     moved = 0.0
     for _ in range(draws):
         signs = generator.choice(np.array([-1, 1], np.float32), stored.shape)
-        answers = _answers(head, stored * (1 + half_step * signs) + computed * signs)
+        answers = _answers(head, stored * (1 + half_step * signs))
         moved = max(moved, float(np.abs(answers - probabilities).max()))
     return 1e-3 + 3 * moved  # the first part: kernels that round in another order
 
