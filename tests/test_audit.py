@@ -269,6 +269,12 @@ def test_a_class_of_one_image_is_not_called_an_error() -> None:
 # Outliers, shortcuts, names, sizes.
 
 
+def test_what_tells_a_class_of_two_images_is_learned_from_one_of_them() -> None:
+    labels = np.repeat(np.arange(4), [40, 40, 2, 2])
+    names, values = [str(number) for number in range(len(labels))], [f"camera {label}" for label in labels]
+    assert {shortcuts.told_by(values, labels, names, seed)[0] for seed in range(40)} == {1.0}
+
+
 def test_an_image_like_no_other_is_found() -> None:
     generator = np.random.default_rng(0)
     features = np.abs(made_features(400)[0]) + 5

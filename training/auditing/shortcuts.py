@@ -20,7 +20,7 @@ from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Ints
 from headstart.training.auditing.thumbnails import Thumbnail
 from headstart.training.plots.contact_sheet import Strip, Tile
-from headstart.training.scoring.folds import fold_of
+from headstart.training.scoring.folds import stratified_fold_of
 from headstart.training.scoring.intervals import balanced_accuracy_interval
 
 BINS = 20
@@ -94,7 +94,7 @@ def told_by(values: Sequence[float | str], labels: Ints, groups: Sequence[str], 
         groups: N names; images of one name are in one fold.
         seed: of the folds.
     """
-    bins, folds, right = _binned(values), fold_of(groups, seed), np.zeros(len(labels), bool)
+    bins, folds, right = _binned(values), stratified_fold_of(groups, labels, int(labels.max()) + 1, seed), np.zeros(len(labels), bool)
     sizes = np.bincount(labels).astype(np.float64)
     for fold in np.unique(folds):
         own = folds == fold
