@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headstart.training.probing import ridge
-from headstart.training.scoring.folds import FOLDS, fold_of
+from headstart.training.scoring.folds import FOLDS, stratified_fold_of
 
 
 def drawn(count: int, width: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +43,7 @@ def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width
     standard = (features - features.mean(0)) / features.std(0)
     values, basis, _ = ridge._decomposed(standard)
     shares = np.bincount(labels, minlength=3) / count
-    targets, folds, penalty = np.eye(3)[labels] - shares, fold_of(names(count), 0), 0.7 * values.mean()
+    targets, folds, penalty = np.eye(3)[labels] - shares, stratified_fold_of(names(count), labels, 3, 0), 0.7 * values.mean()
     found = ridge._left_out(basis, values, penalty, targets, shares, folds).argmax(1)
     for fold in range(FOLDS):
         own = folds == fold
@@ -53,16 +51,6 @@ def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width
         middle = x.mean(0)
         weights = np.linalg.solve((x - middle).T @ (x - middle) + penalty * np.eye(width), (x - middle).T @ (y - y.mean(0)))
         assert np.array_equal(found[own], ((standard[own] - middle) @ weights + y.mean(0)).argmax(1))
-
-
-@given(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60), st.integers(0, 5))
-def test_folds_tear_no_group_and_come_out_even(groups: list[str], seed: int) -> None:
-    folds = fold_of(groups, seed)
-    assert all(len({fold for fold, name in zip(folds, groups) if name == group}) == 1 for group in set(groups))
-    assert set(folds) == set(range(min(FOLDS, len(set(groups)))))
-    sizes, largest = np.bincount(folds), max(groups.count(group) for group in groups)
-    assert sizes.max() - sizes.min() <= largest
-    assert np.array_equal(folds, fold_of(groups, seed))
 
 
 def test_a_single_group_and_flat_features_are_no_trouble() -> None:
@@ -114,4 +102,4 @@ def test_the_seed_decides_the_folds_and_with_them_all() -> None:
     features, labels = drawn(80, 30)
     first, again = (ridge.fit(features, labels, 3, names(80), seed=3) for _ in range(2))
     assert first.weights.tobytes() == again.weights.tobytes() and first.accuracy == again.accuracy
-    assert not np.array_equal(fold_of(names(80), 3), fold_of(names(80), 4))
+    assert not np.array_equal(*(stratified_fold_of(names(80), labels, 3, seed) for seed in (3, 4)))

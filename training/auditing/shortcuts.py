@@ -94,7 +94,8 @@ def told_by(values: Sequence[float | str], labels: Ints, groups: Sequence[str], 
         groups: N names; images of one name are in one fold.
         seed: of the folds.
     """
-    bins, folds, right = _binned(values), stratified_fold_of(groups, labels, int(labels.max()) + 1, seed), np.zeros(len(labels), bool)
+    bins, right = _binned(values), np.zeros(len(labels), bool)
+    folds = stratified_fold_of(groups, labels, int(labels.max()) + 1, seed)
     sizes = np.bincount(labels).astype(np.float64)
     for fold in np.unique(folds):
         own = folds == fold

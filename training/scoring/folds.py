@@ -14,21 +14,10 @@ ONE_GROUP = "all examples are one group: nothing can be left out"
 ALL_ALONE = "the images of each class are all of one group: a head that leaves them out knows nothing of the class"
 
 
-def fold_of(groups: Sequence[str], seed: int, folds: int = FOLDS) -> NDArray[np.int64]:
-    """The fold of each example, 0..folds-1: groups whole, in a random order, each into the fold that holds least."""
-    names, members = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    sizes = np.bincount(members)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]  # large ones first, so that the folds come out even
-    place, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)), np.int64)
-    for group in order:
-        place[group] = filled.argmin()
-        filled[place[group]] += sizes[group]
-    return place[members]
-
-
 def stratified_fold_of(groups: Sequence[str], labels: NDArray[np.integer], classes: int, seed: int) -> NDArray[np.int64]:
-    """The same with each class in about equal parts too, as far as groups allow: none is in one fold alone that need not be.
+    """The fold of each example, 0..4: groups whole, folds even, and each class in about equal parts, as far as groups allow.
+
+    No class is in one fold alone that need not be.
 
     Args:
         groups: N names.
