@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headstart.training.fitting import logistic
-from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, stratified_fold_of
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, fold_of
 
 
 def blobs(count: int, width: int, classes: int, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ def test_it_is_at_the_optimum(count: int, width: int, classes: int, balanced: bo
 def test_what_is_left_out_is_what_a_fit_without_it_says() -> None:
     x, y = blobs(50, 10, 2, 3.0)
     groups = [f"g{i // 5}" for i in range(50)]
-    found, folds = logistic.fit(x, y, 2, groups, seed=4), stratified_fold_of(groups, y, 2, 4)
+    found, folds = logistic.fit(x, y, 2, groups, seed=4), fold_of(groups, y, 2, 4)
     assert found.told.tolist() == list(range(50))
     for fold in range(folds.max() + 1):
         rest = folds != fold

@@ -23,7 +23,7 @@ from headstart.training.fitting.calibrate import INTERRUPTED, NO_LOGITS, NOT_ASK
 from headstart.training.fitting.pipeline import as_it_is
 from headstart.training.fitting.sources import StoreSource
 from headstart.training.runs.run_folder import Run
-from headstart.training.scoring.folds import ALL_ALONE, FOLDS, ONE_GROUP, stratified_fold_of
+from headstart.training.scoring.folds import ALL_ALONE, FOLDS, ONE_GROUP, fold_of
 from headstart.training.scoring.temperature import figures, without_temperature
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
@@ -37,19 +37,19 @@ from tests.test_train_head import change_features, quick, stand_in  # noqa: F401
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=60), st.integers(0, 99))
 def test_folds_hold_whole_groups_and_each_class_in_several(pairs: list[tuple[int, int]], seed: int) -> None:
     groups, labels = [str(group) for group, _ in pairs], np.array([label for _, label in pairs])
-    folds = stratified_fold_of(groups, labels, 4, seed)
+    folds = fold_of(groups, labels, 4, seed)
     of = {group: {fold for name, fold in zip(groups, folds) if name == group} for group in groups}
     assert all(len(each) == 1 for each in of.values())
     assert folds.min() >= 0 and folds.max() < min(FOLDS, len(of))
-    assert np.array_equal(folds, stratified_fold_of(groups, labels, 4, seed))
-    assert np.array_equal(folds, stratified_fold_of(groups, np.eye(4, dtype=np.uint8)[labels], 4, seed))
+    assert np.array_equal(folds, fold_of(groups, labels, 4, seed))
+    assert np.array_equal(folds, fold_of(groups, np.eye(4, dtype=np.uint8)[labels], 4, seed))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(2, 30), min_size=2, max_size=5), st.integers(0, 99))
 def test_each_class_is_in_about_equal_parts(counts: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    folds = stratified_fold_of([str(number) for number in range(len(labels))], labels, len(counts), seed)
+    folds = fold_of([str(number) for number in range(len(labels))], labels, len(counts), seed)
     for label in range(len(counts)):
         parts = np.bincount(folds[labels == label], minlength=FOLDS)
         assert parts.max() - parts.min() <= 1
@@ -57,7 +57,7 @@ def test_each_class_is_in_about_equal_parts(counts: list[int], seed: int) -> Non
 
 def test_another_seed_is_another_division() -> None:
     names, labels = [str(number) for number in range(80)], np.arange(80) % 2
-    assert not np.array_equal(stratified_fold_of(names, labels, 2, 3), stratified_fold_of(names, labels, 2, 4))
+    assert not np.array_equal(fold_of(names, labels, 2, 3), fold_of(names, labels, 2, 4))
 
 
 # In a run.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headstart.training.probing import ridge
-from headstart.training.scoring.folds import FOLDS, stratified_fold_of
+from headstart.training.scoring.folds import FOLDS, fold_of
 
 
 def drawn(count: int, width: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def test_what_is_left_out_is_predicted_as_if_fitted_without_it(count: int, width
     standard = (features - features.mean(0)) / features.std(0)
     values, basis, _ = ridge._decomposed(standard)
     shares = np.bincount(labels, minlength=3) / count
-    targets, folds, penalty = np.eye(3)[labels] - shares, stratified_fold_of(names(count), labels, 3, 0), 0.7 * values.mean()
+    targets, folds, penalty = np.eye(3)[labels] - shares, fold_of(names(count), labels, 3, 0), 0.7 * values.mean()
     found = ridge._left_out(basis, values, penalty, targets, shares, folds).argmax(1)
     for fold in range(FOLDS):
         own = folds == fold
@@ -102,4 +102,4 @@ def test_the_seed_decides_the_folds_and_with_them_all() -> None:
     features, labels = drawn(80, 30)
     first, again = (ridge.fit(features, labels, 3, names(80), seed=3) for _ in range(2))
     assert first.weights.tobytes() == again.weights.tobytes() and first.accuracy == again.accuracy
-    assert not np.array_equal(*(stratified_fold_of(names(80), labels, 3, seed) for seed in (3, 4)))
+    assert not np.array_equal(*(fold_of(names(80), labels, 3, seed) for seed in (3, 4)))

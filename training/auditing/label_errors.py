@@ -26,7 +26,7 @@ from headstart.features.runtime import cores
 from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Floats, Ints
 from headstart.training.plots.contact_sheet import Strip, Tile
-from headstart.training.scoring.folds import stratified_fold_of
+from headstart.training.scoring.folds import fold_of
 from headstart.training.scoring.set_measures import mean_average_precision, value
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def out_of_fold(
             the log loss.
         seed: of the folds.
     """
-    folds = stratified_fold_of(groups, np.where(fitted, labels, classes), classes + 1, seed)
+    folds = fold_of(groups, np.where(fitted, labels, classes), classes + 1, seed)
     chosen = np.flatnonzero(fitted)
     chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:CHOOSING])
     losses = []

@@ -20,7 +20,7 @@ from headstart.training.auditing.findings import Finding, Images, Question, Row
 from headstart.training.auditing.space import Ints
 from headstart.training.auditing.thumbnails import Thumbnail
 from headstart.training.plots.contact_sheet import Strip, Tile
-from headstart.training.scoring.folds import stratified_fold_of
+from headstart.training.scoring.folds import fold_of
 from headstart.training.scoring.intervals import balanced_accuracy_interval
 
 BINS = 20
@@ -95,7 +95,7 @@ def told_by(values: Sequence[float | str], labels: Ints, groups: Sequence[str], 
         seed: of the folds.
     """
     bins, right = _binned(values), np.zeros(len(labels), bool)
-    folds = stratified_fold_of(groups, labels, int(labels.max()) + 1, seed)
+    folds = fold_of(groups, labels, int(labels.max()) + 1, seed)
     sizes = np.bincount(labels).astype(np.float64)
     for fold in np.unique(folds):
         own = folds == fold

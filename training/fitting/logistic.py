@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from headstart.features.runtime import cores
-from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, is_known, stratified_fold_of
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, fold_of, is_known
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -80,7 +80,7 @@ def _fitted(
     counted = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     rotated, back = _rotated(np.asarray(features, np.float64))
     scale = float(np.square(rotated).sum() / max(1, features.shape[1] * len(labels))) or 1.0
-    folds, nothing = stratified_fold_of(groups, labels, classes, seed), np.zeros((rotated.shape[1] + 1, classes))
+    folds, nothing = fold_of(groups, labels, classes, seed), np.zeros((rotated.shape[1] + 1, classes))
     rests = [folds != fold for fold in np.unique(folds)]
     known = np.zeros(len(labels), bool)
     for rest in rests:

@@ -23,7 +23,7 @@ from headstart.training.fitting.calibrate import Decisions, HeldOut, held_out
 from headstart.training.fitting.fit import fit_head
 from headstart.training.fitting.recipe import Recipe
 from headstart.training.fitting.sources import StoreSource, plain_batches
-from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, is_known, stratified_fold_of
+from headstart.training.scoring.folds import ALL_ALONE, ONE_GROUP, fold_of, is_known
 
 
 class Begun(NamedTuple):
@@ -63,7 +63,7 @@ def answers_out_of_fold(
     """
     labels, classes = store.labels("train"), len(store.class_names)
     groups = np.array(drawn_together(store.examples("train")), object)
-    of = stratified_fold_of(groups.tolist(), labels, classes, seed)
+    of = fold_of(groups.tolist(), labels, classes, seed)
     folds, found = np.unique(of), list[HeldOut]()
     if len(folds) == 1:
         return ONE_GROUP

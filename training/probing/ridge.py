@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.training.scoring.folds import stratified_fold_of
+from headstart.training.scoring.folds import fold_of
 from headstart.training.scoring.set_measures import mean_average_precision, value
 
 Floats = NDArray[np.floating]
@@ -93,7 +93,7 @@ def _fit(features: Floats, wanted: Floats, groups: Sequence[str], seed: int, jud
     shares = wanted.sum(0) / len(wanted)  # [C]
     targets = wanted - shares  # [N, C]
     scale = float(values.mean()) if len(values) else 1.0
-    folds = stratified_fold_of(groups, wanted.astype(np.uint8), wanted.shape[1], seed)
+    folds = fold_of(groups, wanted.astype(np.uint8), wanted.shape[1], seed)
     chosen, best = 1.0, np.nan
     if folds.max() > 0:
         accuracies = [judge(_left_out(basis, values, ratio * scale, targets, shares, folds)) for ratio in REGULARISATIONS]

@@ -14,7 +14,7 @@ ONE_GROUP = "all examples are one group: nothing can be left out"
 ALL_ALONE = "the images of each class are all of one group: a head that leaves them out knows nothing of the class"
 
 
-def stratified_fold_of(groups: Sequence[str], labels: NDArray[np.integer], classes: int, seed: int) -> NDArray[np.int64]:
+def fold_of(groups: Sequence[str], labels: NDArray[np.integer], classes: int, seed: int) -> NDArray[np.int64]:
     """The fold of each example, 0..4: groups whole, folds even, and each class in about equal parts, as far as groups allow.
 
     No class is in one fold alone that need not be.
