@@ -26,8 +26,7 @@ from headstart.pipelines.compact import compact
 from headstart.pipelines.extract import extract
 from headstart.pipelines.extract_config import ExtractConfig
 from headstart.training.predicting.classify import classify_files
-from headstart.training.train import train
-from headstart.training.train_config import TrainConfig
+from headstart.training.runs.run_folder import Run
 from tests.conftest import generation, little_base
 
 pytest.importorskip("nncf", reason="NNCF is not installed (pip install 'headstart[int8]')")
@@ -134,12 +133,15 @@ def test_a_store_that_grows_keeps_its_network(
 
 
 def test_a_run_on_it_computes_in_float32_and_says_how_far_that_is(
-    small: FeatureStore, photos: pathlib.Path, tmp_path: pathlib.Path
+    small: FeatureStore, photos: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = train(TrainConfig(store=small.path, run=str(tmp_path / "run"), epochs=5))
+    assert main(["train", small.path, "--run", str(tmp_path / "run"), "--epochs", "5"]) == 0
+    run = Run.open(str(tmp_path / "run"))
     agreement = run.metrics["agreement"]
     assert 0 < agreement["compute_noise"] < 0.3 and 0 < agreement["compute_difference"] < 0.3
     assert agreement["largest_difference"] <= agreement["tolerance"] < 0.01  # the saved model, as strictly as in float32
+    told = f"36 images to {agreement['largest_difference']:.1g}; stored ones, in int8, change a probability by "
+    assert f"{told}{agreement['compute_difference']:.2g} at most" in capsys.readouterr().out
     files = sorted(str(path) for path in (photos / "test").rglob("*.*"))
     from_images = np.stack([np.asarray(row) for row in classify_files(run, files)])
     assert run.spec.compute_dtype == "int8" and run.spec.model_dtype == "float32"

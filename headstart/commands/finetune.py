@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.outcome import Outcome
 from headstart.commands.runner import run_command
-from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, decision_lines, outcome
+from headstart.commands.train import INTERRUPTED, LAST_IS_BEST, agreement_line, decision_lines, outcome
 from headstart.features.dataset.inputs import check_exists
 from headstart.features.formatting import counted
-from headstart.features.places import place
 from headstart.training.finetuning.finetune_config import FinetuneConfig
 from headstart.training.scoring.goals import check_dataset
 from headstart.training.tasks.checks import check_training, delimiter_for
@@ -50,7 +49,6 @@ def _finetune(config: FinetuneConfig) -> Outcome:
 
 def describe(run: Run) -> str:
     """What a fine-tuning came to, in a few lines."""
-    from headstart.training.runs import run_folder
     from headstart.training.runs.figures import chosen_figure
 
     metrics = run.metrics
@@ -65,12 +63,7 @@ def describe(run: Run) -> str:
         lines.append(f"no epoch was better by {metrics['monitor']} than what it began with: that is kept")
     if metrics["best_epoch"] == run.config["finetune"]["epochs"]:
         lines.append(LAST_IS_BEST)
-    agreement = metrics["agreement"]
-    lines.append(
-        f"{place.join(run.home, run_folder.MODEL)}: agrees with what was trained on {agreement['images']} images to "
-        f"{agreement['largest_difference']:.1g}"
-    )
-    lines += decision_lines(metrics)
+    lines += [agreement_line(run, "what was trained"), *decision_lines(metrics)]
     if metrics["interrupted"]:
         lines.append(INTERRUPTED)
     return "\n".join(lines)

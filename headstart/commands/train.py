@@ -54,7 +54,6 @@ def outcome(run: Run, text: str) -> Outcome:
 
 def describe(run: Run) -> str:
     """What a training came to, in two or three lines."""
-    from headstart.training.runs import run_folder
     from headstart.training.runs.figures import chosen_figure
 
     metrics = run.metrics
@@ -66,24 +65,32 @@ def describe(run: Run) -> str:
     hint += f"\n{INTERRUPTED}" if metrics["interrupted"] else ""
     return (
         f"trained {counted(metrics['epochs'], 'epoch')} in {metrics['seconds']:.1f} s; the best, {metrics['best_epoch']}: "
-        f"{metrics[name]:.4f} ({kind})\n{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on "
-        f"{metrics['agreement']['images']} images to {metrics['agreement']['largest_difference']:.1g}{decided}{hint}"
+        f"{metrics[name]:.4f} ({kind})\n{agreement_line(run, 'the stored features')}{decided}{hint}"
     )
 
 
 def _describe_refit(run: Run, metrics: dict[str, Any]) -> str:
     """The same of a head at its optimum."""
-    from headstart.training.runs import run_folder
-
-    refit, agreement, accuracy = metrics["refit"], metrics["agreement"], metrics.get("cross_validated_accuracy")
+    refit, accuracy = metrics["refit"], metrics.get("cross_validated_accuracy")
     by = "" if accuracy is None else f"; {accuracy:.4f} (cross-validated accuracy, used to choose the regularisation)"
     lines = [
         f"fitted to {refit['examples']:,} images of {' and '.join(refit['splits'])} in {metrics['seconds']:.1f} s{by}",
-        f"{place.join(run.home, run_folder.MODEL)}: agrees with the stored features on {agreement['images']} images to "
-        f"{agreement['largest_difference']:.1g}",
+        agreement_line(run, "the stored features"),
         *decision_lines(metrics),
     ]
     return "\n".join(lines)
+
+
+def agreement_line(run: Run, others: str) -> str:
+    """How near the saved model's probabilities are to those of what was trained, by the last check of a training."""
+    from headstart.training.runs import run_folder
+
+    found = run.metrics["agreement"]
+    model, near = place.join(run.home, run_folder.MODEL), f"{found['images']} images to {found['largest_difference']:.1g}"
+    if "compute_difference" not in found:
+        return f"{model}: agrees with {others} on {near}"
+    moved = f"stored ones, in {run.spec.compute_dtype}, change a probability by {found['compute_difference']:.2g} at most"
+    return f"{model}: agrees with features in float32 on {near}; {moved}"
 
 
 def decision_lines(metrics: dict[str, Any]) -> list[str]:
