@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -71,8 +72,8 @@ def quantized_network(
     exact = network_of(lambda: backbone.extractor, backbone.kept)
     tried = [quantize(exact, images, halved) for halved in ranges_to_try()]
     noises = _noises(exact, tried, images[:COMPARED])
-    noise = check_noise(min(noises), "int8", spec.backbone)
-    network = remembered(tried[noises.index(noise)])
+    best = min(range(len(tried)), key=lambda number: (math.isnan(noises[number]), noises[number]))
+    noise, network = check_noise(noises[best], "int8", spec.backbone), remembered(tried[best])
     told = f"int8: calibrated on {len(images)} images of the training split; features move by {noise:.1%} of their size"
     return network, told
 
@@ -100,7 +101,7 @@ def _noises(exact: openvino.Model, networks: Sequence[bytes], images: Sequence[n
         return [np.concatenate(batch) for batch in zip(*(engine(batch) for batch in batches))]
 
     expected, small = features(engine), (features(network_engine(read(each), options, "int8")) for each in networks)
-    return [max(map(noise_of, expected, found)) for found in small]
+    return [float(np.max(list(map(noise_of, expected, found)))) for found in small]  # NaN, if one is
 
 
 def network_in(store: FeatureStore) -> bytes:

@@ -199,6 +199,22 @@ def rewrite_manifest(store: pathlib.Path, change: Callable[[dict[str, Any]], obj
     write_json(str(store / MANIFEST), sealed(manifest))
 
 
+def shift_sample(store: pathlib.Path) -> None:
+    """Gives each image that a store keeps the pixels of the next one."""
+    import tensorflow as tf
+
+    from headstart.features.store.feature_store import FeatureStore
+
+    path, images = generation(store) / "sample.tfrecord", list(FeatureStore.open(str(store)).sample())
+    contents = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for content, other in zip(contents, [*images[1:], images[0]], strict=True):
+            example = tf.train.Example.FromString(content)
+            example.features.feature["encoded"].bytes_list.value[0] = other.encoded
+            writer.write(example.SerializeToString())
+    rewrite_manifest(store)
+
+
 @pytest.fixture
 def store_copy(store: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of `store` that a test may spoil."""

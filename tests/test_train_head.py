@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import pathlib
-import shutil
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +30,7 @@ from headstart.training.runs import agreement, save_run
 from headstart.training.runs.run_folder import Run
 from headstart.training.train import train
 from headstart.training.train_config import TrainConfig
-from tests.conftest import generation, raises, rewrite_manifest
+from tests.conftest import generation, raises, rewrite_manifest, shift_sample
 
 TAP = "top_activation:avg"
 CHANNELS = 1280  # of the stand-in's last map
@@ -583,17 +582,7 @@ def test_what_lies_around_the_network_is_checked_too(
 
 
 def test_other_images_in_the_sample_are_a_disagreement(store_copy: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    opened = FeatureStore.open(str(store_copy))
-    path = generation(store_copy) / "sample.tfrecord"
-    images = list(opened.sample())
-    assert len(images) == 36
-    with tf.io.TFRecordWriter(str(tmp_path / "other")) as writer:
-        for content, other in zip(tf.data.TFRecordDataset(str(path)).as_numpy_iterator(), [*images[1:], images[0]]):
-            example = tf.train.Example.FromString(content)
-            example.features.feature["encoded"].bytes_list.value[0] = other.encoded
-            writer.write(example.SerializeToString())
-    shutil.move(tmp_path / "other", path)
-    rewrite_manifest(store_copy)
+    shift_sample(store_copy)
     with pytest.raises(UserError, match="disagree"):
         train(config(store_copy, tmp_path / "run", epochs=6))
 

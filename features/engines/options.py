@@ -126,7 +126,7 @@ def has_bfloat16() -> bool:
 
 
 def has_int8() -> bool:
-    """Whether the processor has products of 8-bit integers; assumed where it cannot be found out."""
+    """Whether the processor is faster in int8 than in float32; assumed where it cannot be found out."""
     return not os.path.exists(CPUINFO) or any(name in INT8 for name in instruction_sets())
 
 

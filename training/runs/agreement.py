@@ -1,4 +1,4 @@
-"""The last check of a training: the head on stored features against the saved model on the images they came from."""
+"""The last check of a training: what was trained, on features, against the saved model on the images they came from."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def check_agreement(
     What may differ is what storing does to a feature: the head is run again on features moved by half a step of the storage
     dtype, up or down at random, and the largest change that this makes, three times over, is the tolerance.
 
-    The saved model computes in float32. Where the store's features were computed in another dtype, both are compared with
-    features that the backbone gives now: by features the stored ones, which may differ by noise; by answers the saved model.
+    Where the store's features were computed in another dtype than float32, the saved model's backbone computes them again in
+    float32: stored features may differ from those by noise, and the saved model's probabilities must be the head's on them.
 
     Args:
         run: whose `model.keras` it is.
@@ -48,7 +48,7 @@ def check_agreement(
 
     Raises:
         UserError: when a probability differs by more, or a class does where its margin is larger than that; when features
-            differ by more than noise.
+            differ by more than noise, or are another image's.
     """
     keys = [image.key for image in store.sample()]
     if not keys:
@@ -69,6 +69,7 @@ def check_agreement(
         seen = _Seen(keys, images, stored)
         return {**_compare(model, head, seen, store.spec.store_dtype, because, task), "compute_noise": 0.0}
     exact = _exact_features(backbone or model.get_layer("backbone"), images(), store.spec)
+    _check_own(keys, exact, stored)
     noise = check_noise(noise_of(exact, stored), store.spec.compute_dtype, store.spec.backbone)
     compared = _compare(model, head, _Seen(keys, images, exact), "float32", "rounding", task)
     moved = float(np.abs(_answers(head, exact) - _answers(head, stored)).max())
@@ -156,6 +157,21 @@ def _stored_features(store: FeatureStore, tap: Tap, keys: Sequence[str]) -> np.n
     rows = {example.key: row for row, example in enumerate(store.examples("train"))}
     views = store.spec.views_of("train")
     return store.features("train", tap.name).take(np.array([rows[key] * views for key in keys])).astype(np.float32)
+
+
+def _check_own(keys: Sequence[str], exact: np.ndarray, stored: np.ndarray) -> None:
+    """Raises UserError where an image's stored features are clearly nearer to another image's than to its own."""
+    one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (stored, exact))
+    products = -2 * one @ other.T
+    apart = np.sqrt(np.maximum(np.square(one).sum(1)[:, None] + products + np.square(other).sum(1), 0))  # [n, n]
+    strays = np.flatnonzero(np.diag(apart) > 2 * apart.min(axis=1))  # pictures of one series are about as near, all of them
+    if strays.size:
+        key, like = keys[strays[0]], keys[apart[strays[0]].argmin()]
+        raise UserError(
+            "model-disagrees",
+            f"model.keras and the features it was trained on disagree: those of {key!r} are nearer to {like!r}'s than to its "
+            "own; extract again",
+        )
 
 
 def _exact_features(backbone: keras.Model, images: Iterable[np.ndarray], spec: FeatureSpec) -> np.ndarray:
