@@ -26,6 +26,7 @@ from headstart.training.auditing.overlap import overlap
 from headstart.training.auditing.score import Rights, with_and_without
 from headstart.training.auditing.space import softly_whitened, unit
 from headstart.training.auditing.thumbnails import Thumbnail, perceptual_hash
+from headstart.training.scoring.folds import fold_of
 from tests.conftest import CLASSES, extracted, generation, raises, rewrite_manifest, write_photos
 from tests.pages import alone
 from tests.test_record_inputs import example, extract, images_of, write
@@ -272,7 +273,8 @@ def test_a_class_of_one_image_is_not_called_an_error() -> None:
 def test_what_tells_a_class_of_two_images_is_learned_from_one_of_them() -> None:
     labels = np.repeat(np.arange(4), [40, 40, 2, 2])
     names, values = [str(number) for number in range(len(labels))], [f"camera {label}" for label in labels]
-    assert {shortcuts.told_by(values, labels, names, seed)[0] for seed in range(40)} == {1.0}
+    folds = [fold_of(names, labels, 4, seed) for seed in range(40)]
+    assert {shortcuts.told_by(values, labels, names, each)[0] for each in folds} == {1.0}
 
 
 def test_an_image_like_no_other_is_found() -> None:

@@ -85,17 +85,16 @@ def _alike(part: str, label: str) -> bool:
     return part in label or label in part
 
 
-def told_by(values: Sequence[float | str], labels: Ints, groups: Sequence[str], seed: int = 0) -> tuple[float, float, float]:
+def told_by(values: Sequence[float | str], labels: Ints, groups: Sequence[str], folds: Ints) -> tuple[float, float, float]:
     """How well a property tells the class: balanced accuracy with its 95% interval, 0..1.
 
     Args:
         values: N numbers, or N names.
         labels: int64 [N].
-        groups: N names; images of one name are in one fold.
-        seed: of the folds.
+        groups: N names; images of one name are drawn together.
+        folds: int64 [N], of which each is told by the others.
     """
     bins, right = _binned(values), np.zeros(len(labels), bool)
-    folds = fold_of(groups, labels, int(labels.max()) + 1, seed)
     sizes = np.bincount(labels).astype(np.float64)
     for fold in np.unique(folds):
         own = folds == fold
@@ -133,11 +132,15 @@ def find_shortcuts(images: Images, thumbnails: Sequence[Thumbnail | None], group
     columns |= {name: (numbers, [of(each) for _, each in seen]) for name, of in PROPERTIES.items()} if seen else {}
     questions, found = images.questions, list[Shortcut]()
     for question in questions:
+        asked, folds = question.labels[chosen], np.zeros(len(fitted), np.int64)
+        if len(np.unique(asked)) < 2:
+            continue
+        folds[chosen] = fold_of([groups[number] for number in chosen], asked, int(asked.max()) + 1, seed)
         chance = 1 / len(np.unique(question.labels[fitted]))
         for name, (rows, values) in columns.items():
             labels = question.labels[rows]
             if len(np.unique(labels)) > 1 and len(set(values)) > 1:
-                shares = told_by(values, labels, [groups[number] for number in rows], seed)
+                shares = told_by(values, labels, [groups[number] for number in rows], folds[rows])
                 found.append(Shortcut(question, name, *shares, chance))
     told = sorted((each for each in found if each.told), key=lambda each: -each.accuracy)
     strips = [strip for each in told[:SHOWN] for strip in _strips(images, each.question, each.name, *columns[each.name])]

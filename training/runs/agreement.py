@@ -23,6 +23,8 @@ from headstart.training.runs.run_folder import Run
 from headstart.training.runs.shared_model import shared_model
 from headstart.training.tasks.task import Task, task_of
 
+STORED, ROUNDING = "the features it was trained on", "rounding"
+
 
 def check_agreement(
     run: Run, store: FeatureStore, tap: Tap, head: keras.Model, backbone: keras.Model | None = None
@@ -71,7 +73,7 @@ def check_agreement(
     exact = _exact_features(backbone or model.get_layer("backbone"), images(), store.spec)
     _check_own(keys, exact, stored)
     noise = check_noise(noise_of(exact, stored), store.spec.compute_dtype, store.spec.backbone)
-    compared = _compare(model, head, _Seen(keys, images, exact), "float32", "rounding", task)
+    compared = _compare(model, head, _Seen(keys, images, exact), "float32", ROUNDING, task)
     moved = float(np.abs(_answers(head, exact) - _answers(head, stored)).max())
     return {**compared, "compute_noise": noise, "compute_difference": moved}
 
@@ -114,7 +116,7 @@ def check_images(
         return (decode(place.read(file.path)) for file in files)
 
     seen = _Seen([file.path for file in files], images, features)
-    return _compare(shared_model(run), trained, seen, "float32", "rounding", task_of(run.label_delimiter))
+    return _compare(shared_model(run), trained, seen, "float32", ROUNDING, task_of(run.label_delimiter))
 
 
 class _Seen(NamedTuple):
@@ -144,10 +146,11 @@ def _compare(model: keras.Model, head: keras.Model, seen: _Seen, store_dtype: st
         mismatched = (ordered[:, -1] - ordered[:, -2] > tolerance) & (from_features.argmax(1) != from_images.argmax(1))
     if not difference[worst] <= tolerance or mismatched.any():
         where = int(mismatched.argmax()) if mismatched.any() else worst
+        what, remedy = ("what was trained", "train again") if because == ROUNDING else (STORED, "extract again")
         raise UserError(
             "model-disagrees",
-            f"model.keras and the features it was trained on disagree: on {seen.names[where]!r} probabilities differ by "
-            f"{difference[where]:.2g}, more than {because} explains ({tolerance:.2g}); extract again",
+            f"model.keras and {what} disagree: on {seen.names[where]!r} probabilities differ by {difference[where]:.2g}, more "
+            f"than {because} explains ({tolerance:.2g}); {remedy}",
         )
     return {"images": len(seen.names), "largest_difference": float(difference[worst]), "tolerance": tolerance}
 
@@ -169,8 +172,7 @@ def _check_own(keys: Sequence[str], exact: np.ndarray, stored: np.ndarray) -> No
         key, like = keys[strays[0]], keys[apart[strays[0]].argmin()]
         raise UserError(
             "model-disagrees",
-            f"model.keras and the features it was trained on disagree: those of {key!r} are nearer to {like!r}'s than to its "
-            "own; extract again",
+            f"model.keras and {STORED} disagree: those of {key!r} are nearer to {like!r}'s than to its own; extract again",
         )
 
 

@@ -15,7 +15,7 @@ ALL_ALONE = "the images of each class are all of one group: a head that leaves t
 
 
 def fold_of(groups: Sequence[str], labels: NDArray[np.integer], classes: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each example, 0..4: groups whole, folds even, and each class in about equal parts, as far as groups allow.
+    """The fold of each example, 0..4: groups whole; folds about equal, and each class's parts, as far as groups allow.
 
     No class is in one fold alone that need not be.
 
